@@ -1,0 +1,163 @@
+"""What a folder of images and labels holds, and proof that it still holds it.
+
+A dataset folder has one sub-folder a split, two NumPy files in each, and a manifest:
+
+    data/raw/manifest.json                        shapes, dtypes, SHA-256 of every array
+    data/raw/train/images.npy                     uint8 (60000, 28, 28)
+    data/raw/train/labels.npy                     uint8 (60000,)
+
+It is written whole or not at all, and every array is compared with the manifest when it is read,
+so a damaged cache or a file edited by hand cannot slip into a model.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lenet5 import files
+from lenet5.errors import DataError
+
+CLASSES = 10
+"""Digits 0 to 9."""
+
+PIXEL_SCALE = 1 / 255
+"""The one definition of rescaling: a raw pixel (0 to 255) times this lies in 0 to 1."""
+
+MANIFEST = "manifest.json"
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and what they show. Raw data may hold unequal numbers of both: validation says no to it."""
+
+    images: Array
+    labels: Array
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ArrayRecord(_Record):
+    """Identity of one array."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: str
+
+    @classmethod
+    def of(cls, array: Array) -> "ArrayRecord":
+        # dtype and shape are compared beside the digest, so the digest is of the elements alone (C order)
+        elements = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
+        return cls(
+            dtype=array.dtype.str, shape=array.shape, sha256=hashlib.sha256(elements).hexdigest()
+        )
+
+
+class SplitRecord(_Record):
+    images: ArrayRecord
+    labels: ArrayRecord
+
+
+class Manifest(_Record):
+    """What a dataset folder holds, what it was made from, and the padding its images carry."""
+
+    splits: dict[str, SplitRecord]
+    made_from: str | None = None
+    """Digest of the dataset this one was derived from."""
+    padding: int = 0
+    """Rows and columns of zeros around each image that the raw image has not."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted records: equal digests mean equal arrays."""
+        lines = [f"{name} {record.model_dump_json()}" for name, record in sorted(self.splits.items())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    splits: dict[str, Split]
+    manifest: Manifest
+
+
+def save(
+    folder: Path, splits: Mapping[str, Split], *, made_from: str | None = None, padding: int = 0
+) -> Manifest:
+    """Write a dataset folder, whole or not at all, in place of what ``folder`` held."""
+    records = {
+        name: SplitRecord(images=ArrayRecord.of(split.images), labels=ArrayRecord.of(split.labels))
+        for name, split in splits.items()
+    }
+    manifest = Manifest(splits=records, made_from=made_from, padding=padding)
+    with files.replacing(folder) as aside:
+        for name, split in splits.items():
+            (aside / name).mkdir(parents=True)
+            np.save(aside / name / "images.npy", split.images, allow_pickle=False)
+            np.save(aside / name / "labels.npy", split.labels, allow_pickle=False)
+        files.write_json(aside / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
+
+
+def load(folder: Path) -> Dataset:
+    """Map a dataset folder into memory and compare every array with the manifest.
+
+    Raises:
+        DataError: a file is missing, cannot be read, or does not hold what the manifest says.
+    """
+    manifest = load_manifest(folder)
+    splits = {}
+    for name, record in manifest.splits.items():
+        images = _load_array(folder / name / "images.npy", record.images)
+        labels = _load_array(folder / name / "labels.npy", record.labels)
+        splits[name] = Split(images, labels)
+    return Dataset(splits, manifest)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read what a dataset folder says it holds, without reading the arrays.
+
+    Raises:
+        DataError: there is no manifest, or it is not one.
+    """
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(
+            f"There is no dataset in {folder}.",
+            expected=path,
+            do="`dvc repro` makes it; `dvc pull` fetches it",
+        ) from None
+    except ValidationError as error:
+        raise _damaged(path, "a manifest", str(error)) from None
+
+
+def _load_array(path: Path, record: ArrayRecord) -> Array:
+    try:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise _damaged(path, "the file", "none") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, "a NumPy array", str(error)) from None
+    found = ArrayRecord.of(array)
+    if found != record:
+        raise _damaged(path, record, found)
+    return array
+
+
+def _damaged(path: Path, expected: object, found: object) -> DataError:
+    return DataError(
+        f"{path} does not hold what was written there.",
+        expected=expected,
+        found=found,
+        do="make it again: `dvc repro --force` (and remove a damaged `.dvc/cache` first)",
+    )

@@ -1,0 +1,64 @@
+"""Files that are whole or not there: written aside, flushed to the disk, then renamed into place."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write a file or a folder at; it takes ``target``'s place at the end.
+
+    An exception (or a kill) on the way leaves ``target`` as it was. What an earlier, killed writer of
+    the same target left aside is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.*.partial"):
+        _remove(leftover)
+    aside = target.parent / f".{target.name}.{os.getpid()}.partial"
+    try:
+        yield aside
+        for path in sorted(aside.rglob("*")) if aside.is_dir() else [aside]:
+            _flush(path)
+        if target.is_dir():  # a folder cannot be renamed over one that has files in it
+            _remove(target)
+        aside.replace(target)
+        _flush(target.parent)
+    finally:
+        _remove(aside)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 text to ``target``, whole or not at all."""
+    with replacing(target) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: object) -> None:
+    """Write JSON with sorted keys, so that equal values give equal bytes; NaN and infinity are refused."""
+    write_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

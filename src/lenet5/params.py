@@ -1,0 +1,152 @@
+"""``params.yaml``, typed: every value is checked before a stage runs, and an unknown key is an error."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lenet5.errors import UsageError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Checksums(_Section):
+    train_images: Sha256
+    train_labels: Sha256
+    test_images: Sha256
+    test_labels: Sha256
+
+
+class Ingest(_Section):
+    source: Annotated[str, StringConstraints(min_length=1)]
+    sha256: Checksums
+    max_megabytes: Positive
+    attempts: Positive
+
+
+class Validate(_Section):
+    height: Positive
+    width: Positive
+    pixel_min: Natural
+    pixel_max: Positive
+    ink_threshold: Natural
+    ink_share_min: Share
+    ink_share_max: Share
+    class_share_min: Share
+    class_share_max: Share
+    max_train_duplicates: Natural
+    max_test_in_train: Natural
+    max_ink_drift: Annotated[float, Field(gt=0)]
+    max_class_drift: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Validate":
+        for name in ("pixel", "ink_share", "class_share"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low >= high:
+                raise ValueError(f"{name}_min must be below {name}_max, found {low} and {high}")
+        return self
+
+
+class Preprocess(_Section):
+    seed: Natural
+    validation_images: Positive
+    padding: Annotated[int, Field(ge=0, le=14)]
+
+
+class Train(_Section):
+    seed: Natural
+    kernel_size: Literal[3, 5]
+    optimizer: Literal["adamw", "adam"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    beta_2: Annotated[float, Field(gt=0, lt=1)]
+    schedule: Literal["cosine", "constant"]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    batch_size: Positive
+    epochs: Positive
+    patience: Positive
+    steps_per_execution: Positive
+    threads: Positive
+
+
+class Evaluate(_Section):
+    batch_size: Positive
+    calibration_bins: Positive
+    mistakes: Positive
+
+
+class Floors(_Section):
+    accuracy: Share
+    worst_class_recall: Share
+
+
+class Register(_Section):
+    model_name: Annotated[str, StringConstraints(pattern=r"^[^/:]+$")]
+    floors: Floors
+
+
+class Params(_Section):
+    """The whole of ``params.yaml``; a section is a stage's, by name."""
+
+    ingest: Ingest
+    validate_: Annotated[Validate, Field(alias="validate")]
+    preprocess: Preprocess
+    train: Train
+    evaluate: Evaluate
+    register_: Annotated[Register, Field(alias="register")]
+
+    def section(self, stage: str) -> Any:
+        """The section of one stage."""
+        field = next(n for n, f in type(self).model_fields.items() if stage in (n, f.alias))
+        return getattr(self, field)
+
+    def flat(self) -> dict[str, Any]:
+        """Every parameter under its dotted name, as in ``train.learning_rate``."""
+        return dict(_flatten(self.model_dump(by_alias=True)))
+
+
+def load(path: Path) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        UsageError: the file is missing, is not YAML, or a key is unknown, missing or out of range;
+            the message lists every such key at once.
+    """
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            "There are no parameters.", expected=path, do="git checkout params.yaml"
+        ) from None
+    except YAMLError as error:
+        raise UsageError(f"{path} is not YAML.", found=error) from None
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(
+            f"    {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}, found {e['input']!r}"
+            for e in error.errors()
+        )
+        raise UsageError(
+            f"{path} has values that cannot be used:\n{problems}",
+            do="correct them; the comments in params.yaml give the meaning and the limits",
+        ) from None
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        rows += _flatten(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
+    return rows

@@ -1,0 +1,39 @@
+"""The embedded defaults of every tool, in one place: local state, and no calls home.
+
+They are defaults: a variable that is already set, such as a server's ``MLFLOW_TRACKING_URI`` or
+``PREFECT_API_URL``, wins.
+"""
+
+import os
+
+from lenet5.paths import Paths
+
+
+def embedded(paths: Paths) -> dict[str, str]:
+    """Environment variables under which every tool keeps its state in ``.lenet5/`` and calls nobody."""
+    state = paths.state
+    return {
+        # where things lie
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow' / 'mlflow.db'}",
+        "PREFECT_HOME": str(state / "prefect"),
+        "DVC_SITE_CACHE_DIR": str(state / "dvc"),
+        "DVC_GLOBAL_CONFIG_DIR": str(state / "dvc" / "config"),
+        "KERAS_HOME": str(state / "keras"),
+        "MPLCONFIGDIR": str(state / "matplotlib"),
+        # no analytics, no telemetry, no look-ups of newer versions
+        "DO_NOT_TRACK": "true",  # the word: MLflow does not take "1"
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # the embedded Prefect server takes up to 19 s on two cores; its own limit is 20
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        # quiet logs; errors are still printed
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+
+
+def apply(paths: Paths) -> None:
+    """Put the embedded defaults into this process's environment, for it and for what it starts."""
+    for name, value in embedded(paths).items():
+        os.environ.setdefault(name, value)
