@@ -1,0 +1,1 @@
+"""Prefect: when and where each stage of ``dvc.yaml`` runs."""

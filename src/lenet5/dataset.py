@@ -56,10 +56,8 @@ class ArrayRecord(_Record):
     @classmethod
     def of(cls, array: Array) -> "ArrayRecord":
         # dtype and shape are compared beside the digest, so the digest is of the elements alone (C order)
-        elements = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b""
-        return cls(
-            dtype=array.dtype.str, shape=array.shape, sha256=hashlib.sha256(elements).hexdigest()
-        )
+        elements = np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
+        return cls(dtype=array.dtype.str, shape=array.shape, sha256=hashlib.sha256(elements).hexdigest())
 
 
 class SplitRecord(_Record):

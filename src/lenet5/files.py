@@ -7,6 +7,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
@@ -41,6 +45,11 @@ def write_text(target: Path, text: str) -> None:
 def write_json(target: Path, value: object) -> None:
     """Write JSON with sorted keys, so that equal values give equal bytes; NaN and infinity are refused."""
     write_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(target: Path, frame: "pd.DataFrame") -> None:
+    """Write a table without its index, with the same line ends on every system."""
+    write_text(target, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def sha256(path: Path) -> str:

@@ -126,9 +126,7 @@ def load(path: Path) -> Params:
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(
-            "There are no parameters.", expected=path, do="git checkout params.yaml"
-        ) from None
+        raise UsageError("There are no parameters.", expected=path, do="git checkout params.yaml") from None
     except YAMLError as error:
         raise UsageError(f"{path} is not YAML.", found=error) from None
     try:

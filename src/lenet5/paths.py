@@ -84,6 +84,10 @@ class Paths:
         return self.root / "models" / "lenet5.keras"
 
     @property
+    def lineage(self) -> Path:
+        return self.root / "models" / "lineage.json"
+
+    @property
     def training(self) -> Path:
         return self.root / "metrics" / "training.json"
 
@@ -103,6 +107,10 @@ class Paths:
     @property
     def predictions(self) -> Path:
         return self.root / "reports" / "predictions.parquet"
+
+    @property
+    def per_class(self) -> Path:
+        return self.root / "plots" / "per_class.csv"
 
     @property
     def confusion(self) -> Path:

@@ -1,6 +1,8 @@
-"""What a person sees: one console, and a progress bar that is a line now and then where there is no terminal."""
+"""What a person sees: one console for answers, one for errors, and a progress bar on a terminal."""
 
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +21,27 @@ _WIDTH = None if Console().is_terminal or "COLUMNS" in os.environ else 120
 
 console = Console(width=_WIDTH, highlight=False)
 errors = Console(width=_WIDTH, highlight=False, stderr=True)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Hold back what compiled libraries write to standard error, and show it only if the block fails.
+
+    TensorFlow greets with a dozen lines that no log level stops.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        real = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
 
 
 @contextmanager

@@ -1,0 +1,101 @@
+"""One stage, run through DVC in a process of its own, so that ``dvc repro`` and the flow share one cache."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from lenet5.errors import Lenet5Error
+
+_EXITED = re.compile(r"failed to run: .* exited with (\d+)$")
+
+
+class StageFailed(Lenet5Error):
+    """A stage ended with an error; carries its message and its exit code."""
+
+    def __init__(self, stage: str, message: str, exit_code: int) -> None:
+        super().__init__(f"stage {stage} failed: {message}")
+        self.exit_code = exit_code
+
+
+def run_stage(
+    root: Path,
+    stage: str,
+    *,
+    timeout: float,
+    on_line: Callable[[str], None],
+    force: bool = False,
+    environment: dict[str, str] | None = None,
+) -> None:
+    """Bring one stage up to date; the stages before it are taken as they are.
+
+    Args:
+        root: the checkout.
+        stage: its name in ``dvc.yaml``.
+        timeout: seconds; then the stage and all it started are killed.
+        on_line: is given each line of output as it comes.
+        force: run it even if nothing changed.
+        environment: variables for the stage, beside this process's own.
+
+    Raises:
+        StageFailed: the stage said no, broke, or took too long.
+    """
+    # Without --wait-for-lock, DVC gives up after 3 s and throws a finished stage's result away.
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    process = subprocess.Popen(
+        [*command, "--force"] if force else command,
+        cwd=root,
+        env={**os.environ, **(environment or {}), "PATH": _path_with_this_environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # a group of its own, to be killed as a whole
+    )
+    overdue = threading.Event()
+
+    def expire() -> None:
+        overdue.set()
+        _kill_group(process)
+
+    timer = threading.Timer(timeout, expire)
+    timer.start()
+    lines: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            on_line(lines[-1])
+        code = process.wait()
+    finally:
+        timer.cancel()
+        _kill_group(process)  # a flow that is cancelled leaves nobody behind
+    if overdue.is_set():
+        raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
+    if code:
+        raise StageFailed(stage, *_reason(lines, code))
+
+
+def _reason(lines: list[str], code: int) -> tuple[str, int]:
+    """The stage's own message and exit code; DVC's is 255 for every failure."""
+    exits = [int(match[1]) for line in lines if (match := _EXITED.search(line))]
+    starts = [number for number, line in enumerate(lines) if line.lower().startswith("error: ")]
+    said = lines[starts[0] :] if starts else lines[-20:]
+    said = [line for line in said if line and not line.startswith("ERROR: failed to reproduce")]
+    return "\n".join(said).removeprefix("error: "), exits[-1] if exits else code
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
+
+
+def _path_with_this_environment() -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

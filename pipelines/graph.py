@@ -1,0 +1,53 @@
+"""The graph as DVC knows it. There is no other list of stages."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import networkx
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+
+from lenet5.errors import UsageError
+
+
+class Placement(BaseModel):
+    """``meta`` of a stage in ``dvc.yaml``: what the flow needs to know and DVC does not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timeout_seconds: PositiveInt = 3600
+    retries: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    about: str
+    after: frozenset[str]
+    """The stages whose outputs it reads."""
+    placement: Placement
+
+
+def stages(root: Path) -> list[Stage]:
+    """Every stage of the checkout, each after those it depends on.
+
+    Raises:
+        UsageError: ``dvc.yaml`` cannot be read, or a stage's ``meta`` has an unknown key.
+    """
+    try:
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph  # an edge from A to B: A depends on B
+            ordered = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name)
+            return [_stage(node, frozenset(d.name for d in graph.successors(node))) for node in ordered]
+    except DvcException as error:
+        raise UsageError("The graph cannot be read.", expected="a valid dvc.yaml", found=error) from error
+
+
+def _stage(node: object, after: frozenset[str]) -> Stage:
+    name = str(node.name)  # type: ignore[attr-defined]
+    try:
+        placement = Placement.model_validate(node.meta or {})  # type: ignore[attr-defined]
+    except ValidationError as error:
+        raise UsageError(f"`meta` of stage {name} in dvc.yaml cannot be used.", found=error) from None
+    return Stage(name, str(node.desc or ""), after, placement)  # type: ignore[attr-defined]

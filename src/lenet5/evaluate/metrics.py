@@ -1,0 +1,71 @@
+"""From predictions to figures."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss, precision_recall_fscore_support
+
+from lenet5.dataset import CLASSES
+from lenet5.results import Evaluation
+
+PROBABILITIES = [f"p{digit}" for digit in range(CLASSES)]
+
+
+def predictions(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> pd.DataFrame:
+    """One row an image: its index and label, the predicted digit, its confidence, all ten probabilities.
+
+    Args:
+        labels: (N,), 0 to 9.
+        probabilities: (N, 10), each row summing to 1.
+    """
+    frame = pd.DataFrame(
+        {
+            "index": np.arange(len(labels)),
+            "label": labels.astype(np.int64),
+            "predicted": probabilities.argmax(axis=1),
+            "confidence": probabilities.max(axis=1),
+        }
+    )
+    return pd.concat([frame, pd.DataFrame(probabilities, columns=PROBABILITIES)], axis=1)
+
+
+def by_class(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a digit: precision, recall, F1, images; a digit without images has a recall of 0."""
+    digits = list(range(CLASSES))
+    precision, recall, f1, images = precision_recall_fscore_support(
+        frame["label"], frame["predicted"], labels=digits, zero_division=0
+    )
+    return pd.DataFrame(
+        {"digit": digits, "precision": precision, "recall": recall, "f1": f1, "images": images}
+    )
+
+
+def evaluate(frame: pd.DataFrame, bins: int, model_file: str) -> Evaluation:
+    """The figures of one model, from a table of :func:`predictions` and the digest of its file."""
+    return Evaluation(
+        model_file=model_file,
+        images=len(frame),
+        accuracy=float((frame["label"] == frame["predicted"]).mean()),
+        loss=float(log_loss(frame["label"], _rows(frame), labels=list(range(CLASSES)))),
+        worst_class_recall=float(by_class(frame)["recall"].min()),
+        calibration_error=_calibration_error(calibration(frame, bins)),
+    )
+
+
+def calibration(frame: pd.DataFrame, bins: int) -> pd.DataFrame:
+    """One row a bin of confidence that holds images: mean confidence, accuracy, images."""
+    correct = frame["label"] == frame["predicted"]
+    number = (frame["confidence"] * bins).astype(int).clip(upper=bins - 1)
+    table = pd.DataFrame({"confidence": frame["confidence"].astype(float), "accuracy": correct.astype(float)})
+    return table.groupby(number.rename("bin")).mean().assign(images=number.value_counts()).reset_index()
+
+
+def _calibration_error(table: pd.DataFrame) -> float:
+    gap = (table["confidence"] - table["accuracy"]).abs()
+    return float((gap * table["images"]).sum() / table["images"].sum())
+
+
+def _rows(frame: pd.DataFrame) -> NDArray[np.float64]:
+    # float32 rows sum to 1 only within 1e-7, which scikit-learn warns about
+    probabilities = frame[PROBABILITIES].to_numpy(np.float64)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)

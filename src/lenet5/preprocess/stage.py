@@ -1,0 +1,40 @@
+import json
+
+from lenet5 import dataset, params
+from lenet5.errors import DataError
+from lenet5.paths import Paths
+from lenet5.preprocess.transform import encode, hold_out
+from lenet5.terminal import console
+
+
+def run(paths: Paths, params: params.Preprocess) -> None:
+    """Raw train images → ``data/processed``: train and validation, ready to be fitted.
+
+    The raw test images are left as they are: evaluation sends them to the saved model, as a client would.
+
+    Raises:
+        DataError: the data is damaged, or validation has not passed for exactly this data.
+    """
+    raw = dataset.load(paths.raw)
+    _require_validation(paths, raw.manifest.digest)
+    kept, held = hold_out(raw.splits["train"], params.validation_images, params.seed)
+    splits = {name: encode(s, params.padding) for name, s in (("train", kept), ("validation", held))}
+    dataset.save(paths.processed, splits, made_from=raw.manifest.digest, padding=params.padding)
+    for name, split in splits.items():
+        console.print(f"{name:<10} {split.images.shape} {split.images.dtype} → {paths.processed / name}")
+
+
+def _require_validation(paths: Paths, digest: str) -> None:
+    """DVC orders the stages; this holds when one is run by hand, too."""
+    try:
+        result = json.loads(paths.validation.read_text())
+    except FileNotFoundError:
+        result = {}
+    if result.get("success") is True and result.get("data_digest") == digest:
+        return
+    raise DataError(
+        "This data has not passed validation, so nothing is made from it.",
+        expected=f"success for data {digest[:12]} in {paths.validation}",
+        found=f"success: {result.get('success')}, data {str(result.get('data_digest'))[:12]}",
+        do="`dvc repro preprocess` validates first",
+    )

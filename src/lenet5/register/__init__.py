@@ -1,0 +1,1 @@
+"""Complete the model's MLflow run and register it as a version, the challenger."""

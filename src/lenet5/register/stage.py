@@ -1,0 +1,64 @@
+import pandas as pd
+
+from lenet5 import files
+from lenet5.params import Register, load
+from lenet5.paths import Paths
+from lenet5.register import card, gate
+from lenet5.results import Evaluation, Lineage, Training
+from lenet5.terminal import console
+from lenet5.tracking import record, registry, store
+
+
+def run(paths: Paths, params: Register) -> None:
+    """The other stages' files → a complete MLflow run, a version that is ``challenger``, a model card.
+
+    Can be called any number of times: what the store holds already is left, what it lacks is put back.
+
+    Raises:
+        DataError: a file is missing or damaged, or files of different models lie side by side.
+        Unavailable: the store does not answer.
+    """
+    everything = load(paths.params)
+    lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
+    evaluation = Evaluation.read(paths.evaluation)
+    lineage.require(model_file=files.sha256(paths.model))
+    lineage.require(model_file=evaluation.model_file)
+    per_class = pd.read_csv(paths.per_class)
+    floors = gate.judge(params.floors, evaluation.figures(), champion=None)
+    text = card.build(everything, lineage, training, evaluation, per_class, floors)
+    made = record.Record(
+        lineage=lineage,
+        params=everything.flat(),
+        metrics=_metrics(training, evaluation, per_class),
+        history=pd.read_csv(paths.history),
+        description=text,
+    )
+    with store.reachable():
+        client = store.connect(paths)
+        mlflow_run = record.complete_run(client, paths, made)
+        version, new = registry.register(
+            client,
+            params.model_name,
+            run_id=mlflow_run.info.run_id,
+            model_id=record.model_id(mlflow_run),
+            tags=record.version_tags(paths, made, mlflow_run),
+            description=text,
+        )
+        if registry.CHAMPION not in version.aliases:
+            registry.set_alias(client, version, registry.CHALLENGER)
+    files.write_text(paths.model_card, text)
+    console.print(
+        f"version {version.number} of {version.name} {'registered' if new else 'was there already'}, "
+        f"run {mlflow_run.info.run_name} ({mlflow_run.info.run_id})"
+    )
+
+
+def _metrics(training: Training, evaluation: Evaluation, per_class: pd.DataFrame) -> dict[str, float]:
+    """The final figures under the names that MLflow shows: the stage, then the metric."""
+    figures = {f"train.best_{name}": value for name, value in training.figures().items() if "_" in name}
+    figures |= {f"evaluate.{name}": value for name, value in evaluation.figures().items()}
+    for row in per_class.itertuples():
+        figures |= {
+            f"evaluate.{name}.{row.digit}": getattr(row, name) for name in ("precision", "recall", "f1")
+        }
+    return {name: float(value) for name, value in figures.items()}

@@ -1,0 +1,92 @@
+"""What the stages tell each other about a model. These names are the metrics' names everywhere."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lenet5 import files
+from lenet5.errors import DataError
+
+
+class Result(BaseModel):
+    """A JSON file that one stage writes and another reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def write(self, path: Path) -> None:
+        files.write_json(path, self.model_dump(mode="json"))
+
+    def figures(self) -> dict[str, float]:
+        """The numbers among the fields, by name."""
+        return {name: value for name, value in self if isinstance(value, int | float)}
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file back.
+
+        Raises:
+            DataError: it is missing or does not hold this result.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            found = "no such file"
+        except ValidationError as error:
+            found = str(error)
+        raise DataError(
+            f"{path} cannot be used.", expected=f"a {cls.__name__}", found=found, do="`dvc repro` makes it"
+        )
+
+
+class Lineage(Result):
+    """What a model was made from and what it is, as SHA-256 digests: no clock, no host, no run."""
+
+    training: str
+    """Of everything that decides the weights: processed data, parameters and code of the training."""
+    raw_data: str
+    processed_data: str
+    weights: str
+    model_file: str
+    """Of the ``.keras`` file, as it lies on the disk."""
+
+    def require(self, **found: str) -> None:
+        """Compare digests of files at hand with the recorded ones, by name.
+
+        Raises:
+            DataError: one differs: files of different models or data lie side by side, or one is damaged.
+        """
+        expected = self.model_dump(include=set(found))
+        if found != expected:
+            raise DataError(
+                "The files at hand do not belong to one model.",
+                expected=expected,
+                found=found,
+                do="`dvc repro` brings all files to one state",
+            )
+
+
+class Training(Result):
+    """How the training went; losses in nats (with label smoothing), at the best epoch."""
+
+    epochs: int
+    best_epoch: int
+    parameters: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+
+
+class Evaluation(Result):
+    """How a model does on every test image."""
+
+    model_file: str
+    """SHA-256 of the ``.keras`` file that was scored."""
+    images: int
+    accuracy: float
+    loss: float
+    """Cross-entropy without label smoothing, in nats."""
+    worst_class_recall: float
+    calibration_error: float
+    """Expected calibration error: Guo et al., 2017, equation 3."""

@@ -1,0 +1,146 @@
+"""Everything about one model, from the files that DVC tracks into its MLflow run."""
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow.data
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
+
+from lenet5 import dataset, files
+from lenet5.paths import Paths
+from lenet5.results import Lineage
+from lenet5.tracking import model_folder, runs, source_code
+
+_MODEL_ID = "lenet5.model_id"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run says about its model, beside the files."""
+
+    lineage: Lineage
+    params: Mapping[str, Any]
+    """Every parameter under its dotted name."""
+    metrics: Mapping[str, float]
+    """Every final metric under its dotted name."""
+    history: pd.DataFrame
+    """One row an epoch: ``epoch``, then the metrics."""
+    description: str
+    """Markdown."""
+
+
+def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
+    """Complete the run of a model, or make it anew when the store has none; a complete one stays as it is."""
+    lineage = record.lineage
+    if run := runs.find_complete(client, paths, lineage.training, lineage.weights):
+        return run
+    run = runs.find_unfinished(client, paths, lineage.training, record.params) or runs.create(
+        client, paths, lineage.training
+    )
+    run_id = run.info.run_id
+    client.update_run(run_id, "RUNNING")
+    status = "FAILED"
+    try:
+        runs.log_params(client, run, record.params)
+        _log_history(client, run_id, record.history)
+        _log_files(client, run_id, paths)
+        _log_datasets(client, run_id, paths, str(record.params["ingest.source"]))
+        model_id = _log_model(client, run, paths, lineage)
+        runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
+        for name, digest in lineage.model_dump(exclude={"weights", "training"}).items():
+            client.set_tag(run_id, f"lenet5.{name}", digest)
+        client.set_tag(run_id, "mlflow.note.content", record.description)
+        client.set_tag(run_id, runs.WEIGHTS, lineage.weights)  # last: it says that all of the above is there
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status)
+    return client.get_run(run_id)
+
+
+def model_id(run: Run) -> str:
+    """The logged model of a complete run."""
+    return str(run.data.tags[_MODEL_ID])
+
+
+def _log_history(client: MlflowClient, run_id: str, history: pd.DataFrame) -> None:
+    """Fill in the epochs that the store did not hear of while training."""
+    known = {metric.step for metric in client.get_metric_history(run_id, "train.loss")}
+    for epoch, row in history.set_index("epoch").iterrows():
+        if epoch not in known:
+            runs.log_metrics(
+                client, run_id, {f"train.{k}": float(v) for k, v in row.items()}, int(str(epoch))
+            )
+
+
+def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> None:
+    for path in (paths.params, paths.graph, paths.lock, paths.requirements):
+        if path.exists():
+            client.log_artifact(run_id, str(path), "code")
+    for path in (paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions):
+        client.log_artifact(run_id, str(path), "results")
+    client.log_artifacts(run_id, str(paths.figures), "figures")
+    client.log_artifacts(run_id, str(paths.data_docs), "validation")
+    if source_code.status(paths.root):
+        client.log_text(run_id, source_code.patch(paths.root), "code/uncommitted.patch")
+
+
+def _log_datasets(client: MlflowClient, run_id: str, paths: Paths, source: str) -> None:
+    inputs = []
+    for folder, split, context in (
+        (paths.processed, "train", "training"),
+        (paths.processed, "validation", "validation"),
+        (paths.raw, "test", "testing"),
+    ):
+        loaded = dataset.load(folder)
+        arrays = loaded.splits[split]
+        digest = loaded.manifest.splits[split].images.sha256
+        with warnings.catch_warnings():
+            # MLflow finds its own class for local paths twice, and calls that ambiguous
+            warnings.filterwarnings("ignore", "The specified dataset source can be interpreted")
+            logged = mlflow.data.from_numpy(
+                arrays.images, source, targets=arrays.labels, name=f"mnist-{split}", digest=digest[:12]
+            )
+        inputs.append(DatasetInput(logged._to_mlflow_entity(), [InputTag("mlflow.data.context", context)]))
+    client.log_inputs(run_id, inputs)
+
+
+def _log_model(client: MlflowClient, run: Run, paths: Paths, lineage: Lineage) -> str:
+    if _MODEL_ID in run.data.tags:
+        return model_id(run)
+    example = dataset.load(paths.raw).splits["test"].images[:3]
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        name="lenet5",
+        source_run_id=run.info.run_id,
+        params={name: str(value) for name, value in run.data.params.items()},
+        tags={runs.WEIGHTS: lineage.weights},
+        model_type="classifier",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model_folder.write(Path(folder) / "model", paths.model, example, lineage.model_dump())
+        client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    client.set_tag(run.info.run_id, _MODEL_ID, logged.model_id)
+    return str(logged.model_id)
+
+
+def version_tags(paths: Paths, record: Record, run: Run) -> dict[str, str]:
+    """What a registered version says of itself: digests, metrics and code, as text."""
+    code = {
+        name: run.data.tags[name]
+        for name in ("mlflow.source.git.commit", "git.dirty")
+        if name in run.data.tags
+    }
+    return {
+        **{f"lenet5.{name}": digest for name, digest in record.lineage.model_dump().items()},
+        "lenet5.model_file": files.sha256(paths.model),
+        **{name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1},
+        **code,
+    }

@@ -1,0 +1,149 @@
+"""One MLflow run per trained model, however many processes work on it, and however often.
+
+A run belongs to a training: the digest of everything that decides the weights, kept as the tag
+``lenet5.training``. Training opens the run and feeds it while it learns; registering completes it and
+says so with the tag ``lenet5.weights``. No file holds a run's id, so a wiped store is rebuilt from files.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+from lenet5.errors import Unavailable
+from lenet5.paths import Paths
+from lenet5.terminal import errors
+from lenet5.tracking import source_code, store
+
+TRAINING = "lenet5.training"
+WEIGHTS = "lenet5.weights"
+
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+@contextmanager
+def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iterator[OnEpoch]:
+    """Open the run of a training, yield what to tell each epoch's metrics, close the run.
+
+    A training whose run is complete is not recorded again. A store that does not answer costs a warning
+    and not the training: registering fills in what is missing.
+    """
+    try:
+        with store.reachable():
+            client = store.connect(paths)
+            run_id = _open(client, paths, training, params)
+    except Unavailable as error:
+        errors.print(f"[yellow]warning:[/] {error}")
+        run_id = None
+    if run_id is None:
+        yield lambda epoch, metrics: None
+        return
+
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True)
+    monitor.start()
+    status = RunStatus.FAILED
+    try:
+        yield _Recorder(client, run_id)
+        status = RunStatus.FINISHED
+    except KeyboardInterrupt:
+        status = RunStatus.KILLED
+        raise
+    finally:
+        monitor.finish()
+        try:
+            with store.reachable():
+                client.set_terminated(run_id, RunStatus.to_string(status))
+        except Unavailable as error:
+            errors.print(f"[yellow]warning:[/] {error}")
+
+
+class _Recorder:
+    """Sends an epoch's metrics; after the first time that the store does not answer, it keeps still."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._alive = True
+
+    def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        if not self._alive:
+            return
+        try:
+            with store.reachable():
+                log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
+        except Unavailable as error:
+            self._alive = False
+            errors.print(f"[yellow]warning:[/] {error}")
+
+
+def find_complete(client: MlflowClient, paths: Paths, training: str, weights: str) -> Run | None:
+    """The run that holds everything about these weights of this training."""
+    runs = _search(client, paths, training)
+    return next((run for run in runs if run.data.tags.get(WEIGHTS) == weights), None)
+
+
+def find_unfinished(
+    client: MlflowClient, paths: Paths, training: str, params: Mapping[str, Any]
+) -> Run | None:
+    """A run of this training that was not completed and says nothing else about the parameters."""
+    for run in _search(client, paths, training):
+        known = run.data.params
+        if WEIGHTS not in run.data.tags and all(known.get(k, str(v)) == str(v) for k, v in params.items()):
+            return run
+    return None
+
+
+def create(client: MlflowClient, paths: Paths, training: str) -> Run:
+    tags = {TRAINING: training, "mlflow.source.name": "lenet5", **source_code.tags(paths.root)}
+    if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
+        tags["prefect.flow_run_id"] = flow_run
+    experiment = store.experiment(client, paths)
+    return client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
+
+
+def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> None:
+    """Log what the run does not hold yet."""
+    missing = [Param(k, str(v)) for k, v in params.items() if k not in run.data.params]
+    if missing:
+        client.log_batch(run.info.run_id, params=missing)
+
+
+def log_metrics(
+    client: MlflowClient,
+    run_id: str,
+    metrics: Mapping[str, float],
+    step: int = 0,
+    model_id: str | None = None,
+) -> None:
+    now = time.time_ns() // 1_000_000
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, now, step, model_id=model_id) for name, value in metrics.items()],
+    )
+
+
+def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str, Any]) -> str | None:
+    named = {f"train.{name}": value for name, value in params.items()}
+    if any(WEIGHTS in run.data.tags for run in _search(client, paths, training)):
+        return None
+    run = find_unfinished(client, paths, training, named) or create(client, paths, training)
+    log_params(client, run, named)
+    client.update_run(run.info.run_id, "RUNNING")
+    return str(run.info.run_id)
+
+
+def _search(client: MlflowClient, paths: Paths, training: str) -> list[Run]:
+    return list(
+        client.search_runs(
+            [store.experiment(client, paths)],
+            f"tags.`{TRAINING}` = '{training}'",
+            order_by=["attributes.start_time DESC"],
+        )
+    )

@@ -1,0 +1,32 @@
+"""Which code made a model: the git commit, and the patch of what was not committed."""
+
+import subprocess
+from pathlib import Path
+
+
+def tags(root: Path) -> dict[str, str]:
+    """The commit and whether the tree was dirty; nothing outside a git repository."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    return {"mlflow.source.git.commit": commit.strip(), "git.dirty": str(bool(status(root))).lower()}
+
+
+def status(root: Path) -> str:
+    """Changed and unknown files, a line each, as ``git status --porcelain`` gives them."""
+    return _git(root, "status", "--porcelain")
+
+
+def patch(root: Path) -> str:
+    """What ``git apply`` needs to turn the commit into the tree, files that git does not know included."""
+    unknown = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]
+    added = [_git(root, "diff", "--binary", "--no-index", "/dev/null", name) for name in unknown]
+    return "".join([_git(root, "diff", "--binary", "HEAD"), *added])
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return ""
+    return done.stdout

@@ -1,0 +1,86 @@
+"""The tracking store: an embedded SQLite file by default, any server by ``MLFLOW_TRACKING_URI``."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import requests
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
+
+from lenet5 import settings
+from lenet5.errors import Unavailable
+from lenet5.paths import Paths
+
+EXPERIMENT = "lenet5-mnist"
+"""The default; MLflow's own ``MLFLOW_EXPERIMENT_NAME`` wins."""
+
+
+def connect(paths: Paths) -> MlflowClient:
+    """A client of the store in force; the embedded one is made when it is first needed.
+
+    Raises:
+        Unavailable: the store does not answer.
+    """
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    client = MlflowClient(uri)
+    if is_embedded(paths):
+        # several processes that create one SQLite file at the same time leave it broken
+        (paths.state / "mlflow").mkdir(parents=True, exist_ok=True)
+        with FileLock(paths.state / "mlflow" / "create.lock"):
+            client.search_experiments(max_results=1)
+    return client
+
+
+def is_embedded(paths: Paths) -> bool:
+    return os.environ["MLFLOW_TRACKING_URI"] == settings.embedded(paths)["MLFLOW_TRACKING_URI"]
+
+
+def experiment(client: MlflowClient, paths: Paths) -> str:
+    """The id of the project's experiment, created when it is not there."""
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    location = (paths.state / "mlflow" / "artifacts").as_uri() if is_embedded(paths) else None
+    for _ in range(2):
+        if found := client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # someone else was faster
+                raise
+    raise AssertionError(f"experiment {name} both exists and does not")
+
+
+def run_link(run_id: str) -> str:
+    """Where a person sees a run: an address of the server, or what to look for in the local UI."""
+    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
+    if not uri.startswith("http"):
+        return f"`{run_id}` (`make ui` shows it)"
+    experiment = MlflowClient(uri).get_run(run_id).info.experiment_id
+    return f"<{uri}/#/experiments/{experiment}/runs/{run_id}>"
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turn the ways in which a store does not answer into one error.
+
+    Raises:
+        Unavailable: a connection failed; the store's own answers pass through.
+    """
+    try:
+        yield
+    except (MlflowException, OperationalError, requests.RequestException) as error:
+        if isinstance(error, MlflowException) and not str(error).startswith("API request to"):
+            raise
+        raise Unavailable(
+            "The tracking store does not answer.",
+            expected=f"MLflow at {os.environ['MLFLOW_TRACKING_URI']}",
+            found=str(error).splitlines()[0],
+            do="start it, or correct MLFLOW_TRACKING_URI; nothing is lost: `lenet5 register` records the "
+            "model from its files",
+        ) from error

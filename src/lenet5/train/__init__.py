@@ -1,0 +1,1 @@
+"""Train LeNet-5 and save it as a model that takes raw pixels."""

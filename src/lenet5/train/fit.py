@@ -1,0 +1,109 @@
+"""One training: arrays and parameters in, a trained model and its history out."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+import pandas as pd
+
+from lenet5.dataset import Split
+from lenet5.errors import TrainingError
+from lenet5.params import Train
+from lenet5.train import model, optimizer
+
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+def fit(
+    train: Split,
+    validation: Split,
+    params: Train,
+    *,
+    on_epoch: OnEpoch,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[keras.Sequential, pd.DataFrame]:
+    """Train LeNet-5 from scratch.
+
+    Args:
+        train: float32 images (N, H, W, 1) in 0 to 1, float32 one-hot labels (N, 10).
+        validation: the same for the images that decide when to stop.
+        on_epoch: is told each epoch's number, from 1, and metrics as soon as there are any.
+        callbacks: further Keras callbacks, for progress and TensorBoard.
+
+    Returns:
+        The model with the weights of its best epoch, and one row of metrics an epoch.
+
+    Raises:
+        TrainingError: the loss or a weight is not a finite number.
+    """
+    keras.utils.set_random_seed(params.seed)
+    _, height, width, _ = train.images.shape
+    network = model.build(height, width, params.kernel_size)
+    steps = params.epochs * math.ceil(len(train.images) / params.batch_size)
+    network.compile(
+        optimizer=optimizer.build(params, steps),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
+        metrics=["accuracy"],
+        steps_per_execution=params.steps_per_execution,
+    )
+    epochs = _Epochs(on_epoch)
+    network.fit(
+        train.images,
+        train.labels,
+        batch_size=params.batch_size,
+        epochs=params.epochs,
+        validation_data=(validation.images, validation.labels),
+        validation_batch_size=1000,
+        verbose=0,
+        callbacks=[
+            _StopOnNonFinite(),
+            keras.callbacks.EarlyStopping("val_loss", patience=params.patience, restore_best_weights=True),
+            epochs,
+            *callbacks,
+        ],
+    )
+    if not all(np.isfinite(weight).all() for weight in network.get_weights()):
+        raise TrainingError(
+            "Training ended with weights that are not finite numbers.",
+            do="lower train.learning_rate",
+        )
+    return network, pd.DataFrame(epochs.rows)
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Keeps one row an epoch and passes it on."""
+
+    def __init__(self, on_epoch: OnEpoch) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self._on_epoch = on_epoch
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        metrics["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self.rows.append({"epoch": epoch + 1, **metrics})
+        self._on_epoch(epoch + 1, metrics)
+
+
+class _StopOnNonFinite(keras.callbacks.Callback):
+    """Keras' own TerminateOnNaN returns normally, with NaN weights; this does not."""
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._check("loss", logs, f"epoch {self._epoch}, step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._check("val_loss", logs, f"epoch {epoch + 1}, on the validation images")
+
+    def _check(self, name: str, logs: Mapping[str, float] | None, where: str) -> None:
+        value = float((logs or {})[name])
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"Training diverged at {where}.",
+                expected=f"a finite {name}",
+                found=value,
+                do="lower train.learning_rate, or lengthen train.warmup",
+            )

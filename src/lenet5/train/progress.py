@@ -1,0 +1,49 @@
+"""A live progress bar on a terminal; a line an epoch everywhere."""
+
+from collections.abc import Mapping
+
+import keras
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lenet5.terminal import console
+
+
+class ProgressBar(keras.callbacks.Callback):
+    def __init__(self) -> None:
+        super().__init__()
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, loss {task.fields[loss]:.4f}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+
+    def on_train_begin(self, logs: object = None) -> None:
+        self._progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self._task = self._progress.add_task(
+            "train",
+            total=self.params["steps"],
+            epoch=f"{epoch + 1}/{self.params['epochs']}",
+            loss=float("nan"),
+        )
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._progress.update(self._task, completed=batch + 1, loss=(logs or {})["loss"])
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._progress.remove_task(self._task)
+        shown = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {shown}")
+
+    def on_train_end(self, logs: object = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back; Keras does not call ``on_train_end`` after an exception."""
+        self._progress.stop()

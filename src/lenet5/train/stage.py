@@ -1,0 +1,69 @@
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+
+import keras
+
+from lenet5 import archive, backend, dataset, files
+from lenet5.params import Train
+from lenet5.paths import Paths
+from lenet5.results import Lineage, Training
+from lenet5.terminal import console
+from lenet5.tracking import runs
+from lenet5.train.fit import fit
+from lenet5.train.model import with_preprocessing
+from lenet5.train.progress import ProgressBar
+
+
+def run(paths: Paths, params: Train) -> None:
+    """``data/processed`` → ``models/lenet5.keras``, its lineage and history; epochs reach MLflow as they end.
+
+    Raises:
+        DataError: the processed data is missing or damaged.
+        TrainingError: the loss or a weight is not finite; nothing is saved then.
+    """
+    processed = dataset.load(paths.processed)
+    data = processed.manifest
+    training = _training_digest(data.digest, params)
+    backend.use_threads(params.threads)
+    with runs.training_run(paths, training, params.model_dump()) as on_epoch:
+        progress = ProgressBar()
+        with contextlib.closing(progress):
+            network, history = fit(
+                processed.splits["train"],
+                processed.splits["validation"],
+                params,
+                on_epoch=on_epoch,
+                callbacks=[progress, _tensorboard(paths, training)],
+            )
+    model = with_preprocessing(network, data.padding)
+    best_epoch = int(history["val_loss"].to_numpy().argmin()) + 1
+    best = history.drop(columns=["epoch", "learning_rate"]).iloc[best_epoch - 1]
+    archive.save(model, paths.model)
+    Lineage(
+        training=training,
+        raw_data=data.made_from or "",
+        processed_data=data.digest,
+        weights=archive.weights_digest(model),
+        model_file=files.sha256(paths.model),
+    ).write(paths.lineage)
+    Training(
+        epochs=len(history),
+        best_epoch=best_epoch,
+        parameters=model.count_params(),
+        **{str(name): value for name, value in best.items()},
+    ).write(paths.training)
+    files.write_csv(paths.history, history)
+    console.print(f"{model.count_params():,} parameters → {paths.model}")
+
+
+def _training_digest(data: str, params: Train) -> str:
+    code = {file.name: files.sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))}
+    decides = {"data": data, "params": params.model_dump(), "code": code}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _tensorboard(paths: Paths, training: str) -> keras.callbacks.Callback:
+    # event files hold clocks and host names, so they are no DVC output
+    return keras.callbacks.TensorBoard(paths.tensorboard / training[:12], write_graph=False)
