@@ -11,6 +11,10 @@ from pathlib import Path
 
 from lenet5.errors import Lenet5Error
 
+# DVC repeats it after every stage; here it would be half of the log.
+_ADVICE = re.compile(
+    r"\s*$|To track the changes|\s+git add|To enable auto staging|\s+dvc config|Use `dvc push`"
+)
 _EXITED = re.compile(r"failed to run: .* exited with (\d+)$")
 
 
@@ -69,7 +73,8 @@ def run_stage(
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line.rstrip())
-            on_line(lines[-1])
+            if not _ADVICE.match(line):
+                on_line(lines[-1])
         code = process.wait()
     finally:
         timer.cancel()

@@ -1,7 +1,6 @@
 """The flow: every stage of ``dvc.yaml`` as a task, in graph order, then the promotion gate."""
 
 import os
-from typing import Any
 
 import httpx
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -39,7 +38,7 @@ def stage(paths: Paths, name: str, timeout: float, force: bool) -> None:
     )
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
 def promote(paths: Paths) -> promotion.Promotion:
     """Put back what the store lacks (it may be another one than last time), then ask the gate."""
     section = params.load(paths.params).section("register")
@@ -47,7 +46,7 @@ def promote(paths: Paths) -> promotion.Promotion:
     return promotion.promote(paths, section)
 
 
-@flow(name="lenet5", task_runner=ThreadPoolTaskRunner[Any](max_workers=32))
+@flow(name="lenet5", task_runner=ThreadPoolTaskRunner(max_workers=32))  # type: ignore[arg-type]
 def training(force: bool = False) -> promotion.Promotion:
     """Run the graph, register what came out, ask the gate.
 
@@ -104,7 +103,7 @@ def run(force: bool = False) -> promotion.Promotion:
         Unavailable: the Prefect server does not answer.
     """
     try:
-        return training(force=force)
+        promoted: promotion.Promotion = training(force=force)
     except (httpx.TransportError, RuntimeError) as error:
         api = os.environ.get("PREFECT_API_URL", "the embedded server")
         if not isinstance(error, httpx.TransportError) and "reach" not in str(error).lower():
@@ -112,3 +111,4 @@ def run(force: bool = False) -> promotion.Promotion:
         raise Unavailable(
             "Prefect does not answer.", expected=api, found=error, do="start it, or unset PREFECT_API_URL"
         ) from error
+    return promoted

@@ -64,15 +64,22 @@ def load(path: Path) -> "keras.Model":
     """
     import keras
 
+    if not zipfile.is_zipfile(path):  # Keras says "file not found" of a truncated one, too
+        raise _no_model(path, "a damaged file" if path.exists() else "no such file")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be loaded as a model.",
-            expected="a .keras file written by `lenet5 train`",
-            found=str(error).strip().splitlines()[0],
-            do="`dvc repro train` makes it again",
-        ) from None
+    except Exception as error:  # a damaged archive raises whatever its readers do
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise _no_model(path, lines[0]) from None
+
+
+def _no_model(path: Path, found: str) -> DataError:
+    return DataError(
+        f"{path} cannot be loaded as a model.",
+        expected="a .keras file written by `lenet5 train`",
+        found=found,
+        do="`dvc repro train` makes it again",
+    )
 
 
 def weights_digest(model: "keras.Model") -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from lenet5 import settings
 from lenet5.errors import Lenet5Error
@@ -217,7 +218,7 @@ def main() -> None:
     try:
         app()
     except Lenet5Error as error:
-        errors.print(f"[bold red]error:[/] {error}", soft_wrap=True, markup=True)
+        errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
         sys.exit(error.exit_code)
 
 

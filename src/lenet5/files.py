@@ -24,16 +24,18 @@ def replacing(target: Path) -> Iterator[Path]:
     for leftover in target.parent.glob(f".{target.name}.*.partial"):
         _remove(leftover)
     aside = target.parent / f".{target.name}.{os.getpid()}.partial"
+    old = target.parent / f".{target.name}.{os.getpid()}.old.partial"
     try:
         yield aside
-        for path in sorted(aside.rglob("*")) if aside.is_dir() else [aside]:
+        for path in [aside, *sorted(aside.rglob("*"))]:
             _flush(path)
         if target.is_dir():  # a folder cannot be renamed over one that has files in it
-            _remove(target)
+            target.replace(old)
         aside.replace(target)
         _flush(target.parent)
     finally:
         _remove(aside)
+        _remove(old)
 
 
 def write_text(target: Path, text: str) -> None:

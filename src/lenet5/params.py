@@ -1,7 +1,7 @@
 """``params.yaml``, typed: every value is checked before a stage runs, and an unknown key is an error."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -9,14 +9,19 @@ from ruamel.yaml.error import YAMLError
 
 from lenet5.errors import UsageError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy's generators take 32 bits
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # strict: "4", 4.0 and true are no integers
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Checksums(_Section):
@@ -58,13 +63,13 @@ class Validate(_Section):
 
 
 class Preprocess(_Section):
-    seed: Natural
+    seed: Seed
     validation_images: Positive
     padding: Annotated[int, Field(ge=0, le=14)]
 
 
 class Train(_Section):
-    seed: Natural
+    seed: Seed
     kernel_size: Literal[3, 5]
     optimizer: Literal["adamw", "adam"]
     learning_rate: Annotated[float, Field(gt=0)]
@@ -83,7 +88,7 @@ class Train(_Section):
 class Evaluate(_Section):
     batch_size: Positive
     calibration_bins: Positive
-    mistakes: Positive
+    mistakes: Annotated[int, Field(gt=0, le=100)]  # a figure has room for so many
 
 
 class Floors(_Section):
@@ -127,19 +132,46 @@ def load(path: Path) -> Params:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError("There are no parameters.", expected=path, do="git checkout params.yaml") from None
-    except YAMLError as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML.", found=error) from None
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{path} holds no parameters.",
+            expected=f"the sections {_keys(Params)}",
+            found="nothing" if content is None else repr(content),
+            do="git checkout params.yaml",
+        )
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        problems = "\n".join(
-            f"    {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}, found {e['input']!r}"
-            for e in error.errors()
-        )
+        problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
         raise UsageError(
             f"{path} has values that cannot be used:\n{problems}",
             do="correct them; the comments in params.yaml give the meaning and the limits",
         ) from None
+
+
+def _problem(details: "ErrorDetails") -> str:
+    """One line: the dotted name, what is wrong, what was found."""
+    *sections, key = details["loc"]
+    name = ".".join(map(str, details["loc"]))
+    match details["type"]:
+        case "missing":
+            return f"{name}: is missing"
+        case "extra_forbidden":
+            model: Any = Params
+            for section in sections:
+                model = next(f.annotation for n, f in model.model_fields.items() if section in (n, f.alias))
+            return f"{name}: there is no {key!r} here, but {_keys(model)}"
+        case "value_error":  # our own, of a whole section; it names the values
+            return f"{name}: {details['ctx']['error']}"
+        case "model_type":
+            return f"{name}: should be a section with keys, found {details['input']!r}"
+    return f"{name}: {details['msg']}, found {details['input']!r}"
+
+
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(field.alias or name for name, field in model.model_fields.items())
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -46,9 +46,15 @@ class Paths:
     def requirements(self) -> Path:
         return self.root / "requirements.lock"
 
-    # git-ignored state: databases, servers' homes, locks
     @property
     def state(self) -> Path:
+        """Git-ignored state: databases, servers' homes, locks.
+
+        `dvc exp run --queue` works in copies below ``.dvc/tmp/exps``; they share the state of their checkout.
+        """
+        for folder in self.root.parents:
+            if folder.parts[-3:] == (".dvc", "tmp", "exps"):
+                return folder.parents[2] / ".lenet5"
         return self.root / ".lenet5"
 
     # ingest

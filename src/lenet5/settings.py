@@ -28,12 +28,16 @@ def embedded(paths: Paths) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # the embedded Prefect server takes up to 19 s on two cores; its own limit is 20
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
         # quiet logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
 
 
 def apply(paths: Paths) -> None:
     """Put the embedded defaults into this process's environment, for it and for what it starts."""
+    # Prefect's embedded server dies, after two silent minutes, when its home folder is not there.
+    (paths.state / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in embedded(paths).items():
         os.environ.setdefault(name, value)

@@ -89,8 +89,9 @@ class Server:
 
 
 @pytest.fixture
-def server(source: Path) -> Iterator[Server]:
-    """The files of ``source`` over HTTP."""
+def server(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The files of ``source`` over HTTP, with no proxy on the way."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     served = Server(files={path.name: path.read_bytes() for path in source.iterdir()})
 
     class Handler(BaseHTTPRequestHandler):

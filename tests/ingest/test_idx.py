@@ -97,6 +97,11 @@ def test_a_header_that_claims_too_much_costs_no_memory(shape: tuple[int, int, in
     assert peak < 1_000_000
 
 
+@pytest.mark.parametrize("shape", [(0, 28, 28), (60_000, 0, 28), (0, 2**32 - 1, 2**32 - 1)])
+def test_a_file_without_elements_is_refused(shape: tuple[int, int, int]) -> None:
+    assert refusal(struct.pack(">HBB3I", 0, 8, 3, *shape), 3)[0] == 4
+
+
 @pytest.mark.parametrize(
     ("code", "name"), [(0x09, "signed byte"), (0x0D, "float"), (0x0E, "double"), (0x77, "unknown")]
 )

@@ -79,12 +79,24 @@ def test_a_passing_fault_is_tried_again_after_longer_and_longer_waits(
     assert "attempt 3 of 4 failed" in capsys.readouterr().err
 
 
+def test_nothing_of_an_earlier_attempt_is_left(source: Path) -> None:
+    file = io.BytesIO(bytes(100_000))
+    with byte_progress() as progress:
+        Source(str(source), Path("/"), limit=LIMIT, attempts=1).fetch([IMAGES], file, progress)
+    assert file.getvalue() == (source / IMAGES).read_bytes()
+
+
+def test_a_proxy_is_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url)
+    assert fetch("http://elsewhere.invalid/mnist", IMAGES)[1] == server.files[IMAGES]
+
+
 @pytest.mark.parametrize("fault", [500, "cut off"])
 def test_a_lasting_fault_ends_after_the_last_attempt(
     server: Server, waits: list[float], fault: int | str
 ) -> None:
     server.faults[IMAGES] = [fault] * 9
-    with pytest.raises(Unavailable, match=f"{IMAGES} cannot be read, in 4 attempt"):
+    with pytest.raises(Unavailable, match=f"{IMAGES} from {server.url} cannot be read"):
         fetch(server.url, IMAGES)
     assert server.asked[IMAGES] == 4
     assert len(waits) == 3

@@ -28,7 +28,7 @@ KNOBS: dict[str, tuple[Any, Callable[[Splits], None], set[str], set[str]]] = {
     "width": (32, as_it_is, set(), {"shape"}),
     "pixel_min": (1, as_it_is, set(), {"pixel_min"}),
     "pixel_max": (254, as_it_is, set(), {"pixel_max"}),
-    "ink_threshold": (100, as_it_is, set(), {"ink_share", "ink_drift_train", "ink_drift_test"}),
+    "ink_threshold": (100, as_it_is, set(), {"ink_drift_train", "ink_drift_test"}),
     "ink_share_min": (0.1, as_it_is, set(), {"ink_share"}),
     "ink_share_max": (0.3, as_it_is, set(), {"ink_share"}),
     "class_share_min": (0.095, as_it_is, set(), {"class_share"}),

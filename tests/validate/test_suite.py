@@ -1,9 +1,15 @@
 """Every expectation has data that it says no to, and blames exactly the right images."""
 
+from pathlib import Path
+
+import great_expectations.expectations as gxe
 import numpy as np
+import pandas as pd
 import pytest
 
 from lenet5.dataset import Array, Split
+from lenet5.validate import engine
+from lenet5.validate.suite import Check
 
 from .conftest import Examine, Splits
 
@@ -169,3 +175,11 @@ def test_row_that_fails_two_checks_is_kept_once(splits: Splits, examine: Examine
     splits["train"].images[4] = 0
     verdict = examine(splits)
     assert verdict.rows[["split", "index", "failed"]].to_numpy().tolist() == [["train", 4, "ink_share label"]]
+
+
+def test_expectation_that_cannot_be_evaluated_is_a_no(tmp_path: Path) -> None:
+    table = pd.DataFrame({"split": ["train"], "index": [0]})
+    check = Check("typo", "", "", gxe.ExpectColumnValuesToBeNull(column="lable"))
+    outcome = engine.evaluate({"images": table}, {"images": [check]}, tmp_path)[0]
+    assert not outcome.success
+    assert outcome.seen == 'no answer: Error: The column "lable" in BatchData does not exist.'

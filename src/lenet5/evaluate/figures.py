@@ -51,7 +51,7 @@ def mistakes(images: NDArray[np.uint8], frame: pd.DataFrame, most: int) -> Figur
     """The most confident mistakes: images (N, 28, 28) with label → prediction and confidence."""
     wrong = frame[frame["label"] != frame["predicted"]].nlargest(most, "confidence")
     columns = min(most, 5)
-    rows = -(-most // columns)
+    rows = max(1, -(-len(wrong) // columns))
     figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:

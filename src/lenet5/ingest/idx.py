@@ -42,10 +42,10 @@ def decode(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
             a byte to spare, or a dimension is empty; the message names the file and the offset.
     """
     start = 4 + 4 * dimensions
-    _expect(content[:2] == b"\0\0", name, 0, "two zero bytes, as every IDX file begins", _hex(content[:2]))
-    _expect(content[2:3] == bytes([UBYTE]), name, 2, f"type {_type(UBYTE)}", _type(*content[2:3]))
-    _expect(content[3:4] == bytes([dimensions]), name, 3, f"{dimensions} dimension(s)", str(*content[3:4]))
-    _expect(len(content) >= start, name, len(content), f"a header of {start} bytes", "the end of the file")
+    _expect(content[:2] == b"\0\0", name, 0, "two zero bytes, as every IDX file begins", content[:2])
+    _expect(content[2:3] == bytes([UBYTE]), name, 2, f"type {_type(UBYTE)}", *map(_type, content[2:3]))
+    _expect(content[3:4] == bytes([dimensions]), name, 3, f"{dimensions} dimension(s)", *content[3:4])
+    _expect(len(content) >= start, name, len(content), f"a header of {start} bytes")
 
     shape = struct.unpack_from(f">{dimensions}I", content, 4)
     _expect(min(shape) > 0, name, 4, "at least one element in every dimension", shape)
@@ -62,7 +62,9 @@ def decode(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _expect(holds: bool, name: str, offset: int, expected: str, found: object) -> None:
+def _expect(
+    holds: bool, name: str, offset: int, expected: str, found: object = "the end of the file"
+) -> None:
     if not holds:
         raise DataError(
             f"{name} is not the IDX file it should be, at byte offset {offset}.",
@@ -72,9 +74,5 @@ def _expect(holds: bool, name: str, offset: int, expected: str, found: object) -
         )
 
 
-def _type(code: int | None = None) -> str:
-    return "the end of the file" if code is None else f"0x{code:02x} ({TYPES.get(code, 'unknown')})"
-
-
-def _hex(some: bytes) -> str:
-    return some.hex(" ") or "the end of the file"
+def _type(code: int) -> str:
+    return f"0x{code:02x} ({TYPES.get(code, 'unknown')})"

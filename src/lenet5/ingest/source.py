@@ -12,7 +12,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_exponential_jitter
 
 from lenet5 import terminal
-from lenet5.errors import DataError, Unavailable, UsageError
+from lenet5.errors import DataError, UsageError
+from lenet5.ingest.faults import AbsentError, Interrupted, meaning
 from lenet5.ingest.unzip import too_large
 
 _CHUNK = 1 << 20
@@ -26,15 +27,6 @@ _WEB_OPTIONS = {
         "trust_env": True,  # proxies
     }
 }
-_OVERLOADED = {408, 425, 429}
-
-
-class _AbsentError(Exception):
-    """There is no such file, or it is not shown to us: another name may do."""
-
-
-class _Interrupted(Unavailable):
-    """The next try may succeed."""
 
 
 class Source:
@@ -70,7 +62,7 @@ class Source:
             ) from None
 
     def fetch(self, names: Sequence[str], into: BinaryIO, progress: Progress) -> str:
-        """Copy the first of ``names`` that is there into the empty file ``into``; gives that name.
+        """Make ``into`` a copy of the first of ``names`` that is there, and return that name.
 
         Raises:
             DataError: none of them is there, or the file is larger than the limit.
@@ -80,7 +72,7 @@ class Source:
         for name in names:
             try:
                 self._patiently(name)(self._copy, name, into, progress)
-            except _AbsentError as error:
+            except AbsentError as error:
                 reasons.append(f"{name}: {error}")
             else:
                 return name
@@ -100,7 +92,7 @@ class Source:
             )
 
         return Retrying(
-            retry=retry_if_exception_type(_Interrupted),
+            retry=retry_if_exception_type(Interrupted),
             stop=stop_after_attempt(self._attempts),
             wait=wait_exponential_jitter(max=30),
             before_sleep=tell,
@@ -132,28 +124,12 @@ class Source:
                 progress.update(task, total=_size(remote))
                 while chunk := remote.read(_CHUNK):
                     yield chunk
-        except Exception as error:  # every driver of fsspec has kinds of its own
-            raise self._as_ours(error, path) from error
-
-    def _as_ours(self, error: Exception, path: str) -> Exception:
-        status = getattr(error, "status", None)
-        if isinstance(error, FileNotFoundError) or status == 410:
-            return _AbsentError("not there")
-        if isinstance(error, PermissionError) or status in (401, 403):
-            return _AbsentError("access denied")
-        final = isinstance(error, IsADirectoryError | NotADirectoryError | aiohttp.InvalidURL)
-        if status is not None:
-            final = status < 500 and status not in _OVERLOADED
-        passing = isinstance(error, OSError | aiohttp.ClientError) and not final
-        return (_Interrupted if passing else Unavailable)(
-            f"{path} cannot be read" + (f", in {self._attempts} attempt(s)." if passing else "."),
-            found=f"{type(error).__name__}: {error}",
-            do="check the network and ingest.source in params.yaml, then run it again",
-        )
+        except Exception as error:
+            raise meaning(error, f"{name} from {self.url}") from error
 
 
 def _size(remote: Any) -> int | None:
     """Bytes to come, where the source says so; an HTTP stream keeps that in its response."""
     response = getattr(remote, "r", None)
-    size: int | None = response.content_length if response else getattr(remote, "size", None)
+    size: int | None = response.content_length if response is not None else getattr(remote, "size", None)
     return size

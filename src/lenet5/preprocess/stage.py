@@ -27,8 +27,8 @@ def run(paths: Paths, params: params.Preprocess) -> None:
 def _require_validation(paths: Paths, digest: str) -> None:
     """DVC orders the stages; this holds when one is run by hand, too."""
     try:
-        result = json.loads(paths.validation.read_text())
-    except FileNotFoundError:
+        result = dict(json.loads(paths.validation.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
         result = {}
     if result.get("success") is True and result.get("data_digest") == digest:
         return

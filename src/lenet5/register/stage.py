@@ -55,7 +55,8 @@ def run(paths: Paths, params: Register) -> None:
 
 def _metrics(training: Training, evaluation: Evaluation, per_class: pd.DataFrame) -> dict[str, float]:
     """The final figures under the names that MLflow shows: the stage, then the metric."""
-    figures = {f"train.best_{name}": value for name, value in training.figures().items() if "_" in name}
+    best = training.model_dump(include={"val_loss", "val_accuracy"})
+    figures = {"train.best_epoch": training.best_epoch} | {f"train.best_{k}": v for k, v in best.items()}
     figures |= {f"evaluate.{name}": value for name, value in evaluation.figures().items()}
     for row in per_class.itertuples():
         figures |= {

@@ -39,7 +39,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
             client = store.connect(paths)
             run_id = _open(client, paths, training, params)
     except Unavailable as error:
-        errors.print(f"[yellow]warning:[/] {error}")
+        errors.print(f"warning: {error}", markup=False)
         run_id = None
     if run_id is None:
         yield lambda epoch, metrics: None
@@ -61,7 +61,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
             with store.reachable():
                 client.set_terminated(run_id, RunStatus.to_string(status))
         except Unavailable as error:
-            errors.print(f"[yellow]warning:[/] {error}")
+            errors.print(f"warning: {error}", markup=False)
 
 
 class _Recorder:
@@ -80,7 +80,7 @@ class _Recorder:
                 log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
         except Unavailable as error:
             self._alive = False
-            errors.print(f"[yellow]warning:[/] {error}")
+            errors.print(f"warning: {error}", markup=False)
 
 
 def find_complete(client: MlflowClient, paths: Paths, training: str, weights: str) -> Run | None:

@@ -1,7 +1,12 @@
-"""Which code made a model: the git commit, and the patch of what was not committed."""
+"""Which code made a model: the git commit, and the patch of what was not committed.
+
+``dvc.lock`` does not count: it is written by the run itself, and kept beside the patch as it is.
+"""
 
 import subprocess
 from pathlib import Path
+
+_ALL_BUT_THE_LOCK = ("--", ".", ":(exclude)dvc.lock")
 
 
 def tags(root: Path) -> dict[str, str]:
@@ -14,14 +19,16 @@ def tags(root: Path) -> dict[str, str]:
 
 def status(root: Path) -> str:
     """Changed and unknown files, a line each, as ``git status --porcelain`` gives them."""
-    return _git(root, "status", "--porcelain")
+    return _git(root, "status", "--porcelain", *_ALL_BUT_THE_LOCK)
 
 
 def patch(root: Path) -> str:
     """What ``git apply`` needs to turn the commit into the tree, files that git does not know included."""
-    unknown = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")[:-1]
+    unknown = _git(root, "ls-files", "--others", "--exclude-standard", "-z", *_ALL_BUT_THE_LOCK).split("\0")[
+        :-1
+    ]
     added = [_git(root, "diff", "--binary", "--no-index", "/dev/null", name) for name in unknown]
-    return "".join([_git(root, "diff", "--binary", "HEAD"), *added])
+    return "".join([_git(root, "diff", "--binary", "HEAD", *_ALL_BUT_THE_LOCK), *added])
 
 
 def _git(root: Path, *arguments: str) -> str:

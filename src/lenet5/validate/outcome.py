@@ -61,7 +61,7 @@ def _seen(result: Mapping[str, Any], keys: Sequence[str]) -> str:
         divergence = _divergence(details)
         return "no values to compare" if divergence is None else f"{divergence:.4f} nats"
     if "unexpected_count" not in details:
-        return f"no answer: {result['exception_info']}"
+        return f"no answer: {_raised(result['exception_info'])}"
     count, total = details["unexpected_count"], details["element_count"]
     if count == 0:
         return f"as expected in all {total:,} rows"
@@ -77,11 +77,17 @@ def _divergence(details: Mapping[str, Any]) -> float | None:
 
 def _examples(rows: Sequence[Mapping[str, Any]], column: str, keys: Sequence[str]) -> str:
     if keys == KEYS["classes"]:
-        examples = [f"{row['split']} {row['label']} has {_text(row[column])}" for row in rows]
+        examples, prefix = [f"{row['split']} {row['label']} has {_text(row[column])}" for row in rows], ""
     else:  # tens of thousands of images may share a value: name the values
-        examples = list(dict.fromkeys(f"{column} {_text(row[column])}" for row in rows))
+        examples, prefix = list(dict.fromkeys(_text(row[column]) for row in rows)), f"{column} "
     more = ", …" if len(examples) > _EXAMPLES else ""
-    return ", ".join(examples[:_EXAMPLES]) + more
+    return prefix + ", ".join(examples[:_EXAMPLES]) + more
+
+
+def _raised(info: Mapping[str, Any]) -> str:
+    # flat, or one a metric that the expectation needs; the traces go on for pages
+    raised = [info] if "exception_message" in info else info.values()
+    return "; ".join(dict.fromkeys(each["exception_message"] for each in raised))
 
 
 def _text(value: object) -> str:

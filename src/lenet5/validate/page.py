@@ -36,7 +36,7 @@ def render(
 </dl>
 <div class="scroll">
 <table>
-<thead><tr><th></th><th>Check</th><th>Expected</th><th>Seen</th><th>Images</th></tr></thead>
+<thead><tr><th></th><th>Check</th><th>Expected</th><th>Seen</th><th class="count">Images</th></tr></thead>
 <tbody>
 {rows}
 </tbody>

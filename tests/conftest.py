@@ -1,0 +1,215 @@
+"""A small project with real digits, in a temporary folder, and commands run in it as a user would."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+from lenet5.ingest import idx
+from lenet5.ingest.catalog import ITEMS
+from lenet5.paths import Paths
+
+REPOSITORY = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+# what git would clone and the stages read; the package itself is the installed one
+CLONED = (
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+    ".dvcignore",
+    ".gitignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+)
+TRAIN, TEST = 3000, 1000
+
+Arrays = dict[str, NDArray[np.uint8]]
+
+
+@pytest.fixture(autouse=True)
+def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server of the machine's own takes part in a test."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "PREFECT_API_URL", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Arrays:
+    """Real digits, some of each class as in the whole: the keys are those of ``ingest.sha256``."""
+    arrays: Arrays = {}
+    for split, size in (("train", TRAIN), ("test", TEST)):
+        images, labels = (_decode(item) for item in ITEMS if item.key.startswith(split))
+        some = np.sort(np.random.default_rng(0).permutation(len(labels))[:size])
+        arrays |= {f"{split}_images": images[some], f"{split}_labels": labels[some]}
+    return arrays
+
+
+def _decode(item: Any) -> NDArray[np.uint8]:
+    content = gzip.decompress((REPOSITORY / "data/mnist" / f"{item.file}.gz").read_bytes())
+    return idx.decode(content, item.file, item.dimensions)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout in a temporary folder."""
+
+    root: Path
+    home: Path
+    """The user's home folder, empty."""
+
+    @property
+    def paths(self) -> Paths:
+        return Paths(self.root)
+
+    def command(
+        self, *words: str, environment: dict[str, str] | None = None, timeout: float = 240
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of the virtual environment in the project; its output is kept."""
+        return subprocess.run(
+            [str(BIN / words[0]), *words[1:]],
+            cwd=self.root,
+            env=self.environment() | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def run(self, *words: str, environment: dict[str, str] | None = None) -> str:
+        """Run a command that must succeed; its standard output."""
+        done = self.command(*words, environment=environment)
+        assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    def environment(self) -> dict[str, str]:
+        """What the shell of a user with an empty home folder would have."""
+        kept = {
+            name: value for name, value in os.environ.items() if name in ("LANG", "PYTHONDONTWRITEBYTECODE")
+        }
+        # a bare `dvc` keeps its site cache in /var/tmp unless it is told otherwise
+        site = {"DVC_SITE_CACHE_DIR": str(self.root / ".lenet5/dvc"), "DVC_NO_ANALYTICS": "1"}
+        return kept | site | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
+
+    def set_params(self, **values: Any) -> None:
+        """Edit ``params.yaml`` as a person would: ``set_params(**{"train.epochs": 3})``."""
+        yaml = YAML()
+        content = yaml.load(self.paths.params.read_text())
+        for name, value in values.items():
+            *sections, key = name.split(".")
+            section = content
+            for part in sections:
+                section = section[part]
+            section[key] = value
+        with self.paths.params.open("w") as file:
+            yaml.dump(content, file)
+
+    def put_source(self, arrays: Arrays, *, pin: bool = True) -> None:
+        """Write IDX files as ``data/mnist`` holds them, and pin them in ``params.yaml``."""
+        for item in ITEMS:
+            content = idx.encode(arrays[item.key])
+            path = self.root / "data/mnist" / f"{item.file}.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(content, compresslevel=1, mtime=0))
+            if pin:
+                self.set_params(**{f"ingest.sha256.{item.key}": hashlib.sha256(content).hexdigest()})
+
+    def copy(self, folder: Path) -> "Project":
+        """The same project, its cache, outputs and state included, elsewhere."""
+        shutil.copytree(self.root, folder / "project", symlinks=True)
+        (folder / "home").mkdir()
+        return Project(folder / "project", folder / "home")
+
+
+def make_project(folder: Path, digits: Arrays) -> Project:
+    """A committed checkout with a few thousand digits and a training of seconds."""
+    project = Project(folder / "project", folder / "home")
+    project.home.mkdir(parents=True)
+    for name in CLONED:
+        (project.root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / name, project.root / name)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "src", project.root / "src", ignore=ignored)
+    project.put_source(digits)
+    shutil.copyfile(REPOSITORY / "data/reference.json", project.root / "data/reference.json")
+    project.set_params(
+        **{
+            # a few thousand images differ from the whole by chance
+            "validate.class_share_min": 0.06,
+            "validate.class_share_max": 0.14,
+            "preprocess.validation_images": 300,
+            "train.batch_size": 32,
+            "train.epochs": 2,
+            "register.floors.accuracy": 0.85,
+            "register.floors.worst_class_recall": 0.5,
+        }
+    )
+    project.git("init", "--quiet", "--initial-branch=main")
+    project.git("add", "--all")
+    identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
+    project.git(*identity, "commit", "--quiet", "--message", "A small project")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path, digits: Arrays) -> Project:
+    """A fresh checkout in which nothing was run."""
+    return make_project(tmp_path, digits)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, digits: Arrays) -> Project:
+    """A checkout after ``lenet5 run``. It is shared: read it, or work in a ``copy``."""
+    project = make_project(tmp_path_factory.mktemp("finished"), digits)
+    (project.home.parent / "first-run.log").write_text(project.run("lenet5", "run"))
+    return project
+
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a real server on a free port of this machine; ended with the test."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str, port: int, probe: str, environment: dict[str, str]) -> str:
+        with (tmp_path / f"server-{port}.log").open("wb") as log:
+            server = subprocess.Popen(
+                [str(BIN / words[0]), *words[1:]],
+                env=os.environ | environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        running.append(server)
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            assert server.poll() is None, (tmp_path / f"server-{port}.log").read_text()
+            with suppress(requests.RequestException):
+                if requests.get(f"{address}{probe}", timeout=2).ok:
+                    return address
+            time.sleep(0.2)
+        raise AssertionError(f"{words} does not answer")
+
+    yield start
+    for server in running:
+        os.killpg(server.pid, 9)
+        server.wait()

@@ -1,0 +1,103 @@
+"""The door: what it needs before it makes anything, and what it makes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lenet5 import dataset
+from lenet5.dataset import Split
+from lenet5.errors import DataError
+from lenet5.params import Preprocess
+from lenet5.paths import Paths
+from lenet5.preprocess import stage
+from tests.conftest import Arrays
+
+PARAMS = Preprocess(seed=1998, validation_images=100, padding=0)
+
+
+@pytest.fixture
+def paths(tmp_path: Path, digits: Arrays) -> Paths:
+    """Raw data that has passed validation."""
+    paths = Paths(tmp_path)
+    raw = {
+        "train": Split(digits["train_images"][:500], digits["train_labels"][:500]),
+        "test": Split(digits["test_images"][:100], digits["test_labels"][:100]),
+    }
+    validated(paths, dataset.save(paths.raw, raw).digest)
+    return paths
+
+
+def validated(paths: Paths, digest: object, success: object = True) -> None:
+    paths.validation.parent.mkdir(exist_ok=True)
+    paths.validation.write_text(json.dumps({"success": success, "data_digest": digest}))
+
+
+def test_train_and_validation_come_out_and_test_is_left_alone(paths: Paths) -> None:
+    stage.run(paths, PARAMS)
+    made = dataset.load(paths.processed)
+    assert {name: split.images.shape for name, split in made.splits.items()} == {
+        "train": (400, 28, 28, 1),
+        "validation": (100, 28, 28, 1),
+    }
+    assert made.manifest.made_from == dataset.load_manifest(paths.raw).digest
+    together = np.concatenate([split.images.sum(axis=(1, 2, 3)) for split in made.splits.values()])
+    ink = dataset.load(paths.raw).splits["train"].images.sum(axis=(1, 2)) / 255
+    np.testing.assert_allclose(np.sort(together), np.sort(ink), rtol=1e-4)
+
+
+def test_same_inputs_give_the_same_bytes(paths: Paths) -> None:
+    made = []
+    for _ in range(2):
+        stage.run(paths, PARAMS)
+        made.append({path: path.read_bytes() for path in paths.processed.rglob("*") if path.is_file()})
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 3), ("validation_images", 99), ("padding", 2)])
+def test_every_parameter_changes_the_data(paths: Paths, name: str, value: Any) -> None:
+    assert set(Preprocess.model_fields) == {"seed", "validation_images", "padding"}
+    stage.run(paths, PARAMS)
+    before = dataset.load_manifest(paths.processed).digest
+    stage.run(paths, PARAMS.model_copy(update={name: value}))
+    after = dataset.load_manifest(paths.processed)
+    assert after.digest != before
+    assert after.padding == (2 if name == "padding" else 0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "{",
+        "null",
+        "[1]",
+        "{}",
+        '{"success": false, "data_digest": "DIGEST"}',
+        '{"success": "true", "data_digest": "DIGEST"}',
+        '{"success": true}',
+        '{"success": true, "data_digest": "another"}',
+    ],
+)
+def test_nothing_is_made_of_data_that_has_not_passed_validation(paths: Paths, content: str | None) -> None:
+    if content is None:
+        paths.validation.unlink()
+    else:
+        digest = dataset.load_manifest(paths.raw).digest
+        paths.validation.write_text(content.replace("DIGEST", digest))
+    with pytest.raises(DataError, match="has not passed validation"):
+        stage.run(paths, PARAMS)
+    assert not paths.processed.exists()
+
+
+def test_nothing_is_made_of_damaged_data(paths: Paths) -> None:
+    images = paths.raw / "train" / "images.npy"
+    content = bytearray(images.read_bytes())
+    content[-100] ^= 1
+    images.write_bytes(content)
+    with pytest.raises(DataError, match="train/images.npy"):
+        stage.run(paths, PARAMS)
+    assert not paths.processed.exists()

@@ -1,0 +1,219 @@
+"""The whole pipeline on real digits, through both runners, as a user runs it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from lenet5 import settings
+from lenet5.results import Lineage
+from tests.conftest import Arrays, Project
+
+EXPERIMENT = "lenet5-mnist"
+MODEL = "lenet5-mnist"
+
+
+def client(project: Project) -> MlflowClient:
+    return MlflowClient(settings.embedded(project.paths)["MLFLOW_TRACKING_URI"])
+
+
+def runs(of: MlflowClient) -> list[Any]:
+    return list(of.search_runs([of.get_experiment_by_name(EXPERIMENT).experiment_id]))
+
+
+def versions(project: Project) -> list[dict[str, Any]]:
+    return list(json.loads(project.run("lenet5", "versions", "--json")))
+
+
+@pytest.fixture
+def copy(finished: Project, tmp_path: Path) -> Project:
+    """The finished project, to be changed. Its MLflow artifacts lie in the original still: only read those."""
+    return finished.copy(tmp_path)
+
+
+def test_one_command_ends_with_a_champion(finished: Project) -> None:
+    told = (finished.home.parent / "first-run.log").read_text()
+    assert re.search(r"1 +│ champion +│ 0\.\d{4}", told)
+    assert "Next: " in told
+    [version] = versions(finished)
+    assert version["aliases"] == ["champion"]
+    assert version["commit"] == finished.git("rev-parse", "HEAD").strip()
+    assert not version["dirty"]
+
+
+def test_nothing_is_written_to_the_home_folder_or_to_git(finished: Project) -> None:
+    assert list(finished.home.iterdir()) == []
+    assert finished.git("status", "--porcelain").split("\n")[:-1] == ["?? dvc.lock"]
+
+
+def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
+    mlflow = client(finished)
+    [run] = runs(mlflow)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.learning_rate"] == "0.008"
+    assert run.data.params["ingest.source"] == "data/mnist"
+    assert run.data.params["register.floors.accuracy"] == "0.85"
+    assert [m.step for m in mlflow.get_metric_history(run.info.run_id, "train.val_loss")] == [1, 2]
+    evaluation = json.loads(finished.paths.evaluation.read_text())
+    assert run.data.metrics["evaluate.accuracy"] == evaluation["accuracy"]
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    inputs = {d.dataset.name: d.tags[0].value for d in run.inputs.dataset_inputs}
+    assert inputs == {"mnist-train": "training", "mnist-validation": "validation", "mnist-test": "testing"}
+    assert run.data.tags["prefect.flow_run_id"]
+    for folder, names in {
+        "code": {"params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock"},
+        "figures": {"confusion.png", "learning_curves.png", "mistakes.png", "calibration.png"},
+        "validation": {"index.html", "summary.html"},
+        "results": {"predictions.parquet", "evaluation.json"},
+    }.items():
+        assert names <= {Path(f.path).name for f in mlflow.list_artifacts(run.info.run_id, folder)}
+
+
+def test_epochs_reach_mlflow_while_it_trains(finished: Project) -> None:
+    mlflow = client(finished)
+    [run] = runs(mlflow)
+    stamps = [m.timestamp for m in mlflow.get_metric_history(run.info.run_id, "train.loss")]
+    assert stamps[0] < stamps[1]  # what registering fills in afterwards comes within a millisecond or two
+    assert all(run.info.start_time < stamp for stamp in stamps)
+
+
+def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(finished: Project, digits: Arrays) -> None:
+    np.save(finished.home.parent / "pixels.npy", digits["test_images"][:50])
+    script = (
+        "import sys, mlflow, numpy as np\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
+        "assert 'lenet5' not in sys.modules\n"
+        "print(np.argmax(model.predict(np.load(sys.argv[2])), axis=1).tolist())\n"
+    )
+    uri = settings.embedded(finished.paths)["MLFLOW_TRACKING_URI"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"models:/{MODEL}@champion", str(finished.home.parent / "pixels.npy")],
+        env=finished.environment() | {"MLFLOW_TRACKING_URI": uri, "HOME": str(finished.home.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answers = np.array(json.loads(done.stdout.strip().splitlines()[-1]))
+    assert (answers == digits["test_labels"][:50]).mean() > 0.8
+
+
+def test_a_second_run_trains_nothing_and_makes_no_new_run(copy: Project) -> None:
+    before = copy.paths.lock.read_bytes()
+    told = copy.command("lenet5", "run")
+    assert told.returncode == 0, told.stderr
+    assert "Running stage" not in told.stdout + told.stderr
+    assert len(runs(client(copy))) == 1
+    assert len(versions(copy)) == 1
+    assert copy.paths.lock.read_bytes() == before
+
+
+def test_forcing_every_stage_gives_the_same_bytes_and_no_new_run(copy: Project) -> None:
+    before = copy.paths.lock.read_bytes()
+    told = copy.run("dvc", "repro", "--force")
+    assert told.count("Running stage") == 6
+    assert copy.paths.lock.read_bytes() == before
+    assert len(runs(client(copy))) == 1
+    assert [v["aliases"] for v in versions(copy)] == [["champion"]]
+
+
+def test_a_wiped_store_is_rebuilt_from_the_files(finished: Project, copy: Project) -> None:
+    shutil.rmtree(copy.paths.state)
+    told = copy.run("lenet5", "register")
+    assert "version 1" in told
+    [was], [now] = runs(client(finished)), runs(client(copy))
+    assert now.data.params == was.data.params
+    measured_then = {k: v for k, v in was.data.metrics.items() if not k.startswith("system/")}
+    assert now.data.metrics == measured_then
+    then, again = (
+        [(m.step, m.value) for m in client(p).get_metric_history(r.info.run_id, "train.loss")]
+        for p, r in ((finished, was), (copy, now))
+    )
+    assert then == again
+    lineage = Lineage.read(copy.paths.lineage)
+    assert now.data.tags["lenet5.weights"] == was.data.tags["lenet5.weights"] == lineage.weights
+    assert [v["aliases"] for v in versions(copy)] == [["challenger"]]
+
+
+def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Project) -> None:
+    copy.set_params(**{"train.learning_rate": 0.0000123})
+    refused = copy.command("lenet5", "run")
+    assert refused.returncode == 3, refused.stderr
+    assert "Version 2 of lenet5-mnist is not promoted." in refused.stderr
+    assert "floor of accuracy 0.8500 or more" in refused.stderr
+    assert "version 1 stays champion" in refused.stderr
+
+    assert (
+        "learning_rate: 0.0000123" in copy.paths.lock.read_text() or "1.23e-05" in copy.paths.lock.read_text()
+    )
+    mlflow = client(copy)
+    new = next(r for r in runs(mlflow) if r.data.params["train.learning_rate"] == "1.23e-05")
+    rates = [m.value for m in mlflow.get_metric_history(new.info.run_id, "train.learning_rate")]
+    assert max(rates) <= 1.23e-05  # as the optimizer itself reports it
+    assert new.data.tags["git.dirty"] == "true"
+    patch = mlflow.download_artifacts(new.info.run_id, "code/uncommitted.patch", str(copy.home))
+    assert "+  learning_rate: 1.23e-05" in Path(patch).read_text()
+
+    found = versions(copy)
+    assert [(v["version"], v["aliases"]) for v in found] == [(2, ["challenger"]), (1, ["champion"])]
+    compared = json.loads(copy.run("dvc", "params", "diff", "--json"))
+    assert compared["params.yaml"]["train.learning_rate"]["new"] == 1.23e-05
+
+    again = copy.command("lenet5", "promote")
+    assert again.returncode == 3
+    assert [v["aliases"] for v in versions(copy)] == [["challenger"], ["champion"]]
+
+
+def flipped_pixel(arrays: Arrays) -> bool:
+    arrays["train_images"][7, 14, 14] ^= 1
+    return False
+
+
+def leaked_image(arrays: Arrays) -> bool:
+    arrays["train_images"][3] = arrays["test_images"][5]
+    return True
+
+
+def wrong_label(arrays: Arrays) -> bool:
+    arrays["train_labels"][11] = 10
+    return True
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (flipped_pixel, "not the data that params.yaml pins"),
+        (leaked_image, "test_in_train"),
+        (wrong_label, "label"),
+    ],
+)
+def test_bad_data_stops_the_pipeline(project: Project, digits: Arrays, spoil: Any, says: str) -> None:
+    arrays = {name: array.copy() for name, array in digits.items()}
+    pin = spoil(arrays)
+    project.put_source(arrays, pin=pin)
+    done = project.command("dvc", "repro")
+    assert done.returncode != 0
+    assert "exited with 4" in done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    for absent in (project.paths.processed, project.paths.model, project.paths.state / "mlflow"):
+        assert not absent.exists()
+
+
+def test_a_truncated_file_fails_the_flow_with_the_stages_message(project: Project) -> None:
+    file = project.root / "data/mnist/train-images-idx3-ubyte.gz"
+    file.write_bytes(file.read_bytes()[:-1000])
+    done = project.command("lenet5", "run")
+    assert done.returncode == 4
+    message = done.stderr[done.stderr.rindex("error: ") :]
+    assert "stage ingest failed: train-images-idx3-ubyte.gz is damaged or was cut off." in message
+    assert "Traceback" not in message
+    assert not project.paths.model.exists()
+    assert not (project.paths.state / "mlflow").exists()

@@ -1,0 +1,173 @@
+"""A training learns, repeats itself to the bit, keeps its best epoch, and stops when it goes wrong."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from lenet5 import archive
+from lenet5.dataset import Split
+from lenet5.errors import TrainingError
+from lenet5.params import Train
+
+from .conftest import Fit, Fitted
+
+METRICS = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+
+KNOBS: dict[str, Any] = {
+    "seed": 7,
+    "kernel_size": 5,
+    "optimizer": "adam",
+    "learning_rate": 0.004,
+    "weight_decay": 0.5,
+    "beta_2": 0.9,
+    "schedule": "constant",
+    "warmup": 0.5,
+    "label_smoothing": 0.0,
+    "batch_size": 64,
+    "epochs": 1,
+}
+"""Another value for each parameter that decides the weights."""
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps what a training looks like from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.weights: list[list[np.ndarray]] = []
+        """At the end of each epoch."""
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        self.calls += 1
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        self.weights.append(self.model.get_weights())
+
+
+class Spoil(keras.callbacks.Callback):
+    """Makes one weight NaN when the training is over."""
+
+    def on_train_end(self, logs: object = None) -> None:
+        weights = self.model.get_weights()
+        weights[0].flat[0] = np.nan
+        self.model.set_weights(weights)
+
+
+@pytest.fixture
+def misleading(validation: Split) -> Split:
+    """Validation images with wrong labels: the better the model, the higher their loss."""
+    return Split(validation.images, np.roll(validation.labels, 1, axis=1))
+
+
+def digest(done: Fitted) -> str:
+    return archive.weights_digest(done.model)
+
+
+def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_it_learns(fitted: Fit, train: Split) -> None:
+    history = fitted(epochs=8, validation=train).history
+    assert history["val_accuracy"].iloc[-1] > 0.9
+    assert history["val_loss"].is_monotonic_decreasing
+
+
+def test_same_training_gives_the_same_weights_and_history(fitted: Fit, once: Fitted) -> None:
+    again = fitted()
+    assert digest(again) == digest(once)
+    assert again.history.equals(once.history)
+
+
+def test_each_epoch_is_told_and_kept(once: Fitted) -> None:
+    assert [epoch for epoch, _ in once.told] == [1, 2]
+    for (epoch, metrics), row in zip(once.told, once.history.to_dict("records"), strict=True):
+        assert metrics.keys() == METRICS
+        assert np.isfinite(list(metrics.values())).all()
+        assert {"epoch": epoch, **metrics} == row
+    assert once.told[-1][1]["learning_rate"] == pytest.approx(0, abs=1e-7)
+
+
+def test_every_parameter_has_a_test() -> None:
+    elsewhere = {"patience", "steps_per_execution", "threads"}  # below, and in test_stage.py
+    assert KNOBS.keys() | elsewhere == set(Train.model_fields)
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_parameter_decides_the_weights(fitted: Fit, once: Fitted, settings: Train, name: str) -> None:
+    assert getattr(settings, name) != KNOBS[name]
+    assert digest(fitted(**{name: KNOBS[name]})) != digest(once)
+
+
+@pytest.mark.parametrize("together", [1, 3, 5, 100])
+def test_steps_per_execution_changes_the_calls_and_not_the_weights(
+    fitted: Fit, once: Fitted, together: int
+) -> None:
+    watch = Watch()
+    done = fitted(steps_per_execution=together, callbacks=[watch])
+    assert watch.calls == 2 * -(-10 // together)  # 10 steps an epoch, the last call partial
+    assert done.history["loss"].to_numpy() == pytest.approx(once.history["loss"].to_numpy(), rel=1e-4)
+
+
+def test_every_image_counts_when_the_last_batch_is_partial(fitted: Fit, train: Split) -> None:
+    watch = Watch()
+    short = Split(train.images[:70], train.labels[:70])
+    fitted(train=short, steps_per_execution=1, epochs=1, callbacks=[watch])
+    assert watch.calls == 3  # 32, 32, 6
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_patience_stops_and_the_best_epoch_comes_back(fitted: Fit, misleading: Split, patience: int) -> None:
+    watch = Watch()
+    done = fitted(validation=misleading, schedule="constant", epochs=20, patience=patience, callbacks=[watch])
+    best = int(done.history["val_loss"].to_numpy().argmin())
+    assert len(done.history) == len(done.told) == best + 1 + patience < 20
+    assert same(done.model.get_weights(), watch.weights[best])
+    assert not same(done.model.get_weights(), watch.weights[-1])
+
+
+def test_best_epoch_comes_back_when_patience_was_never_lost(fitted: Fit, misleading: Split) -> None:
+    watch = Watch()
+    done = fitted(validation=misleading, schedule="constant", epochs=4, patience=9, callbacks=[watch])
+    best = int(done.history["val_loss"].to_numpy().argmin())
+    assert len(done.history) == 4
+    assert best < 3
+    assert same(done.model.get_weights(), watch.weights[best])
+
+
+def test_loss_that_is_no_number_stops_with_epoch_and_step(fitted: Fit) -> None:
+    with pytest.raises(TrainingError, match=r"diverged at epoch 1, step [2-9]\.") as stopped:
+        fitted(learning_rate=1e30, schedule="constant", steps_per_execution=1)
+    assert "expected: a finite loss" in str(stopped.value)
+    assert "found:    nan" in str(stopped.value) or "found:    inf" in str(stopped.value)
+    assert "lower train.learning_rate" in str(stopped.value)
+
+
+def test_step_of_divergence_is_that_of_its_epoch(fitted: Fit, train: Split) -> None:
+    """Steps are told in the units of ``steps_per_execution``; the first look is at the fifth."""
+    images = train.images.copy()
+    images[:] = np.nan
+    with pytest.raises(TrainingError, match=r"epoch 1, step 5\."):
+        fitted(train=Split(images, train.labels))
+
+
+def test_validation_loss_that_is_no_number_stops(fitted: Fit, validation: Split) -> None:
+    images = np.full_like(validation.images, np.inf)
+    with pytest.raises(TrainingError, match=r"epoch 1, on the validation images") as stopped:
+        fitted(validation=Split(images, validation.labels))
+    assert "expected: a finite val_loss" in str(stopped.value)
+
+
+def test_nothing_is_told_of_an_epoch_that_diverged(fitted: Fit, train: Split, validation: Split) -> None:
+    watch = Watch()
+    with pytest.raises(TrainingError):
+        fitted(validation=Split(validation.images * np.nan, validation.labels), callbacks=[watch])
+    assert watch.weights == []
+
+
+def test_weights_that_are_no_numbers_are_refused_at_the_end(fitted: Fit) -> None:
+    with pytest.raises(TrainingError, match="weights that are not finite"):
+        fitted(epochs=1, callbacks=[Spoil()])
