@@ -71,10 +71,11 @@ def run_stage(
     lines: list[str] = []
     try:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if not _ADVICE.match(line):
-                on_line(lines[-1])
+        with process.stdout as output:
+            for line in output:
+                lines.append(line.rstrip())
+                if not _ADVICE.match(line):
+                    on_line(lines[-1])
         code = process.wait()
     finally:
         timer.cancel()
@@ -88,9 +89,9 @@ def run_stage(
 def _reason(lines: list[str], code: int) -> tuple[str, int]:
     """The stage's own message and exit code; DVC's is 255 for every failure."""
     exits = [int(match[1]) for line in lines if (match := _EXITED.search(line))]
-    starts = [number for number, line in enumerate(lines) if line.lower().startswith("error: ")]
-    said = lines[starts[0] :] if starts else lines[-20:]
-    said = [line for line in said if line and not line.startswith("ERROR: failed to reproduce")]
+    said = [line for line in lines if line and not _EXITED.search(line)]
+    starts = [number for number, line in enumerate(said) if line.startswith("error: ")]
+    said = said[starts[-1] :] if starts else said[-20:]
     return "\n".join(said).removeprefix("error: "), exits[-1] if exits else code
 
 

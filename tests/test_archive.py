@@ -101,7 +101,7 @@ def test_layer_with_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_called_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found: +no such file"):
+    with pytest.raises(DataError, match=r"found: +no such file"):
         archive.load(tmp_path / "lenet5.keras")
 
 
@@ -109,7 +109,7 @@ def test_missing_file_is_called_missing(tmp_path: Path) -> None:
 def test_truncated_file_is_called_damaged(saved: Path, share: float) -> None:
     content = saved.read_bytes()
     saved.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match="found: +a damaged file"):
+    with pytest.raises(DataError, match=r"found: +a damaged file"):
         archive.load(saved)
 
 
@@ -126,7 +126,7 @@ def test_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.keras"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("readme.txt", "no model")
-    with pytest.raises(DataError, match="config.json"):
+    with pytest.raises(DataError, match=r"config\.json"):
         archive.load(path)
 
 

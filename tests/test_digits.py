@@ -79,7 +79,7 @@ def test_camera_that_was_held_sideways(expected: Pixels) -> None:
 
 
 def test_real_digit_pasted_big_on_white_paper_comes_back(digits: Arrays) -> None:
-    """Real ones differ by what resizing does to them; a shift by one pixel would cost half of the likeness."""
+    """What differs is left by resizing; a shift of all of them by one pixel would cost half the likeness."""
     likenesses = []
     for digit in digits["test_images"][:100]:
         paper = Image.new("L", (700, 500), 255)

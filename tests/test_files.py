@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lenet5 import files
+from lenet5.errors import DataError
 
 SLOW_WRITER = """
 import sys, time
@@ -61,9 +62,14 @@ def test_folder_is_replaced_not_merged(tmp_path: Path) -> None:
 def test_exception_leaves_the_old_content_and_no_leftover(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
     write(target, kind, "old")
-    with pytest.raises(KeyboardInterrupt), files.replacing(target) as aside:
-        aside.mkdir() if kind == "folder" else aside.write_text("half")
-        raise KeyboardInterrupt
+
+    def stopped_in_the_middle() -> None:
+        with files.replacing(target) as aside:
+            aside.mkdir() if kind == "folder" else aside.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped_in_the_middle()
     assert read(target, kind) == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -123,3 +129,8 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert files.sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
     (tmp_path / "a").write_bytes(content[:-1] + b"\0")
     assert files.sha256(tmp_path / "a") != hashlib.sha256(content).hexdigest()
+
+
+def test_sha256_of_nothing_is_refused_by_its_path(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no .*/lenet5"):
+        files.sha256(tmp_path / "lenet5")

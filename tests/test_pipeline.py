@@ -34,7 +34,7 @@ def versions(project: Project) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def copy(finished: Project, tmp_path: Path) -> Project:
-    """The finished project, to be changed. Its MLflow artifacts lie in the original still: only read those."""
+    """The finished project, to be changed; but its MLflow artifacts still lie in the original."""
     return finished.copy(tmp_path)
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lenet5.errors import DataError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -55,9 +57,16 @@ def write_csv(target: Path, frame: "pd.DataFrame") -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's content, as 64 hexadecimal digits.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise DataError(f"There is no {path}.", do="`dvc repro` makes it; `dvc pull` fetches it") from None
 
 
 def _flush(path: Path) -> None:

@@ -98,6 +98,6 @@ def test_nothing_is_made_of_damaged_data(paths: Paths) -> None:
     content = bytearray(images.read_bytes())
     content[-100] ^= 1
     images.write_bytes(content)
-    with pytest.raises(DataError, match="train/images.npy"):
+    with pytest.raises(DataError, match=r"train/images\.npy"):
         stage.run(paths, PARAMS)
     assert not paths.processed.exists()

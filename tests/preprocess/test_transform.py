@@ -82,6 +82,6 @@ def test_smallest_and_largest_validation_split(train: Split, images: int) -> Non
 
 @pytest.mark.parametrize("images", [9, 991, 1000, 5000])
 def test_too_few_or_too_many_validation_images_are_refused(train: Split, images: int) -> None:
-    with pytest.raises(UsageError, match="preprocess.validation_images from 10 to 990") as refused:
+    with pytest.raises(UsageError, match=r"preprocess\.validation_images from 10 to 990") as refused:
         hold_out(train, images, seed=1)
     assert f"found:    {images}" in str(refused.value)

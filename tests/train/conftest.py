@@ -32,7 +32,7 @@ Fit = Callable[..., Fitted]
 def settings() -> Train:
     """The real parameters, shrunk: 10 steps an epoch on 320 images."""
     real = params.load(Path(__file__).parents[2] / "params.yaml").train
-    return real.model_copy(update={"epochs": 2, "batch_size": 32, "steps_per_execution": 5})
+    return real.model_copy(update={"epochs": 2, "batch_size": 32, "steps_per_execution": 1})
 
 
 @pytest.fixture(scope="session")

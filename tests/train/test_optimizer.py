@@ -1,11 +1,24 @@
 """The learning rate's way over a training, and the optimizer's settings."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 
 from lenet5.params import Train
 from lenet5.train import optimizer
+
+
+KNOBS: dict[str, Any] = {
+    "optimizer": "adam",
+    "learning_rate": 0.004,
+    "weight_decay": 0.5,
+    "beta_2": 0.9,
+    "schedule": "constant",
+    "warmup": 0.5,
+}
+"""Another value for each parameter that decides the optimizer."""
 
 
 def rates(settings: Train, steps: int = 100, **changed: object) -> list[float]:
@@ -65,3 +78,11 @@ def test_learning_rate_of_each_epoch_is_that_of_its_last_step(settings: Train) -
     made = optimizer.build(settings.model_copy(update={"learning_rate": 0.5, "warmup": 0.5}), 10)
     made.iterations.assign(5)
     assert float(made.learning_rate) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_parameter_decides_the_optimizer(settings: Train, name: str) -> None:
+    assert getattr(settings, name) != KNOBS[name]
+    changed = settings.model_copy(update={name: KNOBS[name]})
+    default, other = (optimizer.build(params, 100).get_config() for params in (settings, changed))
+    assert default != other

@@ -51,5 +51,5 @@ def test_terminal_is_given_back_after_a_failure(
 ) -> None:
     shown = screen(monkeypatch, terminal=True)
     with pytest.raises(TrainingError), contextlib.closing(progress.ProgressBar()) as bar:
-        fitted(train=Split(train.images * float("nan"), train.labels), callbacks=[bar])
+        fitted(train=Split(train.images, train.labels * float("nan")), callbacks=[bar])
     assert shown.getvalue().count(SHOW_CURSOR) == 1

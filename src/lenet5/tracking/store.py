@@ -28,13 +28,12 @@ def connect(paths: Paths) -> MlflowClient:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    client = MlflowClient(uri)
-    if is_embedded(paths):
-        # several processes that create one SQLite file at the same time leave it broken
-        (paths.state / "mlflow").mkdir(parents=True, exist_ok=True)
-        with FileLock(paths.state / "mlflow" / "create.lock"):
-            client.search_experiments(max_results=1)
-    return client
+    if not is_embedded(paths):
+        return MlflowClient(uri)
+    (paths.state / "mlflow").mkdir(parents=True, exist_ok=True)
+    # several processes that create one SQLite file at the same time leave it broken
+    with FileLock(paths.state / "mlflow" / "create.lock"):
+        return MlflowClient(uri)
 
 
 def is_embedded(paths: Paths) -> bool:

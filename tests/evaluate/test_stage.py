@@ -1,0 +1,145 @@
+"""The door: every test image is scored, and only by the model and on the data that belong together."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from lenet5 import archive, dataset, files
+from lenet5.dataset import Split
+from lenet5.errors import DataError, TrainingError
+from lenet5.evaluate import stage
+from lenet5.params import Evaluate
+from lenet5.paths import Paths
+from lenet5.results import Evaluation
+
+from .conftest import PARAMS, Trained, place, prepare
+
+OUTPUTS = ("evaluation", "predictions", "per_class", "confusion", "calibration", "figures")
+
+
+def made(paths: Paths) -> dict[str, bytes]:
+    """Content of every file that the stage writes."""
+    found = {}
+    for name in OUTPUTS:
+        path = getattr(paths, name)
+        for file in sorted(path.glob("*")) if path.is_dir() else [path]:
+            found[f"{name}/{file.name}"] = file.read_bytes()
+    return found
+
+
+def test_every_image_is_scored_the_last_partial_batch_included(
+    project: Paths, trained: Trained, test: Split
+) -> None:
+    stage.run(project, PARAMS)
+    frame = pd.read_parquet(project.predictions)
+    probabilities = trained.model.predict_on_batch(test.images)
+    assert len(frame) == Evaluation.read(project.evaluation).images == 250
+    np.testing.assert_array_equal(frame["label"], test.labels)
+    np.testing.assert_allclose(frame.filter(regex=r"^p\d$"), probabilities, atol=1e-6)
+    accuracy = (probabilities.argmax(axis=1) == test.labels).mean()
+    assert Evaluation.read(project.evaluation).accuracy == accuracy
+    assert 0.6 < accuracy < 1
+
+
+def test_tables_agree_with_the_figures(project: Paths) -> None:
+    stage.run(project, PARAMS)
+    evaluation = Evaluation.read(project.evaluation)
+    per_class, confusion = pd.read_csv(project.per_class), pd.read_csv(project.confusion)
+    assert evaluation.model_file == files.sha256(project.model)
+    assert per_class["recall"].min() == evaluation.worst_class_recall
+    assert per_class["images"].sum() == len(confusion) == 250
+    assert (confusion["label"] == confusion["predicted"]).mean() == evaluation.accuracy
+    assert pd.read_csv(project.calibration)["images"].sum() == 250
+
+
+def test_two_runs_give_the_same_bytes(project: Paths, tmp_path: Path, trained: Trained, test: Split) -> None:
+    stage.run(project, PARAMS)
+    first = made(project)
+    assert len(first) == 9
+    stage.run(project, PARAMS)
+    assert made(project) == first
+    elsewhere = prepare(tmp_path / "elsewhere", trained, test)
+    stage.run(elsewhere, PARAMS)
+    assert made(elsewhere) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "changes"),
+    [("calibration_bins", 3, "calibration/calibration.csv"), ("mistakes", 1, "figures/mistakes.png")],
+)
+def test_parameter_changes_its_output(project: Paths, name: str, value: Any, changes: str) -> None:
+    assert set(Evaluate.model_fields) == {"batch_size", "calibration_bins", "mistakes"}
+    stage.run(project, PARAMS)
+    before = made(project)
+    stage.run(project, PARAMS.model_copy(update={name: value}))
+    assert made(project)[changes] != before[changes]
+
+
+@pytest.mark.parametrize(("size", "batches"), [(64, [64, 64, 64, 58]), (125, [125, 125]), (1000, [250])])
+def test_batch_size_is_the_number_of_images_a_call(
+    project: Paths, monkeypatch: pytest.MonkeyPatch, size: int, batches: list[int]
+) -> None:
+    seen: list[int] = []
+    original = keras.Sequential.predict_on_batch
+
+    def counted(model: keras.Sequential, images: np.ndarray) -> np.ndarray:
+        seen.append(len(images))
+        return original(model, images)
+
+    monkeypatch.setattr(keras.Sequential, "predict_on_batch", counted)
+    stage.run(project, PARAMS.model_copy(update={"batch_size": size}))
+    assert seen == batches
+
+
+def test_other_data_than_the_model_was_made_from_is_refused(project: Paths, test: Split) -> None:
+    dataset.save(project.raw, {"test": Split(test.images, test.labels[::-1])})
+    with pytest.raises(DataError, match="do not belong to one model"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_damaged_data_is_refused(project: Paths) -> None:
+    path = project.raw / "test" / "images.npy"
+    content = bytearray(path.read_bytes())
+    content[-300] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"test/images\.npy"):
+        stage.run(project, PARAMS)
+
+
+def test_another_model_file_is_refused(project: Paths, trained: Trained) -> None:
+    other = keras.models.clone_model(trained.model)
+    archive.save(other, project.model)
+    with pytest.raises(DataError, match="do not belong to one model"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_missing_model_is_refused_by_its_path(project: Paths) -> None:
+    project.model.unlink()
+    with pytest.raises(DataError, match=r"lenet5\.keras"):
+        stage.run(project, PARAMS)
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_lineage_that_is_none_is_refused(project: Paths, content: str | None) -> None:
+    project.lineage.unlink()
+    if content is not None:
+        project.lineage.write_text(content)
+    with pytest.raises(DataError, match=r"lineage\.json cannot be used"):
+        stage.run(project, PARAMS)
+
+
+def test_answers_that_are_no_numbers_are_refused(project: Paths, trained: Trained) -> None:
+    broken = keras.models.clone_model(trained.model)
+    weights = trained.model.get_weights()
+    weights[-1][3] = np.nan  # bias of one digit
+    broken.set_weights(weights)
+    place(project, broken, dataset.load_manifest(project.raw).digest)
+    with pytest.raises(TrainingError, match="not probabilities"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)

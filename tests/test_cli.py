@@ -1,0 +1,131 @@
+"""The command line as a user sees it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lenet5.cli import app
+from tests.conftest import Arrays, Project
+
+
+def test_help_names_every_command_and_the_exit_codes() -> None:
+    told = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    for command in ("run", "promote", "versions", "predict", "status", "ui", "env"):
+        assert re.search(rf"\b{command}\b", told)
+    for stage in ("ingest", "validate", "preprocess", "train", "evaluate", "register"):
+        assert re.search(rf"\b{stage}\b", told)
+    assert "Exit codes: 0 success" in told
+
+
+@pytest.mark.parametrize(
+    "command", [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+)
+def test_every_command_and_option_explains_itself(command: str) -> None:
+    told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert told.exit_code == 0
+    for line in told.output.splitlines():
+        if option := re.match(r"│ .*?(--[a-z-]+)", line):
+            assert re.search(r"[A-Z].*[.]|Show this message", line), option[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv = ['lenet5', '--help']\n"
+        "from lenet5 import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    last = loaded.stdout.strip().splitlines()[-1].split()
+    assert not {"tensorflow", "mlflow", "prefect", "pandas", "numpy", "great_expectations"} & set(last)
+
+
+def test_outside_a_checkout_it_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lenet5.cli", "versions"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "This is not inside a checkout of the project." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_parameter_is_an_error_before_anything_runs(project: Project) -> None:
+    project.set_params(**{"train.epochs": 0})
+    done = project.command("lenet5", "ingest")
+    assert done.returncode == 2
+    assert "train.epochs" in done.stderr
+    assert not project.paths.raw.exists()
+
+
+def test_brackets_in_an_error_are_shown_as_they_are(project: Project) -> None:
+    project.set_params(**{"ingest.source": "no[/such]folder[red]"})
+    done = project.command("lenet5", "ingest")
+    assert done.returncode == 4
+    assert "no[/such]folder[red]" in done.stderr
+
+
+def test_before_the_first_run_every_command_tells_the_next_step(project: Project) -> None:
+    assert "`lenet5 run` makes one" in project.run("lenet5", "versions")
+    assert json.loads(project.run("lenet5", "versions", "--json")) == []
+    promoted = project.command("lenet5", "promote")
+    assert promoted.returncode == 2
+    assert "`lenet5 run` makes one" in promoted.stderr
+    status = json.loads(project.run("lenet5", "status", "--json"))
+    assert status["champion"] == "none"
+    assert status["stages"].startswith("to be run: ingest")
+
+
+def test_status_of_a_finished_project(finished: Project) -> None:
+    status = json.loads(finished.run("lenet5", "status", "--json"))
+    assert status["stages"] == "up to date"
+    assert status["champion"].startswith("version 1, accuracy 0.")
+    assert status["challenger"] == "none"
+
+
+def test_a_stage_run_by_hand_points_to_dvc(finished: Project) -> None:
+    assert "Next: `dvc repro`" in finished.run("lenet5", "ingest")
+
+
+def test_predict_reads_pictures_of_any_size(finished: Project, digits: Arrays, tmp_path: Path) -> None:
+    files = []
+    for index in range(20):
+        picture = Image.fromarray(255 - digits["test_images"][index]).resize((300, 300))
+        files.append(tmp_path / f"{index}.{'png' if index % 2 else 'jpg'}")
+        picture.save(files[-1])
+    answers = json.loads(finished.run("lenet5", "predict", "--json", *map(str, files)))
+    right = [a["digit"] == int(digits["test_labels"][i]) for i, a in enumerate(answers)]
+    assert sum(right) >= 15  # the small project's model is right in nine of ten
+    assert answers[0]["version"] == 1
+    assert "probability" in finished.run("lenet5", "predict", str(files[0]))
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"no picture", "cannot be read"), (None, "cannot be read")])
+def test_predict_refuses_what_is_no_picture(
+    finished: Project, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    file = tmp_path / "some.png"
+    if content:
+        file.write_bytes(content)
+    done = finished.command("lenet5", "predict", str(file))
+    assert done.returncode == 4
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_env_gives_bare_tools_the_same_state(finished: Project) -> None:
+    exports = finished.run("lenet5", "env")
+    script = f"{exports}\nmlflow experiments search"
+    done = subprocess.run(
+        ["bash", "-c", script], env=finished.environment(), capture_output=True, text=True, check=True
+    )
+    assert "lenet5-mnist" in done.stdout

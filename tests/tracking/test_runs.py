@@ -1,0 +1,138 @@
+"""One run per trained model, in a real store."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from lenet5 import settings
+from lenet5.paths import Paths
+from lenet5.tracking import runs, store
+
+TRAINING = "a" * 64
+PARAMS = {"learning_rate": 0.1, "epochs": 2}
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    for name, value in settings.embedded(Paths(tmp_path)).items():
+        monkeypatch.setenv(name, value)
+    return Paths(tmp_path)
+
+
+@pytest.fixture
+def client(paths: Paths) -> MlflowClient:
+    return store.connect(paths)
+
+
+def all_runs(client: MlflowClient, paths: Paths) -> list[Any]:
+    return list(client.search_runs([store.experiment(client, paths)]))
+
+
+def train(paths: Paths, training: str = TRAINING, params: dict[str, Any] = PARAMS) -> None:
+    with runs.training_run(paths, training, params) as on_epoch:
+        on_epoch(1, {"loss": 0.5})
+
+
+def test_a_training_is_recorded_with_its_parameters_and_epochs(client: MlflowClient, paths: Paths) -> None:
+    train(paths)
+    [run] = all_runs(client, paths)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.learning_rate": "0.1", "train.epochs": "2"}
+    assert run.data.metrics["train.loss"] == 0.5
+
+
+def test_the_same_training_again_goes_on_with_its_run(client: MlflowClient, paths: Paths) -> None:
+    train(paths)
+    train(paths)
+    assert len(all_runs(client, paths)) == 1
+
+
+def test_another_training_gets_its_own_run(client: MlflowClient, paths: Paths) -> None:
+    train(paths)
+    train(paths, training="b" * 64)
+    assert len(all_runs(client, paths)) == 2
+
+
+def test_a_complete_run_is_left_alone(client: MlflowClient, paths: Paths) -> None:
+    train(paths)
+    [run] = all_runs(client, paths)
+    client.set_tag(run.info.run_id, runs.WEIGHTS, "c" * 64)
+    train(paths)
+    [still] = all_runs(client, paths)
+    assert len(client.get_metric_history(still.info.run_id, "train.loss")) == 1
+
+
+def test_a_failed_training_leaves_a_failed_run_that_the_next_one_takes_over(
+    client: MlflowClient, paths: Paths
+) -> None:
+    with pytest.raises(ValueError, match="diverged"), runs.training_run(paths, TRAINING, PARAMS):
+        raise ValueError("diverged")
+    [run] = all_runs(client, paths)
+    assert run.info.status == "FAILED"
+    train(paths)
+    [run] = all_runs(client, paths)
+    assert run.info.status == "FINISHED"
+
+
+def test_an_interrupted_training_is_a_killed_run(client: MlflowClient, paths: Paths) -> None:
+    with pytest.raises(KeyboardInterrupt), runs.training_run(paths, TRAINING, PARAMS):
+        raise KeyboardInterrupt
+    [run] = all_runs(client, paths)
+    assert run.info.status == "KILLED"
+
+
+def test_after_kill_9_the_next_training_takes_the_run_over(client: MlflowClient, paths: Paths) -> None:
+    script = f"""
+        from pathlib import Path
+        from lenet5.paths import Paths
+        from lenet5.tracking import runs
+        with runs.training_run(Paths(Path({str(paths.root)!r})), {TRAINING!r}, {PARAMS!r}) as on_epoch:
+            on_epoch(1, {{"loss": 0.5}})
+            print("one epoch", flush=True)
+            input()
+    """
+    victim = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with victim:
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == b"one epoch\n"
+        os.kill(victim.pid, signal.SIGKILL)
+    [run] = all_runs(client, paths)
+    assert run.info.status == "RUNNING"
+    train(paths)
+    [run] = all_runs(client, paths)
+    assert run.info.status == "FINISHED"
+
+
+def test_four_processes_may_find_a_store_that_is_not_there_yet(paths: Paths) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from lenet5.paths import Paths; from lenet5.tracking import store\n"
+        "paths = Paths(Path(sys.argv[1])); print(store.experiment(store.connect(paths), paths))"
+    )
+    together = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(paths.root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    answers = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0] * 4, answers
+    assert {out for out, _ in answers} == {b"1\n"}
+
+
+def test_the_experiment_can_be_named_from_outside(
+    client: MlflowClient, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    train(paths)
+    assert client.get_experiment_by_name("mine") is not None
+    assert client.get_experiment_by_name(store.EXPERIMENT) is None
