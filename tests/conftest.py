@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +181,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory, digits: Arrays) -> Projec
     project = make_project(tmp_path_factory.mktemp("finished"), digits)
     (project.home.parent / "first-run.log").write_text(project.run("lenet5", "run"))
     return project
+
+
+def free_port() -> int:
+    """A port that nothing listens on, most likely for some time yet."""
+    with socket.socket() as some:
+        some.bind(("127.0.0.1", 0))
+        return int(some.getsockname()[1])
 
 
 Serve = Callable[..., str]

@@ -2,16 +2,18 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import requests
 from PIL import Image
 from typer.testing import CliRunner
 
 from lenet5.cli import app
-from tests.conftest import Arrays, Project
+from tests.conftest import BIN, Arrays, Project, free_port
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
@@ -120,6 +122,32 @@ def test_predict_refuses_what_is_no_picture(
     assert done.returncode == 4
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ui_serves_both_and_leaves_nobody_behind(finished: Project, tmp_path: Path) -> None:
+    mlflow, prefect = str(free_port()), str(free_port())
+    ui = subprocess.Popen(
+        [str(BIN / "lenet5"), "ui", "--mlflow-port", mlflow, "--prefect-port", prefect],
+        cwd=finished.copy(tmp_path).root,
+        env=finished.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with ui:
+        assert ui.stdout is not None
+        for line in ui.stdout:
+            if "Ctrl-C" in line:
+                break
+        for port in (mlflow, prefect):
+            assert "<html" in requests.get(f"http://127.0.0.1:{port}/", timeout=30).text.lower()
+        taken = finished.command("lenet5", "ui", "--mlflow-port", mlflow)
+        assert taken.returncode == 2
+        assert f"Port {mlflow} is taken." in taken.stderr
+        ui.send_signal(signal.SIGTERM)
+        assert ui.wait(timeout=60) == 0
+    for port in (mlflow, prefect):
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{port}/", timeout=5)
 
 
 def test_env_gives_bare_tools_the_same_state(finished: Project) -> None:

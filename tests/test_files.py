@@ -93,11 +93,12 @@ def test_killed_writer_leaves_the_old_content_and_the_next_one_cleans_up(tmp_pat
 
 
 def test_writers_of_neighbours_leave_each_other_alone(tmp_path: Path) -> None:
-    with files.replacing(tmp_path / "a") as first:
-        first.write_text("a")
-        write(tmp_path / "b", "file", "b")
-        write(tmp_path / "a.txt", "file", "c")
-    assert (tmp_path / "a").read_text() == "a"
+    for name in ("a.txt", "a"):
+        with files.replacing(tmp_path / name) as aside:
+            aside.write_text(name)
+            for other in {"a", "b", "a.txt", "a.txt.gz"} - {name}:
+                write(tmp_path / other, "file", other)
+        assert (tmp_path / name).read_text() == name
 
 
 def test_writer_that_writes_nothing_is_an_error_and_leaves_the_old_content(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path beside ``target`` to write a file or a folder at; it takes ``target``'s place at the end.
 
-    An exception (or a kill) on the way leaves ``target`` as it was. What an earlier, killed writer of
-    the same target left aside is removed first.
+    An exception (or a kill) on the way leaves ``target`` as it was; only between the two renames that swap
+    a folder is there none. What an earlier, killed writer of the same target left aside is removed first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.*.partial"):
+    for leftover in target.parent.glob(f".{target.name}.[0-9]*.partial"):
         _remove(leftover)
     aside = target.parent / f".{target.name}.{os.getpid()}.partial"
     old = target.parent / f".{target.name}.{os.getpid()}.old.partial"

@@ -1,7 +1,8 @@
-"""What the stages tell each other about a model. These names are the metrics' names everywhere."""
+"""What the stages tell each other. These names are the metrics' names everywhere."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -18,8 +19,8 @@ class Result(BaseModel):
         files.write_json(path, self.model_dump(mode="json"))
 
     def figures(self) -> dict[str, float]:
-        """The numbers among the fields, by name."""
-        return {name: value for name, value in self if isinstance(value, int | float)}
+        """The numbers it holds, by dotted name: ``accuracy``, ``drift.ink_drift_test``."""
+        return dict(_numbers(self.model_dump()))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -37,6 +38,33 @@ class Result(BaseModel):
         raise DataError(
             f"{path} cannot be used.", expected=f"a {cls.__name__}", found=found, do="`dvc repro` makes it"
         )
+
+
+class Check(Result):
+    """One question about the data, and its answer in words."""
+
+    name: str
+    what: str
+    expected: str
+    seen: str
+    success: bool
+    failed_rows: int
+
+
+class Validation(Result):
+    """Whether data may be used."""
+
+    success: bool
+    data_digest: str
+    """Of the raw data that was looked at."""
+    images: dict[str, int]
+    """By split."""
+    drift: dict[str, float | None]
+    """Nats by check; null where a split has nothing to compare."""
+    unexpected_images: dict[str, int]
+    """By check; a limit may allow some."""
+    checks: list[Check]
+    """DVC's metrics show the numbers above and skip the list."""
 
 
 class Lineage(Result):
@@ -90,3 +118,11 @@ class Evaluation(Result):
     worst_class_recall: float
     calibration_error: float
     """Expected calibration error: Guo et al., 2017, equation 3."""
+
+
+def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{key}", value

@@ -46,6 +46,9 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
         "PREFECT_UI_API_URL": f"{prefect}/api",
     }
     environment.pop("PREFECT_API_URL", None)
+    # whoever ends this process, in whatever way that can be noticed, ends both servers
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, (_, _, command) in servers.items():

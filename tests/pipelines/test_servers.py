@@ -1,19 +1,12 @@
 """The same project against servers: a real MLflow and a real Prefect on this machine."""
 
 import json
-import socket
 import time
 from pathlib import Path
 
 import requests
 
-from tests.conftest import Project, Serve
-
-
-def free_port() -> int:
-    with socket.socket() as some:
-        some.bind(("127.0.0.1", 0))
-        return int(some.getsockname()[1])
+from tests.conftest import Project, Serve, free_port
 
 
 def test_a_flow_reports_to_servers_and_fills_an_empty_store(

@@ -15,6 +15,7 @@ from lenet5.paths import Paths
 from lenet5.preprocess import stage
 from tests.conftest import Arrays
 
+RESULT: dict[str, Any] = {"images": {}, "drift": {}, "unexpected_images": {}, "checks": []}
 PARAMS = Preprocess(seed=1998, validation_images=100, padding=0)
 
 
@@ -32,7 +33,7 @@ def paths(tmp_path: Path, digits: Arrays) -> Paths:
 
 def validated(paths: Paths, digest: object, success: object = True) -> None:
     paths.validation.parent.mkdir(exist_ok=True)
-    paths.validation.write_text(json.dumps({"success": success, "data_digest": digest}))
+    paths.validation.write_text(json.dumps(RESULT | {"success": success, "data_digest": digest}))
 
 
 def test_train_and_validation_come_out_and_test_is_left_alone(paths: Paths) -> None:
@@ -67,28 +68,23 @@ def test_every_parameter_changes_the_data(paths: Paths, name: str, value: Any) -
     assert after.padding == (2 if name == "padding" else 0)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        None,
-        "",
-        "{",
-        "null",
-        "[1]",
-        "{}",
-        '{"success": false, "data_digest": "DIGEST"}',
-        '{"success": "true", "data_digest": "DIGEST"}',
-        '{"success": true}',
-        '{"success": true, "data_digest": "another"}',
-    ],
-)
-def test_nothing_is_made_of_data_that_has_not_passed_validation(paths: Paths, content: str | None) -> None:
-    if content is None:
-        paths.validation.unlink()
-    else:
-        digest = dataset.load_manifest(paths.raw).digest
-        paths.validation.write_text(content.replace("DIGEST", digest))
+@pytest.mark.parametrize("verdict", [{"success": False}, {"data_digest": "another"}])
+def test_nothing_is_made_of_data_that_has_not_passed_validation(
+    paths: Paths, verdict: dict[str, Any]
+) -> None:
+    result = json.loads(paths.validation.read_text())
+    paths.validation.write_text(json.dumps(result | verdict))
     with pytest.raises(DataError, match="has not passed validation"):
+        stage.run(paths, PARAMS)
+    assert not paths.processed.exists()
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "null", "[1]", "{}", '{"success": true}'])
+def test_nothing_is_made_without_a_validation_result(paths: Paths, content: str | None) -> None:
+    paths.validation.unlink()
+    if content is not None:
+        paths.validation.write_text(content)
+    with pytest.raises(DataError, match=r"metrics/validation\.json cannot be used"):
         stage.run(paths, PARAMS)
     assert not paths.processed.exists()
 

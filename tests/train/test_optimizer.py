@@ -9,7 +9,6 @@ import pytest
 from lenet5.params import Train
 from lenet5.train import optimizer
 
-
 KNOBS: dict[str, Any] = {
     "optimizer": "adam",
     "learning_rate": 0.004,

@@ -1,9 +1,8 @@
-import json
-
 from lenet5 import dataset, params
 from lenet5.errors import DataError
 from lenet5.paths import Paths
 from lenet5.preprocess.transform import encode, hold_out
+from lenet5.results import Validation
 from lenet5.terminal import console
 
 
@@ -26,15 +25,11 @@ def run(paths: Paths, params: params.Preprocess) -> None:
 
 def _require_validation(paths: Paths, digest: str) -> None:
     """DVC orders the stages; this holds when one is run by hand, too."""
-    try:
-        result = dict(json.loads(paths.validation.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        result = {}
-    if result.get("success") is True and result.get("data_digest") == digest:
-        return
-    raise DataError(
-        "This data has not passed validation, so nothing is made from it.",
-        expected=f"success for data {digest[:12]} in {paths.validation}",
-        found=f"success: {result.get('success')}, data {str(result.get('data_digest'))[:12]}",
-        do="`dvc repro preprocess` validates first",
-    )
+    validation = Validation.read(paths.validation)
+    if not validation.success or validation.data_digest != digest:
+        raise DataError(
+            "This data has not passed validation, so nothing is made from it.",
+            expected=f"success for data {digest[:12]} in {paths.validation}",
+            found=f"success: {validation.success}, data {validation.data_digest[:12]}",
+            do="`dvc repro preprocess` validates first",
+        )

@@ -4,7 +4,7 @@ from lenet5 import files
 from lenet5.params import Register, load
 from lenet5.paths import Paths
 from lenet5.register import card, gate
-from lenet5.results import Evaluation, Lineage, Training
+from lenet5.results import Evaluation, Lineage, Training, Validation
 from lenet5.terminal import console
 from lenet5.tracking import record, registry, store
 
@@ -29,7 +29,7 @@ def run(paths: Paths, params: Register) -> None:
     made = record.Record(
         lineage=lineage,
         params=everything.flat(),
-        metrics=_metrics(training, evaluation, per_class),
+        metrics=_metrics(Validation.read(paths.validation), training, evaluation, per_class),
         history=pd.read_csv(paths.history),
         description=text,
     )
@@ -53,10 +53,13 @@ def run(paths: Paths, params: Register) -> None:
     )
 
 
-def _metrics(training: Training, evaluation: Evaluation, per_class: pd.DataFrame) -> dict[str, float]:
+def _metrics(
+    validation: Validation, training: Training, evaluation: Evaluation, per_class: pd.DataFrame
+) -> dict[str, float]:
     """The final figures under the names that MLflow shows: the stage, then the metric."""
     best = training.model_dump(include={"val_loss", "val_accuracy"})
     figures = {"train.best_epoch": training.best_epoch} | {f"train.best_{k}": v for k, v in best.items()}
+    figures |= {f"validate.{name}": value for name, value in validation.figures().items()}
     figures |= {f"evaluate.{name}": value for name, value in evaluation.figures().items()}
     for row in per_class.itertuples():
         figures |= {

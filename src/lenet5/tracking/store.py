@@ -48,7 +48,9 @@ def experiment(client: MlflowClient, paths: Paths) -> str:
         if found := client.get_experiment_by_name(name):
             return str(found.experiment_id)
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            # the UI opens on runs and models, not on traces of language models
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, artifact_location=location, tags=tags))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # someone else was faster
                 raise

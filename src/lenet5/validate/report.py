@@ -1,38 +1,33 @@
 """The result as numbers for ``metrics/validation.json``, as a table for a person, and as an error's words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.table import Table
 
+from lenet5.results import Check, Validation
 from lenet5.validate.outcome import Outcome
 
 
-def metrics(outcomes: Sequence[Outcome], *, images: Mapping[str, int], data_digest: str) -> dict[str, Any]:
-    """What the stages behind and ``dvc metrics diff`` read; DVC shows the numbers and skips the list."""
-    return {
-        "success": all(outcome.success for outcome in outcomes),
-        "data_digest": data_digest,
-        "images": dict(images),
-        "expectations": {
-            "evaluated": len(outcomes),
-            "failed": sum(not outcome.success for outcome in outcomes),
-        },
-        # nats; null where a split has nothing to compare
-        "drift": {o.name: o.divergence for o in outcomes if "_drift_" in o.name},
-        "unexpected_images": {o.name: o.unexpected for o in outcomes if o.unexpected is not None},
-        "checks": [
-            {
-                "name": outcome.name,
-                "what": outcome.what,
-                "expected": outcome.expected,
-                "seen": outcome.seen,
-                "success": outcome.success,
-                "failed_rows": len(outcome.rows),
-            }
+def result(outcomes: Sequence[Outcome], *, images: Mapping[str, int], data_digest: str) -> Validation:
+    """What the stages behind and ``dvc metrics diff`` read."""
+    return Validation(
+        success=all(outcome.success for outcome in outcomes),
+        data_digest=data_digest,
+        images=dict(images),
+        drift={o.name: o.divergence for o in outcomes if "_drift_" in o.name},
+        unexpected_images={o.name: o.unexpected for o in outcomes if o.unexpected is not None},
+        checks=[
+            Check(
+                name=outcome.name,
+                what=outcome.what,
+                expected=outcome.expected,
+                seen=outcome.seen,
+                success=outcome.success,
+                failed_rows=len(outcome.rows),
+            )
             for outcome in outcomes
         ],
-    }
+    )
 
 
 def table(failed: Sequence[Outcome]) -> Table:

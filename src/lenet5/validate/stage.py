@@ -27,7 +27,7 @@ def run(paths: Paths, params: params.Validate) -> None:
         outcomes = engine.evaluate(tables, checks, aside)
         summary = page.render(outcomes, images=counts, data_digest=digest, links=_links(aside))
         (aside / "summary.html").write_text(summary, encoding="utf-8")
-    files.write_json(paths.validation, report.metrics(outcomes, images=counts, data_digest=digest))
+    report.result(outcomes, images=counts, data_digest=digest).write(paths.validation)
 
     failed = [outcome for outcome in outcomes if not outcome.success]
     summary_page, quarantined = paths.data_docs / "summary.html", paths.quarantine / "rows.csv"
@@ -37,7 +37,7 @@ def run(paths: Paths, params: params.Validate) -> None:
         return
     rows = outcome.offenders(images, failed)
     if len(rows):
-        files.write_text(quarantined, rows.to_csv(index=False, lineterminator="\n"))
+        files.write_csv(quarantined, rows)
     console.print(report.table(failed))
     blamed = f"{len(rows):,} images to look at in {quarantined}" if len(rows) else "no single image to blame"
     raise DataError(
