@@ -8,6 +8,8 @@ BIN := .venv/bin
 export UV_COMPILE_BYTECODE := 1
 # Nothing is written to the home folder; a cache of your own wins.
 export UV_CACHE_DIR ?= $(CURDIR)/.lenet5/uv
+# Certificates are the system's, so that a company's own are trusted.
+export UV_SYSTEM_CERTS ?= 1
 # DVC calls `lenet5` and `python`: those of this environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
