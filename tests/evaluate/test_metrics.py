@@ -76,14 +76,14 @@ def test_figures_are_scikit_learns(random: tuple[np.ndarray, np.ndarray, pd.Data
 
 
 def test_calibration_error_by_hand() -> None:
-    """Two of two right at 0.95, one of two at 0.65: gaps of 0.05 and 0.15, each of half the images."""
-    frame = answers((1, 1, 0.95), (2, 2, 0.95), (3, 3, 0.65), (4, 5, 0.65))
-    assert evaluate(frame).calibration_error == pytest.approx(0.5 * 0.05 + 0.5 * 0.15, abs=1e-6)
+    """Three of three right at 0.95, none of one at 0.65: gaps of 0.05 and 0.65, weighted by images."""
+    frame = answers((1, 1, 0.95), (2, 2, 0.95), (6, 6, 0.95), (4, 5, 0.65))
+    assert evaluate(frame).calibration_error == pytest.approx(3 / 4 * 0.05 + 1 / 4 * 0.65, abs=1e-6)
     table = metrics.calibration(frame, bins=10)
     assert table["bin"].tolist() == [6, 9]
     assert table["confidence"].tolist() == pytest.approx([0.65, 0.95])
-    assert table["accuracy"].tolist() == [0.5, 1]
-    assert table["images"].tolist() == [2, 2]
+    assert table["accuracy"].tolist() == [0, 1]
+    assert table["images"].tolist() == [1, 3]
 
 
 def test_calibration_error_depends_on_the_bins() -> None:
