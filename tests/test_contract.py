@@ -1,6 +1,7 @@
 """What is said in one place holds in the others: the graph, the rooms, the parameters, the imports."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,17 @@ def test_importing_changes_nothing(tmp_path: Path) -> None:
     )
     assert not set(settings.embedded(Paths(here))) & set(done.stdout.split())
     assert list(here.iterdir()) == []
+
+
+def test_the_committed_lock_describes_the_committed_code_and_parameters() -> None:
+    done = subprocess.run(
+        ["dvc", "status", "--json"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    stale = {
+        f"{stage}: {path} {state}"
+        for stage, changes in json.loads(done.stdout).items()
+        for change in changes
+        for path, state in change.get("changed deps", {}).items()
+        if state == "modified"
+    }
+    assert not stale, "run `dvc repro`, and commit dvc.lock with the change"

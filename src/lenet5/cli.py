@@ -66,7 +66,7 @@ def promote(
 
     done = promotion.promote(paths, params.section("register"), version)
     for check in done.checks:
-        console.print(f"✓ {check}")
+        console.print(str(check))
     console.print(
         f"version {done.version.number} is champion now" if done.moved else "it is the champion already"
     )

@@ -56,6 +56,22 @@ def write_csv(target: Path, frame: "pd.DataFrame") -> None:
     write_text(target, frame.to_csv(index=False, lineterminator="\n"))
 
 
+def read_csv(path: Path) -> "pd.DataFrame":
+    """Read a table back.
+
+    Raises:
+        DataError: it is missing or is no table.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read.", expected="a table", found=error, do="`dvc repro` makes it"
+        ) from None
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits.
 

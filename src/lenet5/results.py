@@ -13,7 +13,7 @@ from lenet5.errors import DataError
 class Result(BaseModel):
     """A JSON file that one stage writes and another reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     def write(self, path: Path) -> None:
         files.write_json(path, self.model_dump(mode="json"))
@@ -78,13 +78,18 @@ class Lineage(Result):
     model_file: str
     """Of the ``.keras`` file, as it lies on the disk."""
 
+    @property
+    def model(self) -> str:
+        """Enough of ``model_file`` to tell models apart in a table."""
+        return self.model_file[:16]
+
     def require(self, **found: str) -> None:
         """Compare digests of files at hand with the recorded ones, by name.
 
         Raises:
             DataError: one differs: files of different models or data lie side by side, or one is damaged.
         """
-        expected = self.model_dump(include=set(found))
+        expected = {name: getattr(self, name) for name in found}
         if found != expected:
             raise DataError(
                 "The files at hand do not belong to one model.",
@@ -109,8 +114,8 @@ class Training(Result):
 class Evaluation(Result):
     """How a model does on every test image."""
 
-    model_file: str
-    """SHA-256 of the ``.keras`` file that was scored."""
+    model: str
+    """Which model was scored: :attr:`Lineage.model`."""
     images: int
     accuracy: float
     loss: float

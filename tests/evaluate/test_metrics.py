@@ -32,7 +32,7 @@ def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 
 def evaluate(frame: pd.DataFrame, bins: int = 10) -> Evaluation:
-    return metrics.evaluate(frame, bins, model_file="m")
+    return metrics.evaluate(frame, bins, model="m")
 
 
 def test_one_row_an_image_with_all_that_was_answered(

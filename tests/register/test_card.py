@@ -17,7 +17,7 @@ TRAINING = Training(
     epochs=4, best_epoch=3, parameters=60074, loss=0.5, accuracy=0.98, val_loss=0.6, val_accuracy=0.9871
 )
 EVALUATION = Evaluation(
-    model_file="m" * 64,
+    model="m" * 16,
     images=10000,
     accuracy=0.9912,
     loss=0.1234,
@@ -49,7 +49,7 @@ def test_equal_models_give_equal_cards_and_others_do_not() -> None:
     "line",
     [
         "# lenet5-mnist",
-        "**Accuracy 0.9912 on 10,000 test images**, 60,074 weights.",
+        "Accuracy 0.9912 on 10,000 test images with 60,074 weights.",
         "| Accuracy | 0.9912 |",
         "| Worst class recall | 0.9634 |",
         "| Cross-entropy (nats) | 0.1234 |",

@@ -40,10 +40,10 @@ def by_class(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def evaluate(frame: pd.DataFrame, bins: int, model_file: str) -> Evaluation:
-    """The figures of one model, from a table of :func:`predictions` and the digest of its file."""
+def evaluate(frame: pd.DataFrame, bins: int, model: str) -> Evaluation:
+    """The figures of one model, from a table of :func:`predictions` and the model's short digest."""
     return Evaluation(
-        model_file=model_file,
+        model=model,
         images=len(frame),
         accuracy=float((frame["label"] == frame["predicted"]).mean()),
         loss=float(log_loss(frame["label"], _rows(frame), labels=list(range(CLASSES)))),

@@ -1,5 +1,4 @@
 import numpy as np
-import pandas as pd
 
 from lenet5 import archive, backend, dataset, files
 from lenet5.errors import TrainingError
@@ -20,8 +19,9 @@ def run(paths: Paths, params: Evaluate) -> None:
     """
     backend.use_threads(1)  # the sums' order, and so the last bits, must not depend on the machine's cores
     raw = dataset.load(paths.raw)
-    model_file = files.sha256(paths.model)
-    Lineage.read(paths.lineage).require(raw_data=raw.manifest.digest, model_file=model_file)
+    history = files.read_csv(paths.history)
+    lineage = Lineage.read(paths.lineage)
+    lineage.require(raw_data=raw.manifest.digest, model_file=files.sha256(paths.model))
     model = archive.load(paths.model)
     test = raw.splits["test"]
     batches = range(0, len(test.images), params.batch_size)  # the last, partial one included
@@ -31,7 +31,7 @@ def run(paths: Paths, params: Evaluate) -> None:
     if not np.isfinite(probabilities).all():
         raise TrainingError("The model's answers are not probabilities.", found="NaN or infinity")
     frame = metrics.predictions(test.labels, probabilities)
-    evaluation = metrics.evaluate(frame, params.calibration_bins, model_file)
+    evaluation = metrics.evaluate(frame, params.calibration_bins, lineage.model)
     calibration = metrics.calibration(frame, params.calibration_bins)
 
     evaluation.write(paths.evaluation)
@@ -43,7 +43,7 @@ def run(paths: Paths, params: Evaluate) -> None:
     with files.replacing(paths.figures) as aside:
         aside.mkdir()
         for name, figure in {
-            "learning_curves": figures.learning_curves(pd.read_csv(paths.history)),
+            "learning_curves": figures.learning_curves(history),
             "confusion": figures.confusion(frame),
             "calibration": figures.calibration(calibration),
             "mistakes": figures.mistakes(test.images, frame, params.mistakes),

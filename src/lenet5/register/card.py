@@ -24,10 +24,10 @@ def build(
     return f"""\
 # {params.section("register").model_name}
 
+Accuracy {evaluation.accuracy:.4f} on {evaluation.images:,} test images with {training.parameters:,} weights.
+
 LeNet-5 for handwritten digits. Takes raw pixels, uint8 (N, 28, 28) with 0 for paper and 255 for ink;
 answers with ten probabilities, float32 (N, 10). It rescales and pads by itself.
-
-**Accuracy {evaluation.accuracy:.4f} on {evaluation.images:,} test images**, {training.parameters:,} weights.
 
 | | |
 |---|---|

@@ -22,15 +22,15 @@ def run(paths: Paths, params: Register) -> None:
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
     lineage.require(model_file=files.sha256(paths.model))
-    lineage.require(model_file=evaluation.model_file)
-    per_class = pd.read_csv(paths.per_class)
+    lineage.require(model=evaluation.model)
+    per_class = files.read_csv(paths.per_class)
     floors = gate.judge(params.floors, evaluation.figures(), champion=None)
     text = card.build(everything, lineage, training, evaluation, per_class, floors)
     made = record.Record(
         lineage=lineage,
         params=everything.flat(),
         metrics=_metrics(Validation.read(paths.validation), training, evaluation, per_class),
-        history=pd.read_csv(paths.history),
+        history=files.read_csv(paths.history),
         description=text,
     )
     with store.reachable():
@@ -42,7 +42,7 @@ def run(paths: Paths, params: Register) -> None:
             run_id=mlflow_run.info.run_id,
             model_id=record.model_id(mlflow_run),
             tags=record.version_tags(paths, made, mlflow_run),
-            description=text,
+            description=text.partition("\n\n")[2],  # the UI's list shows its first line, and the name already
         )
         if registry.CHAMPION not in version.aliases:
             registry.set_alias(client, version, registry.CHALLENGER)

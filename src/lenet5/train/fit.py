@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lenet5.dataset import Split
 from lenet5.errors import TrainingError
@@ -63,11 +64,6 @@ def fit(
             *callbacks,
         ],
     )
-    if not all(np.isfinite(weight).all() for weight in network.get_weights()):
-        raise TrainingError(
-            "Training ended with weights that are not finite numbers.",
-            do="lower train.learning_rate",
-        )
     return network, pd.DataFrame(epochs.rows)
 
 
@@ -93,17 +89,20 @@ class _StopOnNonFinite(keras.callbacks.Callback):
         self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._check("loss", logs, f"epoch {self._epoch}, step {batch + 1}")
+        self._require_finite("loss", (logs or {})["loss"], f"epoch {self._epoch}, step {batch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._check("val_loss", logs, f"epoch {epoch + 1}, on the validation images")
+        where = f"the end of epoch {epoch + 1}"
+        self._require_finite("val_loss", (logs or {})["val_loss"], where)
+        # ReLU and max pooling can hide a NaN from the loss
+        for weight in self.model.weights:
+            self._require_finite(weight.path, keras.ops.convert_to_numpy(weight), where)
 
-    def _check(self, name: str, logs: Mapping[str, float] | None, where: str) -> None:
-        value = float((logs or {})[name])
-        if not math.isfinite(value):
+    def _require_finite(self, name: str, value: float | NDArray[np.float32], where: str) -> None:
+        if not np.isfinite(value).all():
             raise TrainingError(
                 f"Training diverged at {where}.",
                 expected=f"a finite {name}",
-                found=value,
+                found=value if np.isscalar(value) else "NaN or infinity",
                 do="lower train.learning_rate, or lengthen train.warmup",
             )

@@ -1,6 +1,7 @@
 import contextlib
 import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -59,8 +60,14 @@ def run(paths: Paths, params: Train) -> None:
 
 
 def _training_digest(data: str, params: Train) -> str:
-    code = {file.name: files.sha256(file) for file in sorted(Path(__file__).parent.glob("*.py"))}
-    decides = {"data": data, "params": params.model_dump(), "code": code}
+    """Everything that decides the weights, but for the processor."""
+    code = [*sorted(Path(__file__).parent.glob("*.py")), Path(backend.__file__)]
+    decides = {
+        "data": data,
+        "params": params.model_dump(),
+        "code": {file.name: files.sha256(file) for file in code},
+        "engine": {name: version(name) for name in ("keras", keras.backend.backend())},
+    }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
