@@ -48,7 +48,7 @@ def run(paths: Paths, params: Register) -> None:
             registry.set_alias(client, version, registry.CHALLENGER)
     files.write_text(paths.model_card, text)
     console.print(
-        f"version {version.number} of {version.name} {'registered' if new else 'was there already'}, "
+        f"version {version.number} of {version.name} {'registered' if new else 'is in the registry'}, "
         f"run {mlflow_run.info.run_name} ({mlflow_run.info.run_id})"
     )
 

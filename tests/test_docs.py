@@ -1,0 +1,62 @@
+"""What the documents tell a reader to type exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lenet5.cli import app
+from lenet5.params import load
+from tests.conftest import REPOSITORY
+
+DOCUMENTS = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "data/mnist/README.md",
+    *(REPOSITORY / "docs").glob("*.md"),
+]
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+
+
+def code(document: Path) -> str:
+    return "\n".join(CODE.findall(document.read_text()))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_exist(document: Path) -> None:
+    commands = {
+        command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
+    }
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    typed = re.findall(r"(?:^|[`$(] ?)(lenet5|make) ([a-z]+)", code(document), re.MULTILINE)
+    for program, word in typed:
+        assert word in (commands if program == "lenet5" else targets), f"{program} {word}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_parameters_exist(document: Path) -> None:
+    known = load(REPOSITORY / "params.yaml").flat()
+    sections = {name.split(".")[0] for name in known}
+    for name in re.findall(r"`([a-z]+\.[a-z_.0-9]+)`", document.read_text()):
+        if name.split(".")[0] in sections and not name.endswith((".val_loss", ".accuracy")):
+            assert any(key == name or key.startswith(f"{name}.") for key in known), name
+
+
+def test_every_command_is_told_of() -> None:
+    told = "\n".join(document.read_text() for document in DOCUMENTS)
+    for command in app.registered_commands:
+        name = command.name or getattr(command.callback, "__name__", "")
+        assert re.search(rf"(lenet5|make) {name}\b", told) or f"`{name}`" in told, name
+
+
+def test_every_exit_code_is_told_of() -> None:
+    from lenet5.errors import Lenet5Error
+
+    told = (REPOSITORY / "docs/operations.md").read_text()
+    for kind in Lenet5Error.__subclasses__():
+        assert f"| {kind.exit_code} |" in told
