@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from lenet5 import files, promotion, settings
+from lenet5 import files, promotion
 from lenet5.errors import DataError, Refused, UsageError
 from lenet5.params import Floors, Register
 from lenet5.paths import Paths
@@ -15,18 +15,6 @@ from lenet5.tracking.registry import Version
 
 NAME = "digits"
 PARAMS = Register(model_name=NAME, floors=Floors(accuracy=0.9, worst_class_recall=0.8))
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    for name, value in settings.embedded(Paths(tmp_path)).items():
-        monkeypatch.setenv(name, value)
-    return Paths(tmp_path)
-
-
-@pytest.fixture
-def client(paths: Paths) -> MlflowClient:
-    return store.connect(paths)
 
 
 def add(client: MlflowClient, paths: Paths, *, accuracy: float, recall: float = 0.85) -> Version:

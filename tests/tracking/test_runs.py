@@ -5,30 +5,16 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
-from lenet5 import settings
 from lenet5.paths import Paths
 from lenet5.tracking import runs, store
 
 TRAINING = "a" * 64
 PARAMS = {"learning_rate": 0.1, "epochs": 2}
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    for name, value in settings.embedded(Paths(tmp_path)).items():
-        monkeypatch.setenv(name, value)
-    return Paths(tmp_path)
-
-
-@pytest.fixture
-def client(paths: Paths) -> MlflowClient:
-    return store.connect(paths)
 
 
 def all_runs(client: MlflowClient, paths: Paths) -> list[Any]:

@@ -15,7 +15,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("steps, loss {task.fields[loss]:.4f}"),
+            TextColumn("steps{task.fields[loss]}"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -30,11 +30,13 @@ class ProgressBar(keras.callbacks.Callback):
             "train",
             total=self.params["steps"],
             epoch=f"{epoch + 1}/{self.params['epochs']}",
-            loss=float("nan"),
+            loss="",
         )
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._progress.update(self._task, completed=batch + 1, loss=(logs or {})["loss"])
+        # with several steps an execution, Keras counts the last execution as full
+        done = min(batch + 1, self.params["steps"])
+        self._progress.update(self._task, completed=done, loss=f", loss {(logs or {})['loss']:.4f}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._progress.remove_task(self._task)
