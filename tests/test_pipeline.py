@@ -90,6 +90,7 @@ def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(finished: Pro
         "import sys, mlflow, numpy as np\n"
         "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
         "assert 'lenet5' not in sys.modules\n"
+        "assert model.predict(model.input_example).shape == (3, 10)\n"
         "print(np.argmax(model.predict(np.load(sys.argv[2])), axis=1).tolist())\n"
     )
     uri = settings.embedded(finished.paths)["MLFLOW_TRACKING_URI"]

@@ -51,7 +51,7 @@ def write(folder: Path, model: Path, example: NDArray[np.uint8], metadata: dict[
             "dependencies": [f"python={python}", "pip", {"pip": pins}],
         },
     )
-    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]), "pixels")])
+    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))])
     outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, CLASSES))])
     described = Model(signature=ModelSignature(inputs, outputs), metadata=metadata)
     _save_example(described, example, folder)
@@ -69,7 +69,7 @@ def write(folder: Path, model: Path, example: NDArray[np.uint8], metadata: dict[
 
 
 def _save_example(described: Model, example: NDArray[np.uint8], folder: Path) -> None:
-    saved = _Example({"pixels": example})
+    saved = _Example(example)
     saved.save(str(folder))
     described.saved_input_example_info = saved.info
 
