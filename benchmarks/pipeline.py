@@ -25,6 +25,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", str(Paths.find().root), str(clone)], check=True)
         ours = ("MLFLOW_", "PREFECT_", "DVC_", "LENET5_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        environment["PYTHONPATH"] = f"{clone / 'src'}:{clone}"  # the clone's code, not the checkout's
         for name, command in STEPS.items():
             before, started = os.times(), time.perf_counter()
             subprocess.run(command, cwd=clone, env=environment, capture_output=True, check=True)

@@ -15,7 +15,10 @@ from lenet5.errors import Lenet5Error
 _ADVICE = re.compile(
     r"\s*$|To track the changes|\s+git add|To enable auto staging|\s+dvc config|Use `dvc push`"
 )
-_EXITED = re.compile(r"failed to run: .* exited with (\d+)$")
+_EXITED = re.compile(r"failed to run: .* exited with (-?\d+)$")
+
+
+_running: set[subprocess.Popen[str]] = set()
 
 
 class StageFailed(Lenet5Error):
@@ -60,6 +63,7 @@ def run_stage(
         errors="replace",
         start_new_session=True,  # a group of its own, to be killed as a whole
     )
+    _running.add(process)
     overdue = threading.Event()
 
     def expire() -> None:
@@ -79,11 +83,18 @@ def run_stage(
         code = process.wait()
     finally:
         timer.cancel()
-        _kill_group(process)  # a flow that is cancelled leaves nobody behind
+        _kill_group(process)
+        _running.discard(process)
     if overdue.is_set():
         raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
     if code:
         raise StageFailed(stage, *_reason(lines, code))
+
+
+def kill_running() -> None:
+    """Kill every stage that runs in this process, with all it started; for a flow that is interrupted."""
+    for process in list(_running):
+        _kill_group(process)
 
 
 def _reason(lines: list[str], code: int) -> tuple[str, int]:
@@ -92,6 +103,8 @@ def _reason(lines: list[str], code: int) -> tuple[str, int]:
     said = [line for line in lines if line and not _EXITED.search(line)]
     starts = [number for number, line in enumerate(said) if line.startswith("error: ")]
     said = said[starts[-1] :] if starts else said[-20:]
+    if exits and exits[-1] < 0:
+        return f"it was killed by signal {-exits[-1]} (9 can mean that the memory ran out)", 1
     return "\n".join(said).removeprefix("error: "), exits[-1] if exits else code
 
 

@@ -41,7 +41,12 @@ def stages(root: Path) -> list[Stage]:
             ordered = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name)
             return [_stage(node, frozenset(d.name for d in graph.successors(node))) for node in ordered]
     except DvcException as error:
-        raise UsageError("The graph cannot be read.", expected="a valid dvc.yaml", found=error) from error
+        raise UsageError(
+            "The graph cannot be read.",
+            expected="a git checkout with a valid dvc.yaml",
+            found=error,
+            do="correct dvc.yaml, or clone the project with git",
+        ) from error
 
 
 def _stage(node: object, after: frozenset[str]) -> Stage:

@@ -83,15 +83,17 @@ def test_before_the_first_run_every_command_tells_the_next_step(project: Project
     assert promoted.returncode == 2
     assert "`lenet5 run` makes one" in promoted.stderr
     status = json.loads(project.run("lenet5", "status", "--json"))
-    assert status["champion"] == "none"
-    assert status["stages"].startswith("to be run: ingest")
+    assert status["champion"] is None
+    assert status["stages"]["to run"][0] == "ingest"
 
 
 def test_status_of_a_finished_project(finished: Project) -> None:
     status = json.loads(finished.run("lenet5", "status", "--json"))
-    assert status["stages"] == "up to date"
-    assert status["champion"].startswith("version 1, accuracy 0.")
-    assert status["challenger"] == "none"
+    assert status["stages"] == {"to run": []}
+    assert status["champion"]["version"] == 1
+    assert status["champion"]["accuracy"] > 0.8
+    assert status["challenger"] is None
+    assert "champion" in finished.run("lenet5", "status")
 
 
 def test_a_stage_run_by_hand_points_to_dvc(finished: Project) -> None:
@@ -148,6 +150,30 @@ def test_ui_serves_both_and_leaves_nobody_behind(finished: Project, tmp_path: Pa
     for port in (mlflow, prefect):
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://127.0.0.1:{port}/", timeout=5)
+
+
+@pytest.mark.parametrize(
+    "words", [("ui", "--mlflow-port", "99999"), ("ui", "--prefect-port", "0"), ("nonsense",)]
+)
+def test_wrong_words_are_a_usage_error(finished: Project, words: tuple[str, ...]) -> None:
+    done = finished.command("lenet5", *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("uri", ["foo://bar", "some/folder"])
+def test_an_address_that_no_store_has_is_a_usage_error(finished: Project, uri: str) -> None:
+    done = finished.command("lenet5", "versions", environment={"MLFLOW_TRACKING_URI": uri})
+    assert done.returncode == 2
+    assert uri in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_variable_is_as_good_as_none(finished: Project) -> None:
+    empty = {"MLFLOW_TRACKING_URI": "", "PREFECT_API_URL": ""}
+    found = json.loads(finished.run("lenet5", "versions", "--json", environment=empty))
+    assert [version["aliases"] for version in found] == [["champion"]]
+    assert not (finished.root / "mlflow.db").exists()
 
 
 def test_env_gives_bare_tools_the_same_state(finished: Project) -> None:

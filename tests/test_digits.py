@@ -118,3 +118,28 @@ def test_specks_far_apart_are_no_digit() -> None:
     picture.putpixel((3990, 3990), 0)
     with pytest.raises(DataError, match="no digit"):
         from_picture(picture)
+
+
+def test_sixteen_bits_read_as_eight_do(digits: Arrays) -> None:
+    for digit in digits["test_images"][:20]:
+        big = Image.fromarray(255 - digit).resize((280, 280))
+        wide = Image.fromarray(np.asarray(big).astype(np.uint16) * 257)
+        assert wide.mode == "I;16"
+        assert np.abs(from_picture(wide).astype(int) - from_picture(big)).max() <= 1
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(240, 185), (135, 255), (120, 250), (250, 20)])
+def test_faint_ink_of_either_polarity_is_found(digits: Arrays, paper: int, ink: int) -> None:
+    digit = digits["test_images"][0]
+    grey = (paper + (digit / 255.0) * (ink - paper)).round().astype(np.uint8)
+    framed = Image.fromarray(np.pad(grey, 20, constant_values=paper))
+    strong = Image.fromarray(np.pad(255 - digit, 20, constant_values=255))
+    likeness = np.corrcoef(from_picture(framed).ravel(), from_picture(strong).ravel())[0, 1]
+    assert likeness > 0.95
+
+
+def test_light_ink_on_a_transparent_ground_is_found(digits: Arrays) -> None:
+    alpha = np.asarray(Image.fromarray(digits["test_images"][0]).resize((140, 140)))
+    white = np.full_like(alpha, 255)
+    picture = Image.fromarray(np.stack([white, white, white, alpha], axis=-1))
+    assert from_picture(picture).max() > 200

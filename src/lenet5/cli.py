@@ -13,18 +13,19 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lenet5 import settings
-from lenet5.errors import Lenet5Error
+from lenet5 import __version__, settings
+from lenet5.errors import Lenet5Error, UsageError
 from lenet5.paths import Paths
 from lenet5.terminal import console, errors, quiet_libraries
 
 if TYPE_CHECKING:
     from lenet5.params import Params
+    from lenet5.promotion import Promotion
     from lenet5.tracking.registry import Version
 
 EXIT_CODES = """
 Exit codes: 0 success · 1 a defect · 2 wrong usage, parameter or setting · 3 a gate said no ·
-4 the data is missing, damaged or fails validation · 5 training diverged · 6 a source or server is away
+4 the data is missing, damaged or fails validation · 5 training diverged · 6 a source or server is not there
 """
 
 app = typer.Typer(
@@ -35,6 +36,17 @@ app = typer.Typer(
     epilog=EXIT_CODES,
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.callback()
+def _lenet5(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        console.print(__version__)
+        raise typer.Exit
 
 
 @app.command()
@@ -50,6 +62,7 @@ def run(
     with quiet_libraries():
         flow = importlib.import_module("pipelines.flow")
     promoted = flow.run(force=force)
+    _print_checks(promoted)
     _print_versions([promoted.version])
     console.print("Next: `make ui` to look at the runs, `lenet5 predict IMAGE` to use the champion.")
 
@@ -65,8 +78,7 @@ def promote(
     from lenet5 import promotion
 
     done = promotion.promote(paths, params.section("register"), version)
-    for check in done.checks:
-        console.print(str(check))
+    _print_checks(done)
     console.print(
         f"version {done.version.number} is champion now" if done.moved else "it is the champion already"
     )
@@ -126,15 +138,17 @@ def status(as_json: Json = False) -> None:
         _print_json(report)
         return
     table = Table(show_header=False)
-    for name, value in report.items():
-        table.add_row(name, value if isinstance(value, str) else json.dumps(value))
+    for subject, facts in report.items():
+        table.add_row(
+            subject, ", ".join(f"{name} {_say(fact)}" for name, fact in (facts or {}).items()) or "none"
+        )
     console.print(table)
 
 
 @app.command()
 def ui(
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.")] = 5000,
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.", min=1, max=65535)] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.", min=1, max=65535)] = 4200,
 ) -> None:
     """Serve the MLflow and Prefect UIs on this machine until Ctrl-C."""
     paths, _ = _open()
@@ -160,6 +174,11 @@ def _open() -> tuple[Paths, "Params"]:
     paths = Paths.find()
     settings.apply(paths)
     return paths, load(paths.params)
+
+
+def _print_checks(promotion: "Promotion") -> None:
+    for check in promotion.checks:
+        console.print(str(check))
 
 
 def _print_versions(found: Sequence["Version"]) -> None:
@@ -191,6 +210,14 @@ def _as_dict(version: "Version") -> dict[str, Any]:
     }
 
 
+def _say(fact: object) -> str:
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, list):
+        return ", ".join(fact) or "nothing"
+    return "none" if fact is None else str(fact)
+
+
 def _print_json(value: object) -> None:
     print(json.dumps(value, indent=2))
 
@@ -218,8 +245,17 @@ def main() -> None:
     try:
         app()
     except Lenet5Error as error:
-        errors.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        _print_error(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _print_error(f"{error.filename}: {error.strerror}")
+        sys.exit(UsageError.exit_code)
+
+
+def _print_error(message: str) -> None:
+    errors.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,29 +9,32 @@ from lenet5.errors import DataError
 SIDE = 28
 BOX = 20
 """LeCun et al., 1998, section III.A: the digit fits a 20x20 box, centred by its mass in a 28x28 field."""
+CONTRAST = 24
+"""Differences from the ground up to this are noise: a picture without larger ones is even."""
 INK = 64
-"""Pixels that differ from the ground by more than this count as ink when the digit is looked for."""
+"""Pixels above this, of 255 for the strongest ink, are looked at when the digit is searched for."""
 
 
 def from_picture(picture: Image.Image) -> NDArray[np.uint8]:
     """Normalise one picture as MNIST's makers did: uint8 (28, 28), 0 for paper and 255 for ink.
 
-    A 28x28 picture on a dark ground is taken as it is. Cameras' notes on which way is up are heeded.
+    Ink is what differs most from the ground, darker or lighter, however faint the pencil. A 28x28 picture
+    on a dark ground is taken as it is. Cameras' notes on which way is up are heeded.
 
     Raises:
         DataError: there is no ink in it.
     """
-    grey = np.asarray(_on_white(ImageOps.exif_transpose(picture)).convert("L"))
+    grey = _grey(ImageOps.exif_transpose(picture))
     ground = int(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
-    light_ground = ground > 127
-    # paper is seldom white: what counts is the difference to the ground
-    ink = ground - np.minimum(grey, ground) if light_ground else np.maximum(grey, ground) - ground
-    ink = ink.astype(np.uint8)
-    rows, columns = np.nonzero(ink > INK)
-    if not rows.size:
+    darker, lighter = ground - np.minimum(grey, ground), np.maximum(grey, ground) - ground
+    strongest = max(darker.max(), lighter.max())
+    if strongest <= CONTRAST:
         raise _blank("an even surface")
-    if not light_ground and grey.shape == (SIDE, SIDE):
+    on_light = darker.max() > lighter.max()
+    if not on_light and grey.shape == (SIDE, SIDE):
         return grey
+    ink = ((darker if on_light else lighter) * (255 / strongest)).round().astype(np.uint8)
+    rows, columns = np.nonzero(ink > INK)
     cropped = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     height, width = (max(1, round(side * BOX / max(cropped.shape))) for side in cropped.shape)
     small = np.asarray(Image.fromarray(cropped).resize((width, height), Image.Resampling.LANCZOS))
@@ -44,12 +47,17 @@ def _blank(found: str) -> DataError:
     return DataError("There is no digit in this picture.", expected="ink", found=found)
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    """A transparent ground is paper."""
+def _grey(picture: Image.Image) -> NDArray[np.uint8]:
+    """Luminance, 0 to 255. A transparent ground is paper, or slate under light ink."""
+    if picture.mode.startswith(("I", "F")):  # 16 bits and more, which Pillow would clip at 255
+        wide = np.asarray(picture, dtype=np.float64)
+        return (wide * (255 / max(wide.max(), 1))).round().astype(np.uint8)
     if not picture.has_transparency_data:
-        return picture
+        return np.asarray(picture.convert("L"))
     rgba = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    visible = np.asarray(rgba.convert("L"))[np.asarray(rgba)[..., 3] > 127]
+    paper = "black" if visible.size and visible.mean() > 127 else "white"
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, paper), rgba).convert("L"))
 
 
 def _centred(digit: NDArray[np.uint8]) -> NDArray[np.uint8]:

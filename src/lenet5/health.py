@@ -8,23 +8,22 @@ from typing import Any
 
 import requests
 
-from lenet5.errors import Unavailable
+from lenet5.errors import Unavailable, UsageError
 from lenet5.paths import Paths
 from lenet5.tracking import registry, store
 
 
 def report(paths: Paths, model_name: str) -> dict[str, Any]:
-    """What `lenet5 status` prints: text for people, and the same keys for scripts."""
+    """What `lenet5 status` prints, by subject and then by fact."""
     return {
-        "project": str(paths.root),
+        "project": {"folder": str(paths.root)},
         "stages": _stages(paths),
-        "tracking": os.environ["MLFLOW_TRACKING_URI"],
         **_registry(paths, model_name),
         "prefect": _prefect(),
     }
 
 
-def _stages(paths: Paths) -> str:
+def _stages(paths: Paths) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "status", "--json"],
         cwd=paths.root,
@@ -33,30 +32,30 @@ def _stages(paths: Paths) -> str:
         check=False,
     )
     if done.returncode:
-        return f"unknown: {done.stderr.strip().splitlines()[-1]}"
-    changed = json.loads(done.stdout)
-    return f"to be run: {', '.join(changed)} (`lenet5 run`)" if changed else "up to date"
+        return {"to run": None, "problem": done.stderr.strip().splitlines()[-1]}
+    return {"to run": list(json.loads(done.stdout))}
 
 
 def _registry(paths: Paths, model_name: str) -> dict[str, Any]:
+    tracking = {"address": os.environ["MLFLOW_TRACKING_URI"]}
     try:
         with store.reachable():
             versions = registry.versions(store.connect(paths), model_name)
-    except Unavailable as error:
-        return {"tracking answers": str(error)}
-    state: dict[str, Any] = {"tracking answers": "yes", "versions": len(versions)}
+    except (Unavailable, UsageError) as error:
+        return {"tracking": tracking | {"answers": False, "problem": str(error)}}
+    state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
     for alias in (registry.CHAMPION, registry.CHALLENGER, registry.PREVIOUS):
         at = next((v for v in versions if alias in v.aliases), None)
-        state[alias] = f"version {at.number}, accuracy {at.figure('evaluate.accuracy'):.4f}" if at else "none"
+        state[alias] = {"version": at.number, "accuracy": at.figure("evaluate.accuracy")} if at else None
     return state
 
 
-def _prefect() -> str:
+def _prefect() -> dict[str, Any]:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
-        return "embedded (started with each flow run)"
+        return {"address": None, "embedded": True}
     try:
         code = requests.get(f"{url.rstrip('/')}/health", timeout=5).status_code
     except requests.RequestException as error:
-        return f"{url}: does not answer ({type(error).__name__})"
-    return f"{url}: {'answers' if code == requests.codes.ok else f'answers {code}'}"
+        return {"address": url, "answers": False, "problem": type(error).__name__}
+    return {"address": url, "answers": code == requests.codes.ok}

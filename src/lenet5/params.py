@@ -97,7 +97,7 @@ class Floors(_Section):
 
 
 class Register(_Section):
-    model_name: Annotated[str, StringConstraints(pattern=r"^[^/:]+$")]
+    model_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")]
     floors: Floors
 
 

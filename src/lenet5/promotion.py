@@ -49,12 +49,11 @@ def promote(paths: Paths, params: Register, wanted: str | None = None) -> Promot
 
         checks = gate.judge(params.floors, _figures(candidate), _figures(champion) if champion else None)
         if not all(check.passed for check in checks):
-            raise Refused(
-                f"Version {candidate.number} of {name} is not promoted.",
-                expected="; ".join(f"{c.name} {c.limit:.4f} or more" for c in checks if not c.passed),
-                found="; ".join(f"{c.found:.4f}" for c in checks if not c.passed),
-                do=f"version {champion.number} stays champion" if champion else "there is still no champion",
+            stays = (
+                f"Version {champion.number} stays champion." if champion else "There is still no champion."
             )
+            answers = "".join(f"\n  {check}" for check in checks)
+            raise Refused(f"Version {candidate.number} of {name} is not promoted. {stays}{answers}")
         with tempfile.TemporaryDirectory() as folder:
             registry.download(client, candidate, Path(folder))
         if champion:  # first, so that a stop between the two moves leaves a champion

@@ -89,14 +89,15 @@ class Lineage(Result):
         Raises:
             DataError: one differs: files of different models or data lie side by side, or one is damaged.
         """
-        expected = {name: getattr(self, name) for name in found}
-        if found != expected:
-            raise DataError(
-                "The files at hand do not belong to one model.",
-                expected=expected,
-                found=found,
-                do="`dvc repro` brings all files to one state",
-            )
+        for name, digest in found.items():
+            if digest != getattr(self, name):
+                raise DataError(
+                    f"The {name.replace('_', ' ')} is not what models/lineage.json recorded: it was changed, "
+                    "or belongs to another model.",
+                    expected=getattr(self, name),
+                    found=digest,
+                    do="`dvc checkout --force` puts back what dvc.lock names, `dvc repro` makes the rest",
+                )
 
 
 class Training(Result):

@@ -27,7 +27,14 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
     """
     for port, option in ((mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")):
         _require_free(port, option)
-    store.connect(paths)  # makes the database, which several server workers must not do at once
+    if (uri := os.environ["MLFLOW_TRACKING_URI"]).startswith("http"):
+        raise UsageError(
+            "The runs are on a server, which has a UI of its own.",
+            found=f"MLFLOW_TRACKING_URI={uri}",
+            do=f"open {uri}, or unset MLFLOW_TRACKING_URI",
+        )
+    # made here, because several server workers must not make the database at once
+    experiment = store.experiment(store.connect(paths), paths)
     mlflow, prefect = f"http://{HOST}:{mlflow_port}", f"http://{HOST}:{prefect_port}"
     python = [sys.executable, "-m"]
     where = ["--host", HOST, "--port"]
@@ -59,8 +66,9 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
         with console.status("starting two servers: about 20 seconds"):
             for name, (address, probe, _) in servers.items():
                 _wait(name, address + probe, running[name])
-        for name, (address, _, _) in servers.items():
-            console.print(f"{name:<8} {address}")
+        console.print(f"MLflow   {mlflow}/#/experiments/{experiment}/runs")
+        console.print(f"         {mlflow}/#/models")
+        console.print(f"Prefect  {prefect}/runs")
         console.print("Ctrl-C stops both.")
         while all(process.poll() is None for process in running.values()):
             time.sleep(0.5)

@@ -28,6 +28,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # the embedded Prefect server takes up to 19 s on two cores; its own limit is 20
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's own 7 keep a person waiting for four minutes
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
         # quiet logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -40,4 +41,4 @@ def apply(paths: Paths) -> None:
     # Prefect's embedded server dies, after two silent minutes, when its home folder is not there.
     (paths.state / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in embedded(paths).items():
-        os.environ.setdefault(name, value)
+        os.environ[name] = os.environ.get(name) or value  # empty is as good as unset

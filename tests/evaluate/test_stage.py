@@ -97,7 +97,7 @@ def test_batch_size_is_the_number_of_images_a_call(
 
 def test_other_data_than_the_model_was_made_from_is_refused(project: Paths, test: Split) -> None:
     dataset.save(project.raw, {"test": Split(test.images, test.labels[::-1])})
-    with pytest.raises(DataError, match="do not belong to one model"):
+    with pytest.raises(DataError, match="is not what models/lineage.json recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 
@@ -114,7 +114,7 @@ def test_damaged_data_is_refused(project: Paths) -> None:
 def test_another_model_file_is_refused(project: Paths, trained: Trained) -> None:
     other = keras.models.clone_model(trained.model)
     archive.save(other, project.model)
-    with pytest.raises(DataError, match="do not belong to one model"):
+    with pytest.raises(DataError, match="is not what models/lineage.json recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 

@@ -23,6 +23,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "  works: {cmd: 'echo one && echo $GREETING > out.txt', outs: [out.txt]}\n"
         f"  refuses: {{cmd: 'cat said.txt >&2; exit {DataError.exit_code}'}}\n"
         "  breaks: {cmd: 'echo no message; exit 9'}\n"
+        "  dies: {cmd: 'kill -9 $$'}\n"
         "  hangs: {cmd: 'sleep 987654 & echo $! > child.pid; wait'}\n"
     )
     subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
@@ -55,6 +56,12 @@ def test_a_failure_without_a_message_shows_the_last_lines(checkout: Path) -> Non
     with pytest.raises(StageFailed, match="no message") as failed:
         run_stage(checkout, "breaks", timeout=60, on_line=lambda line: None)
     assert failed.value.exit_code == 9
+
+
+def test_a_stage_that_was_killed_is_said_to_be(checkout: Path) -> None:
+    with pytest.raises(StageFailed, match="killed by signal 9") as failed:
+        run_stage(checkout, "dies", timeout=60, on_line=lambda line: None)
+    assert failed.value.exit_code == 1
 
 
 def test_a_stage_that_takes_too_long_is_killed_with_its_children(checkout: Path) -> None:

@@ -65,7 +65,7 @@ def test_below_a_floor_the_gate_says_no(
     add(client, paths, accuracy=accuracy, recall=recall)
     with pytest.raises(Refused, match=reason) as refused:
         promotion.promote(paths, PARAMS)
-    assert "there is still no champion" in str(refused.value)
+    assert "There is still no champion" in str(refused.value)
     assert aliases(client) == {"challenger": 1}
 
 

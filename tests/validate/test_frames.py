@@ -19,6 +19,7 @@ def test_one_row_an_image(splits: Splits) -> None:
     image = splits["test"].images[3]
     assert row["label"] == splits["test"].labels[3]
     assert (row["shape"], row["dtype"], row["label_type"]) == ("28x28", "uint8", "uint8")
+    assert (row["height"], row["width"]) == (28, 28)
     assert (row["min"], row["max"]) == (image.min(), image.max())
     assert row["mean"] == pytest.approx(image.mean())
     assert row["ink"] == pytest.approx((image > 127).mean())

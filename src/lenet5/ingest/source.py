@@ -53,6 +53,8 @@ class Source:
                 found=error,
                 do=_DRIVERS.get(protocol, "install the package that is named here"),
             ) from None
+        except OSError as error:  # some drivers connect at once
+            raise meaning(error, url) from error
         except ValueError as error:
             raise UsageError(
                 f"ingest.source {url} cannot be understood.",

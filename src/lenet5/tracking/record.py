@@ -1,5 +1,7 @@
 """Everything about one model, from the files that DVC tracks into its MLflow run."""
 
+import hashlib
+import json
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -15,9 +17,11 @@ from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
 from lenet5 import dataset, files
 from lenet5.paths import Paths
 from lenet5.results import Lineage
-from lenet5.tracking import model_folder, runs, source_code
+from lenet5.tracking import model_folder, runs
+from lenet5.tracking.source_code import COMMIT, DIRTY
 
 _MODEL_ID = "lenet5.model_id"
+_RECORD = "lenet5.record"
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,26 @@ class Record:
     description: str
     """Markdown."""
 
+    @property
+    def digest(self) -> str:
+        """Changes when anything that the run or the version says of itself does."""
+        said = [self.lineage.model_dump(), dict(self.params), dict(self.metrics), self.description]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
 
 def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
-    """Complete the run of a model, or make it anew when the store has none; a complete one stays as it is."""
+    """Complete the run of a model, or make it anew when the store has none.
+
+    A complete run stays as it is, until the model is evaluated in another way: then it is brought up to date.
+    """
     lineage = record.lineage
-    if run := runs.find_complete(client, paths, lineage.training, lineage.weights):
+    run = runs.find_complete(client, paths, lineage.training, lineage.weights)
+    if run and run.data.tags.get(_RECORD) == record.digest:
         return run
-    run = runs.find_unfinished(client, paths, lineage.training, record.params) or runs.create(
-        client, paths, lineage.training
+    run = (
+        run
+        or runs.find_unfinished(client, paths, lineage.training, record.params)
+        or runs.create(client, paths, lineage.training, paths.model)
     )
     run_id = run.info.run_id
     client.update_run(run_id, "RUNNING")
@@ -56,6 +72,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
         for name, digest in lineage.model_dump(exclude={"weights", "training"}).items():
             client.set_tag(run_id, f"lenet5.{name}", digest)
         client.set_tag(run_id, "mlflow.note.content", record.description)
+        client.set_tag(run_id, _RECORD, record.digest)
         client.set_tag(run_id, runs.WEIGHTS, lineage.weights)  # last: it says that all of the above is there
         status = "FINISHED"
     finally:
@@ -70,7 +87,7 @@ def model_id(run: Run) -> str:
 
 def _log_history(client: MlflowClient, run_id: str, history: pd.DataFrame) -> None:
     """Fill in the epochs that the store did not hear of while training."""
-    known = {metric.step for metric in client.get_metric_history(run_id, "train.loss")}
+    known = runs.known_epochs(client, run_id)
     for epoch, row in history.set_index("epoch").iterrows():
         if epoch not in known:
             runs.log_metrics(
@@ -86,8 +103,6 @@ def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> None:
         client.log_artifact(run_id, str(path), "results")
     client.log_artifacts(run_id, str(paths.figures), "figures")
     client.log_artifacts(run_id, str(paths.data_docs), "validation")
-    if source_code.status(paths.root):
-        client.log_text(run_id, source_code.patch(paths.root), "code/uncommitted.patch")
 
 
 def _log_datasets(client: MlflowClient, run_id: str, paths: Paths, source: str) -> None:
@@ -133,11 +148,7 @@ def _log_model(client: MlflowClient, run: Run, paths: Paths, lineage: Lineage) -
 
 def version_tags(paths: Paths, record: Record, run: Run) -> dict[str, str]:
     """What a registered version says of itself: digests, metrics and code, as text."""
-    code = {
-        name: run.data.tags[name]
-        for name in ("mlflow.source.git.commit", "git.dirty")
-        if name in run.data.tags
-    }
+    code = {name: tag for name, tag in run.data.tags.items() if name in (COMMIT, DIRTY)}
     return {
         **{f"lenet5.{name}": digest for name, digest in record.lineage.model_dump().items()},
         "lenet5.model_file": files.sha256(paths.model),

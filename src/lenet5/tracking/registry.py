@@ -1,7 +1,7 @@
 """Versions of the registered model, and the aliases that say which one is which."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,10 +90,18 @@ def register(
     tags: Mapping[str, str],
     description: str,
 ) -> tuple[Version, bool]:
-    """The version of a run, and whether it is new; a run has one version, however often this is called."""
-    existing = [version for version in versions(client, name) if version.run_id == run_id]
-    if existing:
-        return existing[0], False
+    """The version of a run, and whether it is new; a run has one version, however often this is called.
+
+    What a version says of itself is brought up to date: the gate judges it by its tags.
+    """
+    for version in versions(client, name):
+        if version.run_id == run_id:
+            changed = {key: value for key, value in tags.items() if version.tags.get(key) != value}
+            for key, value in changed.items():
+                client.set_model_version_tag(name, str(version.number), key, value)
+            if changed:
+                client.update_model_version(name, str(version.number), description)
+            return replace(version, tags={**version.tags, **changed}), False
     try:
         client.create_registered_model(
             name, description="LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255."

@@ -10,10 +10,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus
+from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from lenet5.errors import Unavailable
@@ -71,9 +72,10 @@ class _Recorder:
         self._client = client
         self._run_id = run_id
         self._alive = True
+        self._known = known_epochs(client, run_id)  # of an earlier, killed attempt
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        if not self._alive:
+        if not self._alive or epoch in self._known:
             return
         try:
             with store.reachable():
@@ -100,19 +102,31 @@ def find_unfinished(
     return None
 
 
-def create(client: MlflowClient, paths: Paths, training: str) -> Run:
-    tags = {TRAINING: training, "mlflow.source.name": "lenet5", **source_code.tags(paths.root)}
+def create(client: MlflowClient, paths: Paths, training: str, model: Path | None = None) -> Run:
+    """A new run with its code: that of ``model`` when that is made already, else what lies here."""
+    code = source_code.tags(paths.root, model)
+    tags = {TRAINING: training, "mlflow.source.name": "lenet5", **code}
     if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
         tags["prefect.flow_run_id"] = flow_run
     experiment = store.experiment(client, paths)
-    return client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
+    run = client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
+    if code.get(source_code.DIRTY) == "true":
+        client.log_text(run.info.run_id, source_code.patch(paths.root), "code/uncommitted.patch")
+    return run
+
+
+def known_epochs(client: MlflowClient, run_id: str) -> set[int]:
+    """The epochs that a run holds metrics of."""
+    return {metric.step for metric in client.get_metric_history(run_id, "train.loss")}
 
 
 def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> None:
-    """Log what the run does not hold yet."""
-    missing = [Param(k, str(v)) for k, v in params.items() if k not in run.data.params]
-    if missing:
-        client.log_batch(run.info.run_id, params=missing)
+    """Log what the run lacks; a value that changed since becomes a tag, since MLflow's params are final."""
+    known = run.data.params
+    missing = [Param(k, str(v)) for k, v in params.items() if k not in known]
+    changed = [RunTag(k, str(v)) for k, v in params.items() if known.get(k, str(v)) != str(v)]
+    if missing or changed:
+        client.log_batch(run.info.run_id, params=missing, tags=changed)
 
 
 def log_metrics(

@@ -9,10 +9,11 @@ import requests
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import OperationalError
+from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
+from sqlalchemy.exc import DatabaseError
 
 from lenet5 import settings
-from lenet5.errors import Unavailable
+from lenet5.errors import Unavailable, UsageError
 from lenet5.paths import Paths
 
 EXPERIMENT = "lenet5-mnist"
@@ -29,6 +30,12 @@ def connect(paths: Paths) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     if not is_embedded(paths):
+        if "://" not in uri:
+            raise UsageError(
+                "MLFLOW_TRACKING_URI cannot be used.",
+                expected="https://…, postgresql://… or sqlite:///…; without it, the embedded store is used",
+                found=uri,
+            )
         return MlflowClient(uri)
     (paths.state / "mlflow").mkdir(parents=True, exist_ok=True)
     # several processes that create one SQLite file at the same time leave it broken
@@ -75,7 +82,9 @@ def reachable() -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, OperationalError, requests.RequestException) as error:
+    except UnsupportedModelRegistryStoreURIException as error:
+        raise UsageError("MLFLOW_TRACKING_URI cannot be used.", found=error) from None
+    except (MlflowException, DatabaseError, requests.RequestException) as error:
         if isinstance(error, MlflowException) and not str(error).startswith("API request to"):
             raise
         raise Unavailable(

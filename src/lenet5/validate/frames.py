@@ -27,7 +27,7 @@ def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
         split, index: which image; ``index`` counts from 0 in each split.
         holds: ``PAIRED``, ``image only`` or ``label only``.
         label, label_type: the class and the NumPy type it was stored in.
-        shape, dtype: of one image, as ``28x28`` and ``uint8``.
+        shape, height, width, dtype: of one image, as ``28x28``, 28, 28 and ``uint8``.
         min, max, mean: of its pixels, in raw units.
         ink, ink_bin: share of pixels above ``ink_threshold``, and its bin of ``INK_BINS``.
         sha256: of its pixels.
@@ -83,6 +83,7 @@ def _pixels(images: Array, ink_threshold: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "shape": "x".join(map(str, images.shape[1:])),
+            **dict(zip(("height", "width"), images.shape[1:], strict=False)),
             "dtype": str(images.dtype),
             "min": flat.min(axis=1),
             "max": flat.max(axis=1),
