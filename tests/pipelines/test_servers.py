@@ -79,6 +79,17 @@ def test_servers_that_do_not_answer_are_a_clear_error(finished: Project, tmp_pat
     assert status.count("answers no") == 2
 
 
+def test_a_source_that_does_not_answer_is_tried_again_and_then_told(project: Project) -> None:
+    project.set_params(**{"ingest.source": f"http://127.0.0.1:{free_port()}/mnist", "ingest.attempts": 1})
+    done = project.command("lenet5", "run")
+    assert done.returncode == 6
+    log = done.stdout + done.stderr
+    assert "Retry 1/2" in log
+    assert "Retry 2/2" in log
+    assert "Traceback" not in log
+    assert "stage ingest failed" in done.stderr[done.stderr.rindex("error: ") :]
+
+
 def test_training_goes_on_without_the_store_and_registering_fills_it(
     finished: Project, tmp_path: Path
 ) -> None:
