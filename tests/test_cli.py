@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ def test_every_command_and_option_explains_itself(command: str) -> None:
     for line in told.output.splitlines():
         if option := re.match(r"│ .*?(--[a-z-]+)", line):
             assert re.search(r"[A-Z].*[.]|Show this message", line), option[1]
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output.strip() == version("lenet5")
 
 
 def test_help_imports_nothing_heavy() -> None:
