@@ -22,7 +22,7 @@ pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, reg
 	$(BIN)/lenet5 run
 
 .PHONY: test
-test: .venv/installed ## set up, then run every test (about nine minutes on two cores)
+test: .venv/installed ## set up, then run every test (about ten minutes on two cores)
 	$(BIN)/pytest
 
 .PHONY: check
