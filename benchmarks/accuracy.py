@@ -6,7 +6,6 @@ The same code as the stages run, on the data that `dvc repro preprocess` left; n
 import time
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import typer
 
@@ -24,6 +23,7 @@ def main(seeds: Annotated[int, typer.Option(help="How many trainings.")] = 5) ->
     test = raw.splits["test"]
     with quiet_libraries():
         from lenet5 import backend
+        from lenet5.evaluate.metrics import probabilities
         from lenet5.train.fit import fit
         from lenet5.train.model import with_preprocessing
     backend.use_threads(recipe.threads)
@@ -38,9 +38,7 @@ def main(seeds: Annotated[int, typer.Option(help="How many trainings.")] = 5) ->
         )
         seconds = time.perf_counter() - started
         model = with_preprocessing(network, processed.manifest.padding)
-        answers = np.concatenate(
-            [model.predict_on_batch(np.asarray(test.images[i : i + 1000])) for i in range(0, 10_000, 1000)]
-        )
+        answers = probabilities(model, test.images, batch_size=1000)
         rows.append(
             {
                 "seed": seed,

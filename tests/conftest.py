@@ -64,6 +64,13 @@ def _decode(item: Any) -> NDArray[np.uint8]:
     return idx.decode(content, item.file, item.dimensions)
 
 
+def flip_a_bit(path: Path, at: int) -> None:
+    """Damage one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
 @dataclass(frozen=True)
 class Project:
     """A checkout in a temporary folder."""

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from lenet5 import __version__, settings
 from lenet5.errors import Lenet5Error, UsageError
 from lenet5.paths import Paths
-from lenet5.terminal import console, errors, quiet_libraries
+from lenet5.terminal import console, print_error, quiet_libraries
 
 if TYPE_CHECKING:
     from lenet5.params import Params
@@ -249,17 +248,13 @@ def main() -> None:
     try:
         app()
     except Lenet5Error as error:
-        _print_error(str(error))
+        print_error(error)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.filename is None:
             raise
-        _print_error(f"{error.filename}: {error.strerror}")
+        print_error(f"{error.filename}: {error.strerror}")
         sys.exit(UsageError.exit_code)
-
-
-def _print_error(message: str) -> None:
-    errors.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
 
 
 if __name__ == "__main__":

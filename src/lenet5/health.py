@@ -45,7 +45,7 @@ def _registry(paths: Paths, model_name: str) -> dict[str, Any]:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
     for alias in (registry.CHAMPION, registry.CHALLENGER, registry.PREVIOUS):
-        at = next((v for v in versions if alias in v.aliases), None)
+        at = registry.holder(versions, alias)
         state[alias] = {"version": at.number, "accuracy": at.figure("evaluate.accuracy")} if at else None
     return state
 

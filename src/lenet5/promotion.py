@@ -40,8 +40,8 @@ def promote(paths: Paths, params: Register, wanted: str | None = None) -> Promot
         client = store.connect(paths)
         name = params.model_name
         versions = registry.versions(client, name)
-        champion = next((v for v in versions if registry.CHAMPION in v.aliases), None)
-        challenged = any(registry.CHALLENGER in v.aliases for v in versions)
+        champion = registry.holder(versions, registry.CHAMPION)
+        challenged = registry.holder(versions, registry.CHALLENGER)
         wanted = wanted or (registry.CHALLENGER if challenged or champion is None else registry.CHAMPION)
         candidate = registry.find(client, name, wanted)
         if champion and candidate.number == champion.number:

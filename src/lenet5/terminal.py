@@ -15,12 +15,22 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 # Captured output (a Prefect log, a CI log) has no width of its own; 80 columns would break the tables.
 _WIDTH = None if Console().is_terminal or "COLUMNS" in os.environ else 120
 
 console = Console(width=_WIDTH, highlight=False)
 errors = Console(width=_WIDTH, highlight=False, stderr=True)
+
+
+def print_error(message: object) -> None:
+    """Print an error as it is: a bracket in it is no markup."""
+    errors.print(Text.assemble(("error: ", "bold red"), str(message)), soft_wrap=True)
+
+
+def print_warning(message: object) -> None:
+    errors.print(f"warning: {message}", markup=False)
 
 
 @contextmanager

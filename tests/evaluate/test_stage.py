@@ -15,6 +15,7 @@ from lenet5.evaluate import stage
 from lenet5.params import Evaluate
 from lenet5.paths import Paths
 from lenet5.results import Evaluation
+from tests.conftest import flip_a_bit
 
 from .conftest import PARAMS, Trained, place, prepare
 
@@ -103,10 +104,7 @@ def test_other_data_than_the_model_was_made_from_is_refused(project: Paths, test
 
 
 def test_damaged_data_is_refused(project: Paths) -> None:
-    path = project.raw / "test" / "images.npy"
-    content = bytearray(path.read_bytes())
-    content[-300] ^= 1
-    path.write_bytes(content)
+    flip_a_bit(project.raw / "test" / "images.npy", at=-300)
     with pytest.raises(DataError, match=r"test/images\.npy"):
         stage.run(project, PARAMS)
 

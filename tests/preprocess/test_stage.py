@@ -13,7 +13,7 @@ from lenet5.errors import DataError
 from lenet5.params import Preprocess
 from lenet5.paths import Paths
 from lenet5.preprocess import stage
-from tests.conftest import Arrays
+from tests.conftest import Arrays, flip_a_bit
 
 RESULT: dict[str, Any] = {"images": {}, "drift": {}, "unexpected_images": {}, "checks": []}
 PARAMS = Preprocess(seed=1998, validation_images=100, padding=0)
@@ -90,10 +90,7 @@ def test_nothing_is_made_without_a_validation_result(paths: Paths, content: str 
 
 
 def test_nothing_is_made_of_damaged_data(paths: Paths) -> None:
-    images = paths.raw / "train" / "images.npy"
-    content = bytearray(images.read_bytes())
-    content[-100] ^= 1
-    images.write_bytes(content)
+    flip_a_bit(paths.raw / "train" / "images.npy", at=-100)
     with pytest.raises(DataError, match=r"train/images\.npy"):
         stage.run(paths, PARAMS)
     assert not paths.processed.exists()

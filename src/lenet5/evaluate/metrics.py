@@ -1,5 +1,7 @@
 """From predictions to figures."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,6 +11,12 @@ from lenet5.dataset import CLASSES
 from lenet5.results import Evaluation
 
 PROBABILITIES = [f"p{digit}" for digit in range(CLASSES)]
+
+
+def probabilities(model: Any, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
+    """Score every image (N, 28, 28), the last, partial batch included: (N, 10)."""
+    batches = range(0, len(images), batch_size)
+    return np.concatenate([model.predict_on_batch(np.asarray(images[i : i + batch_size])) for i in batches])
 
 
 def predictions(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> pd.DataFrame:

@@ -24,10 +24,7 @@ def run(paths: Paths, params: Evaluate) -> None:
     lineage.require(raw_data=raw.manifest.digest, model_file=files.sha256(paths.model))
     model = archive.load(paths.model)
     test = raw.splits["test"]
-    batches = range(0, len(test.images), params.batch_size)  # the last, partial one included
-    probabilities = np.concatenate(
-        [model.predict_on_batch(np.asarray(test.images[i : i + params.batch_size])) for i in batches]
-    )
+    probabilities = metrics.probabilities(model, test.images, params.batch_size)
     if not np.isfinite(probabilities).all():
         raise TrainingError("The model's answers are not probabilities.", found="NaN or infinity")
     frame = metrics.predictions(test.labels, probabilities)

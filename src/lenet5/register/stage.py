@@ -41,7 +41,7 @@ def run(paths: Paths, params: Register) -> None:
             params.model_name,
             run_id=mlflow_run.info.run_id,
             model_id=record.model_id(mlflow_run),
-            tags=record.version_tags(paths, made, mlflow_run),
+            tags=record.version_tags(made, mlflow_run),
             description=text.partition("\n\n")[2],  # the UI's list shows its first line, and the name already
         )
         if registry.CHAMPION not in version.aliases:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.data
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
+from numpy.typing import NDArray
 
-from lenet5 import dataset, files
+from lenet5 import dataset
+from lenet5.dataset import Dataset
 from lenet5.paths import Paths
 from lenet5.results import Lineage
 from lenet5.tracking import model_folder, runs
@@ -66,8 +69,9 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
         runs.log_params(client, run, record.params)
         _log_history(client, run_id, record.history)
         _log_files(client, run_id, paths)
-        _log_datasets(client, run_id, paths, str(record.params["ingest.source"]))
-        model_id = _log_model(client, run, paths, lineage)
+        raw, processed = dataset.load(paths.raw), dataset.load(paths.processed)
+        _log_datasets(client, run_id, raw, processed, str(record.params["ingest.source"]))
+        model_id = _log_model(client, run, paths.model, raw.splits["test"].images[:3], lineage)
         runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
         for name, digest in lineage.model_dump(exclude={"weights", "training"}).items():
             client.set_tag(run_id, f"lenet5.{name}", digest)
@@ -105,14 +109,13 @@ def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> None:
     client.log_artifacts(run_id, str(paths.data_docs), "validation")
 
 
-def _log_datasets(client: MlflowClient, run_id: str, paths: Paths, source: str) -> None:
+def _log_datasets(client: MlflowClient, run_id: str, raw: Dataset, processed: Dataset, source: str) -> None:
     inputs = []
-    for folder, split, context in (
-        (paths.processed, "train", "training"),
-        (paths.processed, "validation", "validation"),
-        (paths.raw, "test", "testing"),
+    for loaded, split, context in (
+        (processed, "train", "training"),
+        (processed, "validation", "validation"),
+        (raw, "test", "testing"),
     ):
-        loaded = dataset.load(folder)
         arrays = loaded.splits[split]
         digest = loaded.manifest.splits[split].images.sha256
         with warnings.catch_warnings():
@@ -125,10 +128,11 @@ def _log_datasets(client: MlflowClient, run_id: str, paths: Paths, source: str) 
     client.log_inputs(run_id, inputs)
 
 
-def _log_model(client: MlflowClient, run: Run, paths: Paths, lineage: Lineage) -> str:
+def _log_model(
+    client: MlflowClient, run: Run, model: Path, example: NDArray[np.uint8], lineage: Lineage
+) -> str:
     if _MODEL_ID in run.data.tags:
         return model_id(run)
-    example = dataset.load(paths.raw).splits["test"].images[:3]
     logged = client.create_logged_model(
         run.info.experiment_id,
         name="lenet5",
@@ -138,7 +142,7 @@ def _log_model(client: MlflowClient, run: Run, paths: Paths, lineage: Lineage) -
         model_type="classifier",
     )
     with tempfile.TemporaryDirectory() as folder:
-        model_folder.write(Path(folder) / "model", paths.model, example, lineage.model_dump())
+        model_folder.write(Path(folder) / "model", model, example, lineage.model_dump())
         client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -146,12 +150,11 @@ def _log_model(client: MlflowClient, run: Run, paths: Paths, lineage: Lineage) -
     return str(logged.model_id)
 
 
-def version_tags(paths: Paths, record: Record, run: Run) -> dict[str, str]:
+def version_tags(record: Record, run: Run) -> dict[str, str]:
     """What a registered version says of itself: digests, metrics and code, as text."""
     code = {name: tag for name, tag in run.data.tags.items() if name in (COMMIT, DIRTY)}
     return {
         **{f"lenet5.{name}": digest for name, digest in record.lineage.model_dump().items()},
-        "lenet5.model_file": files.sha256(paths.model),
         **{name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1},
         **code,
     }

@@ -1,6 +1,6 @@
 """Versions of the registered model, and the aliases that say which one is which."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +56,11 @@ def versions(client: MlflowClient, name: str) -> list[Version]:
         raise
     found = client.search_model_versions(f"name = '{name}'", max_results=10_000)
     return sorted((_version(v, aliases) for v in found), key=lambda v: v.number, reverse=True)
+
+
+def holder(versions: Sequence[Version], alias: str) -> Version | None:
+    """The version that has an alias."""
+    return next((version for version in versions if alias in version.aliases), None)
 
 
 def find(client: MlflowClient, name: str, wanted: str) -> Version:

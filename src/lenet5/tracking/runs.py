@@ -19,7 +19,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from lenet5.errors import Unavailable
 from lenet5.paths import Paths
-from lenet5.terminal import errors
+from lenet5.terminal import print_warning
 from lenet5.tracking import source_code, store
 
 TRAINING = "lenet5.training"
@@ -39,10 +39,11 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
         with store.reachable():
             client = store.connect(paths)
             run_id = _open(client, paths, training, params)
+            recorder = _Recorder(client, run_id) if run_id else None
     except Unavailable as error:
-        errors.print(f"warning: {error}", markup=False)
-        run_id = None
-    if run_id is None:
+        print_warning(error)
+        recorder = None
+    if recorder is None:
         yield lambda epoch, metrics: None
         return
 
@@ -51,7 +52,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
     monitor.start()
     status = RunStatus.FAILED
     try:
-        yield _Recorder(client, run_id)
+        yield recorder
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
         status = RunStatus.KILLED
@@ -62,7 +63,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
             with store.reachable():
                 client.set_terminated(run_id, RunStatus.to_string(status))
         except Unavailable as error:
-            errors.print(f"warning: {error}", markup=False)
+            print_warning(error)
 
 
 class _Recorder:
@@ -82,7 +83,7 @@ class _Recorder:
                 log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
         except Unavailable as error:
             self._alive = False
-            errors.print(f"warning: {error}", markup=False)
+            print_warning(error)
 
 
 def find_complete(client: MlflowClient, paths: Paths, training: str, weights: str) -> Run | None:

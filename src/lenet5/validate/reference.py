@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lenet5 import dataset, files, params
 from lenet5.errors import DataError, Lenet5Error
 from lenet5.paths import Paths
-from lenet5.terminal import console, errors
+from lenet5.terminal import console, print_error
 from lenet5.validate import frames
 
 _COMMAND = "python -m lenet5.validate.reference"
@@ -110,5 +110,5 @@ if __name__ == "__main__":
     try:
         main()
     except Lenet5Error as error:
-        errors.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        print_error(error)
         sys.exit(error.exit_code)
