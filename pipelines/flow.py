@@ -17,7 +17,7 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from lenet5 import params, promotion, settings
-from lenet5.errors import Lenet5Error, Unavailable
+from lenet5.errors import Lenet5Error, Refused, Unavailable
 from lenet5.paths import Paths
 from lenet5.register import stage as register
 from lenet5.tracking import store
@@ -66,12 +66,20 @@ def stage(paths: Paths, node: graph.Stage, force: bool) -> State[Any] | None:
 )
 def promote(paths: Paths) -> promotion.Promotion | State[Any]:
     """Put back what the store lacks (it may be another one than last time), then ask the gate."""
-    section = params.load(paths.params).section("register")
+    everything = params.load(paths.params)
     try:
-        register.run(paths, section)
-        return promotion.promote(paths, section)
+        register.run(paths, everything.section("register"))
+        asked = promotion.promote(paths, everything)
     except Lenet5Error as error:
         return _failed(error)
+    if asked.verdict and asked.verdict.decision == "reject":
+        stays = (
+            f"Version {asked.holder.number} stays champion."
+            if asked.holder
+            else "There is still no champion."
+        )
+        return _failed(Refused(f"Version {asked.version.number} is not promoted. {stays}\n{asked.verdict}"))
+    return asked
 
 
 @flow(name="lenet5", task_runner=ThreadPoolTaskRunner(max_workers=32))  # type: ignore[arg-type]

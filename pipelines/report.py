@@ -6,13 +6,16 @@ from lenet5.promotion import Promotion
 def markdown(promotion: Promotion, run_link: str) -> str:
     """Version, decision and figures of one flow run."""
     version = promotion.version
-    decision = "promoted to champion" if promotion.moved else "champion already"
+    verdict = promotion.verdict
+    decision = "champion already"
+    if verdict:
+        decision = "promoted to champion" if promotion.moved else "kept back, the champion stays"
     figures = "\n".join(
         f"| {name.removeprefix('evaluate.')} | {float(value):.4f} |"
         for name, value in sorted(version.tags.items())
         if name.startswith("evaluate.")
     )
-    checks = "\n".join(f"- {check}" for check in promotion.checks) or "- not asked again"
+    answers = "\n".join(f"- {line}" for line in str(verdict or "not asked again").splitlines())
     return f"""\
 ## {version.name} version {version.number}: {decision}
 
@@ -21,7 +24,7 @@ def markdown(promotion: Promotion, run_link: str) -> str:
 {figures}
 
 ### The gate
-{checks}
+{answers}
 
 MLflow run: {run_link}
 Data `{version.tags["lenet5.raw_data"][:12]}`, weights `{version.tags["lenet5.weights"][:12]}`

@@ -4,12 +4,13 @@ import gzip
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+from filelock import FileLock
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from lenet5.ingest import idx
 from lenet5.ingest.catalog import ITEMS
 from lenet5.paths import Paths
+from tests.postgres import NewDatabase, postgresql
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before it is imported: what it says then is not captured
 
 REPOSITORY = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -37,6 +42,7 @@ CLONED = (
     ".dvc/.gitignore",
 )
 TRAIN, TEST = 3000, 1000
+FIRST_RUN = "first-run.log"
 
 Arrays = dict[str, NDArray[np.uint8]]
 
@@ -53,13 +59,13 @@ def digits() -> Arrays:
     """Real digits, some of each class as in the whole: the keys are those of ``ingest.sha256``."""
     arrays: Arrays = {}
     for split, size in (("train", TRAIN), ("test", TEST)):
-        images, labels = (_decode(item) for item in ITEMS if item.key.startswith(split))
+        images, labels = (decode(item) for item in ITEMS if item.key.startswith(split))
         some = np.sort(np.random.default_rng(0).permutation(len(labels))[:size])
         arrays |= {f"{split}_images": images[some], f"{split}_labels": labels[some]}
     return arrays
 
 
-def _decode(item: Any) -> NDArray[np.uint8]:
+def decode(item: Any) -> NDArray[np.uint8]:
     content = gzip.decompress((REPOSITORY / "data/mnist" / f"{item.file}.gz").read_bytes())
     return idx.decode(content, item.file, item.dimensions)
 
@@ -167,6 +173,8 @@ def make_project(folder: Path, digits: Arrays) -> Project:
             "train.epochs": 2,
             "register.floors.accuracy": 0.85,
             "register.floors.worst_class_recall": 0.5,
+            "register.ceilings.calibration_error": 0.3,
+            "register.gate.margin": 0.05,  # a thousand images tell less than ten thousand
         }
     )
     project.git("init", "--quiet", "--initial-branch=main")
@@ -183,10 +191,24 @@ def project(tmp_path: Path, digits: Arrays) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, digits: Arrays) -> Project:
+def finished(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, worker_id: str) -> Project:
     """A checkout after ``lenet5 run``. It is shared: read it, or work in a ``copy``."""
-    project = make_project(tmp_path_factory.mktemp("finished"), digits)
-    (project.home.parent / "first-run.log").write_text(project.run("lenet5", "run"))
+    folder = tmp_path_factory.getbasetemp() / "finished"
+    if worker_id == "master":
+        return _finish(folder, digits)
+    # one of the processes makes it; each has a copy, since DVC locks a checkout while it works there
+    common = folder.parents[1] / "finished"
+    with FileLock(common.with_suffix(".lock")):
+        if not (common / FIRST_RUN).exists():
+            shutil.rmtree(common, ignore_errors=True)  # of a process that failed
+            _finish(common, digits)
+        shutil.copytree(common, folder, symlinks=True)
+    return Project(folder / "project", folder / "home")
+
+
+def _finish(folder: Path, digits: Arrays) -> Project:
+    project = make_project(folder, digits)
+    (folder / FIRST_RUN).write_text(project.run("lenet5", "run"))
     return project
 
 
@@ -203,10 +225,17 @@ Serve = Callable[..., str]
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start a real server on a free port of this machine; ended with the test."""
+    with servers(tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[Serve]:
+    """What ``serve`` gives, with the logs in ``folder``; the servers end with the block."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*words: str, port: int, probe: str, environment: dict[str, str]) -> str:
-        with (tmp_path / f"server-{port}.log").open("wb") as log:
+        with (folder / f"server-{port}.log").open("wb") as log:
             server = subprocess.Popen(
                 [str(BIN / words[0]), *words[1:]],
                 env=os.environ | environment,
@@ -217,14 +246,49 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         running.append(server)
         address = f"http://127.0.0.1:{port}"
         for _ in range(600):
-            assert server.poll() is None, (tmp_path / f"server-{port}.log").read_text()
+            assert server.poll() is None, (folder / f"server-{port}.log").read_text()
             with suppress(requests.RequestException):
                 if requests.get(f"{address}{probe}", timeout=2).ok:
                     return address
             time.sleep(0.2)
         raise AssertionError(f"{words} does not answer")
 
-    yield start
-    for server in running:
-        os.killpg(server.pid, 9)
-        server.wait()
+    try:
+        yield start
+    finally:
+        for server in running:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[NewDatabase]:
+    """A real PostgreSQL; each call gives the URL of a new, empty database."""
+    with postgresql() as new_database:
+        yield new_database
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(postgres: NewDatabase) -> str:
+    """The URL of what lies behind ``mlflow_server``."""
+    return postgres()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real MLflow server on PostgreSQL. It is shared: take names that nobody else has."""
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    with servers(folder) as start:
+        yield serve_mlflow(start, mlflow_database, folder / "artifacts")
+
+
+def serve_mlflow(start: Serve, database: str, artifacts: Path) -> str:
+    """Start an MLflow server that keeps the artifacts, too; its address."""
+    port = free_port()
+    return start(
+        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", database, "--artifacts-destination", str(artifacts)),
+        port=port,
+        probe="/health",
+        environment={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )

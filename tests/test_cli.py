@@ -19,7 +19,8 @@ from tests.conftest import BIN, Arrays, Project, free_port
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
     told = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    for command in ("run", "promote", "versions", "predict", "status", "ui", "env"):
+    models = ("versions", "promote", "rollback", "history", "lineage", "diff", "reproduce", "predict")
+    for command in ("run", "status", "ui", "env", *models):
         assert re.search(rf"\b{command}\b", told)
     for stage in ("ingest", "validate", "preprocess", "train", "evaluate", "register"):
         assert re.search(rf"\b{stage}\b", told)
@@ -55,7 +56,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_outside_a_checkout_it_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lenet5.cli", "versions"],
+        [str(BIN / "lenet5"), "versions"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -58,6 +58,12 @@ UNUSABLE: dict[str, list[Any]] = {
     "register.model_name": ["", "a/b", "a:b"],
     "register.floors.accuracy": [-0.1, 1.1],
     "register.floors.worst_class_recall": [1.1, float("nan")],
+    "register.ceilings.calibration_error": [-0.1, 1.1],
+    "register.gate.margin": [0, -0.1, 1],
+    "register.gate.confidence": [0.5, 1],
+    "register.gate.tie": ["reject", ""],
+    "register.gate.resamples": [0],
+    "register.gate.seed": [-1, 2**32],
 }
 
 

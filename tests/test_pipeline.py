@@ -150,8 +150,8 @@ def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Proje
     copy.set_params(**{"train.learning_rate": 0.0000123})
     refused = copy.command("lenet5", "run")
     assert refused.returncode == 3, refused.stderr
-    message = refused.stderr[refused.stderr.rindex("error: ") :]
-    assert "Version 2 of lenet5-mnist is not promoted. Version 1 stays champion." in message
+    message = refused.stderr[refused.stderr.rindex("\nerror: ") :]
+    assert "Version 2 is not promoted. Version 1 stays champion." in message
     assert re.search(r"floor of accuracy: 0\.\d{4}, at least 0\.8500 ✗", message)
     assert "Traceback" not in refused.stderr + refused.stdout
 

@@ -12,6 +12,8 @@ from lenet5.errors import DataError
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+    from numpy.typing import NDArray
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold
 
@@ -82,15 +84,19 @@ def _no_model(path: Path, found: str) -> DataError:
     )
 
 
-def weights_digest(model: "keras.Model") -> str:
-    """SHA-256 over the weights, sorted by layer and name: the same in whatever file they lie."""
-    arrays = {
+def weights(model: "keras.Model") -> "dict[str, NDArray[np.float32]]":
+    """The weights by layer and name."""
+    return {
         f"{layer.name}/{variable.name}": variable.numpy()
         for layer in model.layers
         for variable in layer.weights
     }
+
+
+def weights_digest(model: "keras.Model") -> str:
+    """SHA-256 over the weights, sorted by layer and name: the same in whatever file they lie."""
     total = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
+    for name, array in sorted(weights(model).items()):
         total.update(f"{name} {array.dtype.str} {array.shape}".encode())
         total.update(array.tobytes())
     return total.hexdigest()

@@ -10,10 +10,26 @@ def use_threads(threads: int) -> None:
 
     Comes before the first operation. Only TensorFlow can be told.
     """
-    if keras.backend.backend() == "tensorflow":
+    if name() == "tensorflow":
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
         with quiet_libraries():  # the search for GPUs complains where there is none
             tf.config.list_logical_devices()
+
+
+def name() -> str:
+    """The package that does the sums: ``tensorflow``, ``jax``, ``torch``."""
+    return str(keras.backend.backend())
+
+
+def device() -> str:
+    """What operations run on by default: ``CPU``, or the kind of GPU where the engine tells it."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+    return str(keras.distribution.list_devices()[0]).partition(":")[0].upper()

@@ -64,6 +64,11 @@ class SplitRecord(_Record):
     images: ArrayRecord
     labels: ArrayRecord
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the split holds: equal digests mean equal images with equal labels."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
 
 class Manifest(_Record):
     """What a dataset folder holds, what it was made from, and the padding its images carry."""

@@ -78,9 +78,24 @@ def sha256(path: Path) -> str:
     Raises:
         DataError: there is no such file.
     """
+    return _digest(path, "sha256")
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file's content: the name under which DVC knows it, and no proof of anything.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    return _digest(path, "md5")
+
+
+def _digest(path: Path, algorithm: str) -> str:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(
+                file, lambda: hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
+            ).hexdigest()
     except FileNotFoundError:
         raise DataError(f"There is no {path}.", do="`dvc repro` makes it; `dvc pull` fetches it") from None
 

@@ -8,17 +8,19 @@ from typing import Any
 
 import requests
 
+from lenet5 import promotion
 from lenet5.errors import Unavailable, UsageError
+from lenet5.params import Params
 from lenet5.paths import Paths
 from lenet5.tracking import registry, store
 
 
-def report(paths: Paths, model_name: str) -> dict[str, Any]:
+def report(paths: Paths, params: Params) -> dict[str, Any]:
     """What `lenet5 status` prints, by subject and then by fact."""
     return {
         "project": {"folder": str(paths.root)},
         "stages": _stages(paths),
-        **_registry(paths, model_name),
+        **_registry(paths, params),
         "prefect": _prefect(),
     }
 
@@ -36,18 +38,26 @@ def _stages(paths: Paths) -> dict[str, Any]:
     return {"to run": list(json.loads(done.stdout))}
 
 
-def _registry(paths: Paths, model_name: str) -> dict[str, Any]:
+def _registry(paths: Paths, params: Params) -> dict[str, Any]:
     tracking = {"address": os.environ["MLFLOW_TRACKING_URI"]}
     try:
         with store.reachable():
-            versions = registry.versions(store.connect(paths), model_name)
+            versions = registry.versions(store.connect(paths), params.section("register").model_name)
+            astray = promotion.astray(versions, promotion.history(paths, params))
     except (Unavailable, UsageError) as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
     for alias in (registry.CHAMPION, registry.CHALLENGER, registry.PREVIOUS):
         at = registry.holder(versions, alias)
-        state[alias] = {"version": at.number, "accuracy": at.figure("evaluate.accuracy")} if at else None
+        state[alias] = {"version": at.number, **_accuracy(at)} if at else None
+    for alias, problem in sorted(astray.items()):
+        state[alias] = (state.get(alias) or {}) | {"problem": problem}
     return state
+
+
+def _accuracy(version: registry.Version) -> dict[str, float]:
+    # one that was registered by other means has none
+    return {"accuracy": float(version.tags[tag])} if (tag := "evaluate.accuracy") in version.tags else {}
 
 
 def _prefect() -> dict[str, Any]:

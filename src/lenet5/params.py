@@ -96,9 +96,23 @@ class Floors(_Section):
     worst_class_recall: Share
 
 
+class Ceilings(_Section):
+    calibration_error: Share
+
+
+class Gate(_Section):
+    margin: Annotated[float, Field(gt=0, lt=1)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    tie: Literal["keep", "promote"]
+    resamples: Positive
+    seed: Seed
+
+
 class Register(_Section):
     model_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.-]*$")]
     floors: Floors
+    ceilings: Ceilings
+    gate: Gate
 
 
 class Params(_Section):

@@ -22,6 +22,22 @@ class Result(BaseModel):
         """The numbers it holds, by dotted name: ``accuracy``, ``drift.ink_drift_test``."""
         return dict(_numbers(self.model_dump()))
 
+    def require(self, **found: str) -> None:
+        """Compare digests of files at hand with the recorded ones, by name.
+
+        Raises:
+            DataError: one differs: files of different models or data lie side by side, or one is damaged.
+        """
+        for name, digest in found.items():
+            if digest != getattr(self, name):
+                raise DataError(
+                    f"The {name.replace('_', ' ')} is not what the {type(self).__name__.lower()} recorded: "
+                    "it was changed, or belongs to another model.",
+                    expected=getattr(self, name),
+                    found=digest,
+                    do="`dvc checkout --force` puts back what dvc.lock names, `dvc repro` makes the rest",
+                )
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the file back.
@@ -67,6 +83,21 @@ class Validation(Result):
     """DVC's metrics show the numbers above and skip the list."""
 
 
+class Environment(Result):
+    """What decides the last bits of a training, beside data, parameters and code: a kind of machine."""
+
+    requirements: str
+    """SHA-256 of ``requirements.lock``."""
+    packages: dict[str, str]
+    """The engine's versions, by package."""
+    instruction_set: str
+    """Of the processor, as NumPy names its extensions."""
+    switches: list[str]
+    """Variables that tell the engine which instructions to use, where any are set: ``NAME=value``."""
+    device: str
+    """What training ran on: ``CPU``, or the kind of GPU."""
+
+
 class Lineage(Result):
     """What a model was made from and what it is, as SHA-256 digests: no clock, no host, no run."""
 
@@ -77,27 +108,12 @@ class Lineage(Result):
     weights: str
     model_file: str
     """Of the ``.keras`` file, as it lies on the disk."""
+    environment: Environment
 
     @property
     def model(self) -> str:
         """Enough of ``model_file`` to tell models apart in a table."""
         return self.model_file[:16]
-
-    def require(self, **found: str) -> None:
-        """Compare digests of files at hand with the recorded ones, by name.
-
-        Raises:
-            DataError: one differs: files of different models or data lie side by side, or one is damaged.
-        """
-        for name, digest in found.items():
-            if digest != getattr(self, name):
-                raise DataError(
-                    f"The {name.replace('_', ' ')} is not what models/lineage.json recorded: it was changed, "
-                    "or belongs to another model.",
-                    expected=getattr(self, name),
-                    found=digest,
-                    do="`dvc checkout --force` puts back what dvc.lock names, `dvc repro` makes the rest",
-                )
 
 
 class Training(Result):
@@ -117,6 +133,10 @@ class Evaluation(Result):
 
     model: str
     """Which model was scored: :attr:`Lineage.model`."""
+    test_data: str
+    """SHA-256 of the test images and labels."""
+    predictions: str
+    """SHA-256 of the file with one prediction an image."""
     images: int
     accuracy: float
     loss: float

@@ -29,6 +29,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         # the embedded Prefect server takes up to 19 s on two cores; its own limit is 20
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's own 7 keep a person waiting for four minutes
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # model files are no code
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
         # quiet logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -12,7 +12,7 @@ from lenet5.dataset import Split
 from lenet5.params import Evaluate
 from lenet5.paths import Paths
 from lenet5.preprocess.transform import encode
-from lenet5.results import Lineage
+from lenet5.results import Environment, Lineage
 from lenet5.train.fit import fit
 from lenet5.train.model import with_preprocessing
 from tests.conftest import Arrays
@@ -65,4 +65,7 @@ def place(paths: Paths, model: keras.Model, raw_data: str) -> None:
         processed_data="p" * 64,
         weights=archive.weights_digest(model),
         model_file=files.sha256(paths.model),
+        environment=Environment(
+            requirements="q" * 64, packages={}, instruction_set="", switches=[], device="CPU"
+        ),
     ).write(paths.lineage)

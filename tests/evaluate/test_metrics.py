@@ -32,7 +32,8 @@ def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 
 def evaluate(frame: pd.DataFrame, bins: int = 10) -> Evaluation:
-    return metrics.evaluate(frame, bins, model="m")
+    said = {"model": "m", "test_data": "d", "predictions": "p", "images": len(frame)}
+    return Evaluation.model_validate(said | metrics.figures(frame, bins))
 
 
 def test_one_row_an_image_with_all_that_was_answered(

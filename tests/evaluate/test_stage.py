@@ -51,6 +51,8 @@ def test_tables_agree_with_the_figures(project: Paths) -> None:
     evaluation = Evaluation.read(project.evaluation)
     per_class, confusion = pd.read_csv(project.per_class), pd.read_csv(project.confusion)
     assert evaluation.model == files.sha256(project.model)[:16]
+    assert evaluation.predictions == files.sha256(project.predictions)
+    assert evaluation.test_data == dataset.load_manifest(project.raw).splits["test"].digest
     assert per_class["recall"].min() == evaluation.worst_class_recall
     assert per_class["images"].sum() == len(confusion) == 250
     assert (confusion["label"] == confusion["predicted"]).mean() == evaluation.accuracy
@@ -98,7 +100,7 @@ def test_batch_size_is_the_number_of_images_a_call(
 
 def test_other_data_than_the_model_was_made_from_is_refused(project: Paths, test: Split) -> None:
     dataset.save(project.raw, {"test": Split(test.images, test.labels[::-1])})
-    with pytest.raises(DataError, match="is not what models/lineage.json recorded"):
+    with pytest.raises(DataError, match="is not what the lineage recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 
@@ -112,7 +114,7 @@ def test_damaged_data_is_refused(project: Paths) -> None:
 def test_another_model_file_is_refused(project: Paths, trained: Trained) -> None:
     other = keras.models.clone_model(trained.model)
     archive.save(other, project.model)
-    with pytest.raises(DataError, match="is not what models/lineage.json recorded"):
+    with pytest.raises(DataError, match="is not what the lineage recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 

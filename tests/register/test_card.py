@@ -7,17 +7,30 @@ import pytest
 
 from lenet5.params import load
 from lenet5.register import card, gate
-from lenet5.results import Evaluation, Lineage, Training
+from lenet5.results import Environment, Evaluation, Lineage, Training
 
 PARAMS = load(Path(__file__).parents[2] / "params.yaml")
 LINEAGE = Lineage(
-    training="t" * 64, raw_data="r" * 64, processed_data="p" * 64, weights="w" * 64, model_file="m" * 64
+    training="t" * 64,
+    raw_data="r" * 64,
+    processed_data="p" * 64,
+    weights="w" * 64,
+    model_file="m" * 64,
+    environment=Environment(
+        requirements="q" * 64,
+        packages={"keras": "3.15.1"},
+        instruction_set="X86_V3",
+        switches=[],
+        device="CPU",
+    ),
 )
 TRAINING = Training(
     epochs=4, best_epoch=3, parameters=60074, loss=0.5, accuracy=0.98, val_loss=0.6, val_accuracy=0.9871
 )
 EVALUATION = Evaluation(
     model="m" * 16,
+    test_data="d" * 64,
+    predictions="s" * 64,
     images=10000,
     accuracy=0.9912,
     loss=0.1234,
@@ -36,8 +49,8 @@ def build(evaluation: Evaluation = EVALUATION) -> str:
             "images": [1000 + digit for digit in range(10)],
         }
     )
-    floors = gate.judge(PARAMS.register_.floors, evaluation.figures(), champion=None)
-    return card.build(PARAMS, LINEAGE, TRAINING, evaluation, per_class, floors)
+    limits = gate.limits(PARAMS.register_, evaluation.figures())
+    return card.build(PARAMS, LINEAGE, TRAINING, evaluation, per_class, limits)
 
 
 def test_equal_models_give_equal_cards_and_others_do_not() -> None:
@@ -80,3 +93,10 @@ def test_recipe_is_in_it() -> None:
         assert f"| {name} | {value} |" in lines
     assert "| preprocess.padding | 0 |" in lines
     assert "| preprocess.validation_images | 5000 |" in lines
+
+
+def test_origin_tells_what_is_known_and_nothing_else() -> None:
+    text = card.origin({"mlflow.source.git.commit": "c" * 40, "git.patch": "", "some": "tag"})
+    assert f"| Git commit | `{'c' * 40}` |" in text
+    assert "Patch" not in text
+    assert "tag" not in text

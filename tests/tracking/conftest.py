@@ -1,6 +1,7 @@
-"""A real store in a temporary folder."""
+"""Real stores: the embedded one in a temporary folder, and a server on PostgreSQL."""
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from mlflow import MlflowClient
@@ -21,3 +22,26 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 @pytest.fixture
 def client(paths: Paths) -> MlflowClient:
     return store.connect(paths)
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def any_paths(request: pytest.FixtureRequest, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A checkout whose store is the embedded one, and then one whose store is a server on PostgreSQL.
+
+    The server is shared: its experiment is this test's own, and ``model_name`` is to be the model's name.
+    """
+    if request.param == "server":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("mlflow_server"))
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"test-{uuid4().hex}")
+    return paths
+
+
+@pytest.fixture
+def any_client(any_paths: Paths) -> MlflowClient:
+    return store.connect(any_paths)
+
+
+@pytest.fixture
+def model_name() -> str:
+    """Nobody else has it."""
+    return f"digits-{uuid4().hex}"

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss, precision_recall_fscore_support
 
 from lenet5.dataset import CLASSES
-from lenet5.results import Evaluation
 
 PROBABILITIES = [f"p{digit}" for digit in range(CLASSES)]
 
@@ -48,16 +47,14 @@ def by_class(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def evaluate(frame: pd.DataFrame, bins: int, model: str) -> Evaluation:
-    """The figures of one model, from a table of :func:`predictions` and the model's short digest."""
-    return Evaluation(
-        model=model,
-        images=len(frame),
-        accuracy=float((frame["label"] == frame["predicted"]).mean()),
-        loss=float(log_loss(frame["label"], _rows(frame), labels=list(range(CLASSES)))),
-        worst_class_recall=float(by_class(frame)["recall"].min()),
-        calibration_error=_calibration_error(calibration(frame, bins)),
-    )
+def figures(frame: pd.DataFrame, bins: int) -> dict[str, float]:
+    """The figures of one model from a table of :func:`predictions`, under their names in ``Evaluation``."""
+    return {
+        "accuracy": float((frame["label"] == frame["predicted"]).mean()),
+        "loss": float(log_loss(frame["label"], _rows(frame), labels=list(range(CLASSES)))),
+        "worst_class_recall": float(by_class(frame)["recall"].min()),
+        "calibration_error": _calibration_error(calibration(frame, bins)),
+    }
 
 
 def calibration(frame: pd.DataFrame, bins: int) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from lenet5.errors import TrainingError
 from lenet5.evaluate import figures, metrics
 from lenet5.params import Evaluate
 from lenet5.paths import Paths
-from lenet5.results import Lineage
+from lenet5.results import Evaluation, Lineage
 from lenet5.terminal import console
 
 
@@ -28,12 +28,18 @@ def run(paths: Paths, params: Evaluate) -> None:
     if not np.isfinite(probabilities).all():
         raise TrainingError("The model's answers are not probabilities.", found="NaN or infinity")
     frame = metrics.predictions(test.labels, probabilities)
-    evaluation = metrics.evaluate(frame, params.calibration_bins, lineage.model)
     calibration = metrics.calibration(frame, params.calibration_bins)
 
-    evaluation.write(paths.evaluation)
     with files.replacing(paths.predictions) as aside:
         frame.to_parquet(aside, index=False)
+    evaluation = Evaluation(
+        model=lineage.model,
+        test_data=raw.manifest.splits["test"].digest,
+        predictions=files.sha256(paths.predictions),
+        images=len(frame),
+        **metrics.figures(frame, params.calibration_bins),
+    )
+    evaluation.write(paths.evaluation)
     files.write_csv(paths.per_class, metrics.by_class(frame))
     files.write_csv(paths.confusion, frame[["label", "predicted"]])
     files.write_csv(paths.calibration, calibration)

@@ -1,5 +1,7 @@
 """The model card: what a version is, in Markdown. Equal models give equal cards."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
 from lenet5.params import Params
@@ -13,7 +15,7 @@ def build(
     training: Training,
     evaluation: Evaluation,
     per_class: pd.DataFrame,
-    floors: list[Check],
+    limits: Sequence[Check],
 ) -> str:
     """Write the card of one model."""
     classes = "\n".join(
@@ -37,13 +39,14 @@ answers with ten probabilities, float32 (N, 10). It rescales and pads by itself.
 | Expected calibration error | {evaluation.calibration_error:.4f} |
 | Validation accuracy | {training.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
 
-Floors of the promotion gate: {"; ".join(map(str, floors))}
+Limits of the promotion gate: {"; ".join(map(str, limits))}
 
 ## Lineage (SHA-256)
 | | |
 |---|---|
 | Raw data | `{lineage.raw_data}` |
 | Processed data | `{lineage.processed_data}` |
+| Test data | `{evaluation.test_data}` |
 | Training (data, parameters, code) | `{lineage.training}` |
 | Weights | `{lineage.weights}` |
 
@@ -62,3 +65,33 @@ Floors of the promotion gate: {"; ".join(map(str, floors))}
 Trained on MNIST (Y. LeCun, C. Cortes; CC BY-SA 3.0): centred, grey, upright digits. Other handwriting, and
 anything that is not a digit, gets a confident answer all the same.
 """
+
+
+def origin(tags: Mapping[str, str]) -> str:
+    """The rest of a version's lineage, from its tags: equal models may differ in it, so the card does not."""
+    rows = "\n".join(f"| {said} | `{tags[name]}` |" for name, said in _ORIGIN.items() if tags.get(name))
+    return f"""
+## Where it was made
+| | |
+|---|---|
+{rows}
+
+`lenet5 lineage` prints all of it; `lenet5 reproduce` makes it again.
+"""
+
+
+_ORIGIN = {
+    "mlflow.source.git.commit": "Git commit",
+    "git.patch": "Patch on top of it (SHA-256; `code/uncommitted.patch` in the run)",
+    "lenet5.dvc_lock": "dvc.lock (SHA-256)",
+    "lenet5.validation": "Great Expectations (Data Docs: `validation/` in the run)",
+    "prefect.flow_run_id": "Prefect flow run",
+    "environment.packages": "Packages",
+    "environment.requirements": "requirements.lock (SHA-256)",
+    "environment.instruction_set": "Instruction set",
+    "environment.device": "Device",
+    "environment.threads": "Threads",
+    "machine.processor": "Processor",
+    "machine.host": "Host",
+    "machine.python": "Python",
+}

@@ -1,40 +1,92 @@
-"""The promotion gate: absolute floors, and not worse than the champion."""
+"""The promotion gate: absolute limits, then a paired test against the champion.
+
+promote   every limit is kept, and the candidate is shown to be better (or there is no champion)
+keep      neither is shown to be better; which one wins a tie is a parameter
+reject    a limit is broken, or the candidate is worse, or could be by more than the margin
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from lenet5.params import Floors
+from lenet5.params import Gate, Register
+from lenet5.register.paired import Comparison
+
+Decision = Literal["promote", "keep", "reject"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question and its answer: is ``found`` at least ``limit``?"""
+    """One limit, and whether it is kept."""
 
     name: str
-    limit: float
     found: float
+    relation: Literal["at least", "at most", "above"]
+    limit: float
 
     @property
     def passed(self) -> bool:
-        return self.found >= self.limit  # false for NaN, too
+        match self.relation:  # false for NaN, each of them
+            case "at least":
+                return self.found >= self.limit
+            case "at most":
+                return self.found <= self.limit
+            case "above":
+                return self.found > self.limit
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.found:.4f}, at least {self.limit:.4f} {'✓' if self.passed else '✗'}"
+        return (
+            f"{self.name}: {self.found:.4f}, {self.relation} {self.limit:.4f} {'✓' if self.passed else '✗'}"
+        )
 
 
-def judge(
-    floors: Floors, candidate: Mapping[str, float], champion: Mapping[str, float] | None
-) -> list[Check]:
-    """Ask every question.
+@dataclass(frozen=True)
+class Verdict:
+    decision: Decision
+    why: str
+    checks: tuple[Check, ...]
+    comparison: Comparison | None = None
+    """None when there was no champion to compare with."""
+
+    def __str__(self) -> str:
+        compared = [f"against the champion: {self.comparison}"] if self.comparison else []
+        return "\n".join([*map(str, self.checks), *compared, f"{self.decision}: {self.why}"])
+
+
+def limits(params: Register, figures: Mapping[str, float]) -> tuple[Check, ...]:
+    """The absolute limits, asked of a model's figures (by the names that :class:`Evaluation` gives them)."""
+    floors, ceilings = params.floors.model_dump(), params.ceilings.model_dump()
+    return (
+        *(Check(f"floor of {name}", figures[name], "at least", limit) for name, limit in floors.items()),
+        *(Check(f"ceiling of {name}", figures[name], "at most", limit) for name, limit in ceilings.items()),
+    )
+
+
+def judge(params: Register, figures: Mapping[str, float], comparison: Comparison | None) -> Verdict:
+    """Decide about a candidate.
 
     Args:
-        floors: a limit for each metric, by name.
-        candidate: the candidate's metrics, each floor's name among them.
-        champion: the champion's; None when there is none, and then the floors alone decide.
+        params: the limits and how sure the gate wants to be.
+        figures: of the candidate, each limit's name among them.
+        comparison: with the champion, on the same images; None when there is no champion, and then the
+            limits alone decide.
     """
-    checks = [
-        Check(f"floor of {name}", limit, candidate[name]) for name, limit in floors.model_dump().items()
-    ]
-    if champion is not None:
-        checks.append(Check("accuracy of the champion", champion["accuracy"], candidate["accuracy"]))
-    return checks
+    checks = limits(params, figures)
+    if comparison:
+        lowest = Check("lowest likely difference in accuracy", comparison.low, "above", -params.gate.margin)
+        checks = (*checks, lowest)
+    return Verdict(*_decide(params.gate, checks, comparison), checks, comparison)
+
+
+def _decide(gate: Gate, checks: tuple[Check, ...], comparison: Comparison | None) -> tuple[Decision, str]:
+    broken = [check.name for check in checks if not check.passed]
+    significant = comparison is not None and comparison.p_value < 1 - gate.confidence
+    if comparison and significant and comparison.difference < 0:
+        broken.append("test against the champion: it is worse")
+    if broken:
+        return "reject", f"it fails the {', the '.join(broken)}"
+    if comparison is None:
+        return "promote", "every limit is kept, and there is no champion to compare with"
+    if significant:
+        return "promote", "it is better than the champion"
+    return gate.tie, f"a tie: neither is shown to be better, and register.gate.tie is {gate.tie}"

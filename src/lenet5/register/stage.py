@@ -1,7 +1,7 @@
 import pandas as pd
 
 from lenet5 import files
-from lenet5.params import Register, load
+from lenet5.params import Params, Register, load
 from lenet5.paths import Paths
 from lenet5.register import card, gate
 from lenet5.results import Evaluation, Lineage, Training, Validation
@@ -23,34 +23,60 @@ def run(paths: Paths, params: Register) -> None:
     evaluation = Evaluation.read(paths.evaluation)
     lineage.require(model_file=files.sha256(paths.model))
     lineage.require(model=evaluation.model)
+    evaluation.require(predictions=files.sha256(paths.predictions))
     per_class = files.read_csv(paths.per_class)
-    floors = gate.judge(params.floors, evaluation.figures(), champion=None)
-    text = card.build(everything, lineage, training, evaluation, per_class, floors)
+    validation = Validation.read(paths.validation)
+    limits = gate.limits(params, evaluation.figures())
+    text = card.build(everything, lineage, training, evaluation, per_class, limits)
     made = record.Record(
         lineage=lineage,
+        facts=_facts(everything, lineage, evaluation, validation),
         params=everything.flat(),
-        metrics=_metrics(Validation.read(paths.validation), training, evaluation, per_class),
+        metrics=_metrics(validation, training, evaluation, per_class),
         history=files.read_csv(paths.history),
         description=text,
     )
     with store.reachable():
         client = store.connect(paths)
         mlflow_run = record.complete_run(client, paths, made)
+        tags = record.version_tags(made, mlflow_run)
         version, new = registry.register(
             client,
             params.model_name,
             run_id=mlflow_run.info.run_id,
             model_id=record.model_id(mlflow_run),
-            tags=record.version_tags(made, mlflow_run),
-            description=text.partition("\n\n")[2],  # the UI's list shows its first line, and the name already
+            tags=tags,
+            # the UI's list shows its first line, and the name already
+            description=text.partition("\n\n")[2] + card.origin(tags),
         )
         if registry.CHAMPION not in version.aliases:
-            registry.set_alias(client, version, registry.CHALLENGER)
+            registry.set_alias(client, version.name, registry.CHALLENGER, version.number)
     files.write_text(paths.model_card, text)
     console.print(
         f"version {version.number} of {version.name} {'registered' if new else 'is in the registry'}, "
         f"run {mlflow_run.info.run_name} ({mlflow_run.info.run_id})"
     )
+
+
+def _facts(
+    params: Params, lineage: Lineage, evaluation: Evaluation, validation: Validation
+) -> dict[str, str]:
+    """Where it comes from, under the names that the registry shows: what `lenet5 lineage` prints."""
+    environment = lineage.environment
+    pins = {f"ingest.sha256.{name}": digest for name, digest in params.ingest.sha256.model_dump().items()}
+    passed = sum(check.success for check in validation.checks)
+    return {
+        **{f"lenet5.{name}": digest for name, digest in lineage.model_dump(exclude={"environment"}).items()},
+        **pins,
+        "lenet5.test_data": evaluation.test_data,
+        "lenet5.validation": f"{passed} of {len(validation.checks)} checks passed",
+        "environment.requirements": environment.requirements,
+        "environment.packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),
+        "environment.instruction_set": environment.instruction_set,
+        "environment.switches": " ".join(environment.switches),
+        "environment.device": environment.device,
+        "environment.threads": str(params.train.threads),
+    }
 
 
 def _metrics(

@@ -18,6 +18,7 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from lenet5 import files
 from lenet5.dataset import CLASSES
 
 KERAS_FILE = "data/model.keras"
@@ -66,6 +67,12 @@ def write(folder: Path, model: Path, example: NDArray[np.uint8], metadata: dict[
         described, loader_module="mlflow.keras", conda_env="conda.yaml", python_env="python_env.yaml"
     )
     described.save(str(folder / "MLmodel"))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file, by its path in the folder."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in found}
 
 
 def _save_example(described: Model, example: NDArray[np.uint8], folder: Path) -> None:

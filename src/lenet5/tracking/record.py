@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -16,12 +17,18 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
 from numpy.typing import NDArray
 
-from lenet5 import dataset
+from lenet5 import dataset, files
 from lenet5.dataset import Dataset
 from lenet5.paths import Paths
 from lenet5.results import Lineage
-from lenet5.tracking import model_folder, runs
-from lenet5.tracking.source_code import COMMIT, DIRTY
+from lenet5.tracking import model_folder, runs, source_code
+
+ARTIFACTS = "lenet5.artifacts"
+"""Tag: SHA-256 of each file of the run that a later command relies on, by its path, as JSON."""
+MODEL_FOLDER = "lenet5.model_folder"
+"""Tag: the same for each file of the logged model."""
+DVC_LOCK = "lenet5.dvc_lock"
+"""Tag: SHA-256 of ``dvc.lock`` as it was when the model was registered."""
 
 _MODEL_ID = "lenet5.model_id"
 _RECORD = "lenet5.record"
@@ -32,6 +39,8 @@ class Record:
     """What a run says about its model, beside the files."""
 
     lineage: Lineage
+    facts: Mapping[str, str]
+    """What it was made from, and what it is: tags, by name."""
     params: Mapping[str, Any]
     """Every parameter under its dotted name."""
     metrics: Mapping[str, float]
@@ -44,7 +53,7 @@ class Record:
     @property
     def digest(self) -> str:
         """Changes when anything that the run or the version says of itself does."""
-        said = [self.lineage.model_dump(), dict(self.params), dict(self.metrics), self.description]
+        said = [dict(self.facts), dict(self.params), dict(self.metrics), self.description]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -60,7 +69,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
     run = (
         run
         or runs.find_unfinished(client, paths, lineage.training, record.params)
-        or runs.create(client, paths, lineage.training, paths.model)
+        or runs.create(client, paths, lineage.training)
     )
     run_id = run.info.run_id
     client.update_run(run_id, "RUNNING")
@@ -68,15 +77,17 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
     try:
         runs.log_params(client, run, record.params)
         _log_history(client, run_id, record.history)
-        _log_files(client, run_id, paths)
+        source_code.record(client, run_id, source_code.find(paths.root, result=paths.evaluation))
+        tags = dict(record.facts) | {"mlflow.note.content": record.description, _RECORD: record.digest}
+        tags |= _log_files(client, run_id, paths)
+        if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
+            tags.setdefault(runs.FLOW_RUN, run.data.tags.get(runs.FLOW_RUN, flow_run))
         raw, processed = dataset.load(paths.raw), dataset.load(paths.processed)
         _log_datasets(client, run_id, raw, processed, str(record.params["ingest.source"]))
         model_id = _log_model(client, run, paths.model, raw.splits["test"].images[:3], lineage)
         runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
-        for name, digest in lineage.model_dump(exclude={"weights", "training"}).items():
-            client.set_tag(run_id, f"lenet5.{name}", digest)
-        client.set_tag(run_id, "mlflow.note.content", record.description)
-        client.set_tag(run_id, _RECORD, record.digest)
+        for name, value in tags.items():
+            client.set_tag(run_id, name, value)
         client.set_tag(run_id, runs.WEIGHTS, lineage.weights)  # last: it says that all of the above is there
         status = "FINISHED"
     finally:
@@ -99,14 +110,19 @@ def _log_history(client: MlflowClient, run_id: str, history: pd.DataFrame) -> No
             )
 
 
-def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> None:
-    for path in (paths.params, paths.graph, paths.lock, paths.requirements):
-        if path.exists():
-            client.log_artifact(run_id, str(path), "code")
-    for path in (paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions):
-        client.log_artifact(run_id, str(path), "results")
+def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str]:
+    """Log what the model was made with and what came of it; tags by which a later reader knows the files."""
+    code = [path for path in (paths.params, paths.graph, paths.lock, paths.requirements) if path.exists()]
+    results = [paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions]
+    digests = {}
+    for folder, kept in (("code", code), ("results", results)):
+        for path in kept:
+            client.log_artifact(run_id, str(path), folder)
+            digests[f"{folder}/{path.name}"] = files.sha256(path)
     client.log_artifacts(run_id, str(paths.figures), "figures")
     client.log_artifacts(run_id, str(paths.data_docs), "validation")
+    lock = digests.get(f"code/{paths.lock.name}", "")
+    return {ARTIFACTS: json.dumps(digests), DVC_LOCK: lock}
 
 
 def _log_datasets(client: MlflowClient, run_id: str, raw: Dataset, processed: Dataset, source: str) -> None:
@@ -143,18 +159,20 @@ def _log_model(
     )
     with tempfile.TemporaryDirectory() as folder:
         model_folder.write(Path(folder) / "model", model, example, lineage.model_dump())
+        digests = model_folder.digests(Path(folder) / "model")
         client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    client.set_tag(run.info.run_id, MODEL_FOLDER, json.dumps(digests))
     client.set_tag(run.info.run_id, _MODEL_ID, logged.model_id)
     return str(logged.model_id)
 
 
 def version_tags(record: Record, run: Run) -> dict[str, str]:
-    """What a registered version says of itself: digests, metrics and code, as text."""
-    code = {name: tag for name, tag in run.data.tags.items() if name in (COMMIT, DIRTY)}
-    return {
-        **{f"lenet5.{name}": digest for name, digest in record.lineage.model_dump().items()},
-        **{name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1},
-        **code,
-    }
+    """What a registered version says of itself: everything of its run but the parameters and the history."""
+    code = {source_code.COMMIT, source_code.DIRTY, source_code.PATCH}
+    ours = code | {runs.FLOW_RUN, runs.WEIGHTS, ARTIFACTS, DVC_LOCK, MODEL_FOLDER}
+    kept = {name: value for name, value in run.data.tags.items() if name in ours}
+    kept |= {name: value for name, value in run.data.tags.items() if name.startswith(runs.MACHINE)}
+    figures = {name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1}
+    return {**kept, **record.facts, **figures}

@@ -1,5 +1,7 @@
 """Versions of the registered model, and the aliases that say which one is which."""
 
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,11 +14,13 @@ from mlflow.exceptions import MlflowException
 
 from lenet5 import files
 from lenet5.errors import DataError, UsageError
-from lenet5.tracking import model_folder
+from lenet5.tracking import model_folder, record, source_code
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
+PARENT = "lenet5.parent"
+"""Tag: the version that was champion when this one was registered."""
 
 
 @dataclass(frozen=True)
@@ -30,32 +34,22 @@ class Version:
     run_id: str
     tags: Mapping[str, str]
 
-    def figure(self, metric: str) -> float:
-        """A metric it was registered with, such as ``evaluate.accuracy``.
 
-        Raises:
-            DataError: it carries no such metric, so it was not registered by this project.
-        """
-        try:
-            return float(self.tags[metric])
-        except KeyError:
-            raise DataError(
-                f"Version {self.number} of {self.name} cannot be judged.",
-                expected=f"a tag {metric}",
-                found="none: it was not registered by `lenet5 register`",
-            ) from None
+def aliases(client: MlflowClient, name: str) -> dict[str, int]:
+    """Which version has each alias; none when the model is not registered."""
+    try:
+        return {alias: int(at) for alias, at in client.get_registered_model(name).aliases.items()}
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
 
 
 def versions(client: MlflowClient, name: str) -> list[Version]:
     """Every version, the newest first; none when the model is not registered."""
-    try:
-        aliases = client.get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return []
-        raise
+    given = aliases(client, name)
     found = client.search_model_versions(f"name = '{name}'", max_results=10_000)
-    return sorted((_version(v, aliases) for v in found), key=lambda v: v.number, reverse=True)
+    return sorted((_version(v, given) for v in found), key=lambda v: v.number, reverse=True)
 
 
 def holder(versions: Sequence[Version], alias: str) -> Version | None:
@@ -99,7 +93,8 @@ def register(
 
     What a version says of itself is brought up to date: the gate judges it by its tags.
     """
-    for version in versions(client, name):
+    known = versions(client, name)
+    for version in known:
         if version.run_id == run_id:
             changed = {key: value for key, value in tags.items() if version.tags.get(key) != value}
             for key, value in changed.items():
@@ -114,18 +109,24 @@ def register(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    parent = holder(known, CHAMPION)
+    born = {PARENT: str(parent.number)} if parent else {}
     made = client.create_model_version(
-        name, f"models:/{model_id}", run_id, tags=dict(tags), description=description, model_id=model_id
+        name, f"models:/{model_id}", run_id, tags={**tags, **born}, description=description, model_id=model_id
     )
     return _version(made, {}), True
 
 
-def set_alias(client: MlflowClient, version: Version, alias: str) -> None:
-    client.set_registered_model_alias(version.name, alias, str(version.number))
+def set_alias(client: MlflowClient, name: str, alias: str, number: int | None) -> None:
+    """Give an alias to a version, whoever had it; or to none."""
+    if number is None:
+        client.delete_registered_model_alias(name, alias)
+    else:
+        client.set_registered_model_alias(name, alias, str(number))
 
 
-def drop_alias(client: MlflowClient, name: str, alias: str) -> None:
-    client.delete_registered_model_alias(name, alias)
+def tag(client: MlflowClient, version: Version, key: str, value: str) -> None:
+    client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
 def download(client: MlflowClient, version: Version, folder: Path) -> Path:
@@ -134,29 +135,114 @@ def download(client: MlflowClient, version: Version, folder: Path) -> Path:
     Raises:
         DataError: the file is gone, or its bytes are not those that were registered.
     """
-    uri = f"models:/{version.name}/{version.number}/{model_folder.KERAS_FILE}"
-    try:
-        path = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
-        found = files.sha256(path)
-    except (MlflowException, OSError) as error:
-        found = f"no file ({str(error).splitlines()[0]})"
     expected = version.tags.get("lenet5.model_file")
-    if found != expected:
-        raise DataError(
-            f"The model file of {version.name} version {version.number} is not the one that was registered.",
-            expected=expected,
-            found=found,
-            do="restore the artifact store; until then this version is neither loaded nor promoted",
-        )
+    path, found = _fetch(client, f"{_uri(version)}/{model_folder.KERAS_FILE}", folder)
+    if path is None or found != expected:
+        raise _not_as_registered(version, "model file", expected, found)
     return path
 
 
-def _version(version: ModelVersion, aliases: Mapping[str, str]) -> Version:
+def verify(client: MlflowClient, version: Version) -> None:
+    """Fetch the whole model folder and compare every file with what was registered.
+
+    Other clients load more than the ``.keras`` file: ``MLmodel`` names the Python module that is to load it.
+
+    Raises:
+        DataError: a file is gone, was changed, or was added.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        download(client, version, Path(folder))
+        expected = _digests(version, record.MODEL_FOLDER)
+        path, found = _fetch(client, _uri(version), Path(folder) / "whole")
+        files_there = model_folder.digests(path) if path else {}
+        files_there.pop("registered_model_meta", None)  # MLflow's client adds it as it downloads
+    if files_there != expected:
+        differ = {
+            name
+            for name in expected.keys() | files_there.keys()
+            if expected.get(name) != files_there.get(name)
+        }
+        said = f"{len(expected)} files" if expected else None
+        raise _not_as_registered(version, "model folder", said, found or _named(differ))
+
+
+def artifact(client: MlflowClient, version: Version, name: str, folder: Path) -> Path:
+    """Fetch a file of the run that made a version, such as ``results/predictions.parquet``.
+
+    Raises:
+        DataError: the file is gone, or its bytes are not those that were logged.
+    """
+    expected = artifacts(version).get(name)
+    path, found = _fetch(client, f"runs:/{version.run_id}/{name}", folder)
+    if path is None or found != expected:
+        raise _not_as_registered(version, name, expected, found)
+    return path
+
+
+def artifacts(version: Version) -> dict[str, str]:
+    """SHA-256 of the files that were logged with a version, by their path in the run."""
+    return _digests(version, record.ARTIFACTS)
+
+
+def patch(client: MlflowClient, version: Version, folder: Path) -> Path | None:
+    """Fetch the patch on top of the version's commit, if there was one.
+
+    Raises:
+        DataError: the file is gone, or its bytes are not those that were logged.
+    """
+    expected = version.tags.get(source_code.PATCH)
+    if not expected:
+        return None
+    path, found = _fetch(client, f"runs:/{version.run_id}/{source_code.PATCH_FILE}", folder)
+    if path is None or found != expected:
+        raise _not_as_registered(version, source_code.PATCH_FILE, expected, found)
+    return path
+
+
+def _uri(version: Version) -> str:
+    return f"models:/{version.name}/{version.number}"
+
+
+def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, str]:
+    """Where it was put and, of a file, its SHA-256; or None and why not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        path = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
+        return path, "" if path.is_dir() else files.sha256(path)
+    except (MlflowException, OSError, DataError) as error:
+        return None, f"none ({str(error).splitlines()[0]})"
+
+
+def _digests(version: Version, tag: str) -> dict[str, str]:
+    return dict(json.loads(version.tags.get(tag, "{}")))
+
+
+def _named(names: set[str]) -> str:
+    return f"other bytes in {', '.join(sorted(names))}"
+
+
+def _not_as_registered(version: Version, what: str, expected: str | None, found: str) -> DataError:
+    if expected is None:
+        return DataError(
+            f"The {what} of {version.name} version {version.number} cannot be trusted.",
+            expected="the SHA-256 it was registered with",
+            found="none: it was not registered by this release of `lenet5 register`",
+            do="`lenet5 run` registers a version that can be",
+        )
+    return DataError(
+        f"The {what} of {version.name} version {version.number} is not the one that was registered.",
+        expected=expected,
+        found=found,
+        do="restore the artifact store; until then this version is neither loaded nor promoted",
+    )
+
+
+def _version(version: ModelVersion, given: Mapping[str, int]) -> Version:
     number = int(version.version)  # an int on SQLite, a str over HTTP
     return Version(
         name=version.name,
         number=number,
-        aliases=tuple(sorted(alias for alias, at in aliases.items() if int(at) == number)),
+        aliases=tuple(sorted(alias for alias, at in given.items() if at == number)),
         created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
         run_id=version.run_id or "",
         tags=version.tags,

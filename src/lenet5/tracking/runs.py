@@ -10,13 +10,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from lenet5 import environment
 from lenet5.errors import Unavailable
 from lenet5.paths import Paths
 from lenet5.terminal import print_warning
@@ -24,6 +24,9 @@ from lenet5.tracking import source_code, store
 
 TRAINING = "lenet5.training"
 WEIGHTS = "lenet5.weights"
+FLOW_RUN = "prefect.flow_run_id"
+MACHINE = "machine."
+"""Of the tags that tell where it was trained; a run that was rebuilt from files has none."""
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -103,17 +106,11 @@ def find_unfinished(
     return None
 
 
-def create(client: MlflowClient, paths: Paths, training: str, model: Path | None = None) -> Run:
-    """A new run with its code: that of ``model`` when that is made already, else what lies here."""
-    code = source_code.tags(paths.root, model)
-    tags = {TRAINING: training, "mlflow.source.name": "lenet5", **code}
-    if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
-        tags["prefect.flow_run_id"] = flow_run
+def create(client: MlflowClient, paths: Paths, training: str) -> Run:
+    """A new run of a training."""
+    tags = {TRAINING: training, "mlflow.source.name": "lenet5"}
     experiment = store.experiment(client, paths)
-    run = client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
-    if code.get(source_code.DIRTY) == "true":
-        client.log_text(run.info.run_id, source_code.patch(paths.root), "code/uncommitted.patch")
-    return run
+    return client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
 
 
 def known_epochs(client: MlflowClient, run_id: str) -> set[int]:
@@ -128,6 +125,12 @@ def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> Non
     changed = [RunTag(k, str(v)) for k, v in params.items() if known.get(k, str(v)) != str(v)]
     if missing or changed:
         client.log_batch(run.info.run_id, params=missing, tags=changed)
+
+
+def params(client: MlflowClient, run_id: str) -> dict[str, str]:
+    """The parameters of a run as they are now."""
+    data = client.get_run(run_id).data
+    return {name: data.tags.get(name, value) for name, value in data.params.items()}
 
 
 def log_metrics(
@@ -150,6 +153,11 @@ def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str
         return None
     run = find_unfinished(client, paths, training, named) or create(client, paths, training)
     log_params(client, run, named)
+    source_code.record(client, run.info.run_id, source_code.find(paths.root))
+    here = {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
+    if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
+        here[FLOW_RUN] = flow_run
+    client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in here.items()])
     client.update_run(run.info.run_id, "RUNNING")
     return str(run.info.run_id)
 

@@ -16,6 +16,9 @@ from lenet5 import settings
 from lenet5.errors import Unavailable, UsageError
 from lenet5.paths import Paths
 
+Client = MlflowClient
+"""For those outside this room who pass one on."""
+
 EXPERIMENT = "lenet5-mnist"
 """The default; MLflow's own ``MLFLOW_EXPERIMENT_NAME`` wins."""
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import keras
 
-from lenet5 import archive, backend, dataset, files
+from lenet5 import archive, backend, dataset, environment, files
 from lenet5.params import Train
 from lenet5.paths import Paths
-from lenet5.results import Lineage, Training
+from lenet5.results import Environment, Lineage, Training
 from lenet5.terminal import console
 from lenet5.tracking import runs
 from lenet5.train.fit import fit
@@ -48,6 +48,13 @@ def run(paths: Paths, params: Train) -> None:
         processed_data=data.digest,
         weights=archive.weights_digest(model),
         model_file=files.sha256(paths.model),
+        environment=Environment(
+            requirements=files.sha256(paths.requirements),
+            packages={name: version(name) for name in ("keras", backend.name(), "numpy")},
+            instruction_set=environment.instruction_set(),
+            switches=environment.switches(),
+            device=backend.device(),
+        ),
     ).write(paths.lineage)
     Training(
         epochs=len(history),
@@ -66,7 +73,7 @@ def _training_digest(data: str, params: Train) -> str:
         "data": data,
         "params": params.model_dump(),
         "code": {file.name: files.sha256(file) for file in code},
-        "engine": {name: version(name) for name in ("keras", keras.backend.backend())},
+        "engine": {name: version(name) for name in ("keras", backend.name())},
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -1,0 +1,222 @@
+"""Make a registered version again, from its commit and its data, and compare."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from lenet5 import environment, reproduction, settings
+from lenet5.errors import DataError, UsageError
+from lenet5.params import Params
+from lenet5.paths import Paths
+from lenet5.reproduction import Row
+from lenet5.tracking import registry, source_code, store
+from lenet5.tracking.registry import Version
+from pipelines import graph
+from pipelines.execute import StageFailed, run_stage
+
+LAST = "evaluate"
+"""Registering makes nothing that could be compared, and the version is registered already."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    version: Version
+    folder: Path | None
+    """Where everything lies that was made again; None when it was removed, being the same."""
+    rows: list[Row]
+    numbers: list[str]
+    """How far apart, when it is not the same."""
+    causes: list[str]
+
+    @property
+    def identical(self) -> bool:
+        return all(row.same for row in self.rows)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What a version was made with."""
+
+    commit: str
+    patch: Path | None
+    files: Mapping[str, Path]
+    """``params.yaml``, ``dvc.lock`` and ``requirements.lock`` as they were logged."""
+
+
+def reproduce(
+    paths: Paths, params: Params, wanted: str, *, into: Path | None, record: bool, tell: Tell
+) -> Reproduction:
+    """Make a version again in a git worktree and compare it with what was registered.
+
+    Args:
+        paths: a clone that has the version's commit.
+        params: the model's name.
+        wanted: a version or an alias.
+        into: an empty or new folder, which is kept; when None, one below ``.lenet5``, kept when the
+            result differs.
+        record: leave the outcome with the version.
+        tell: is given each line of progress.
+
+    Raises:
+        UsageError: there is no such version or commit, or ``into`` is in use.
+        DataError: what was logged with the version is gone or was changed; or the data is nowhere to be had.
+        StageFailed: a stage ended with an error.
+        Unavailable: the store does not answer.
+    """
+    with store.reachable(), tempfile.TemporaryDirectory() as kept:
+        client = store.connect(paths)
+        version = registry.find(client, params.section("register").model_name, wanted)
+        recipe = _recipe(client, version, Path(kept))
+        folder = _free(paths, version, into)
+        tell(
+            f"version {version.number}: commit {recipe.commit[:12]}{' and its patch' if recipe.patch else ''}"
+        )
+        _worktree(paths, recipe, folder)
+        tell(f"worktree: {folder}")
+        _share_data(paths, folder)
+        other = reproduction.packages(recipe.files["requirements.lock"].read_text())
+        for name, (pinned, installed) in other.items():
+            tell(f"warning: {name} is {installed} here, and was {pinned}")
+        _run(folder, tell)
+
+        made = Paths(folder)
+        rows = reproduction.compare(version, made, recipe.files["dvc.lock"].read_text())
+        same = all(row.same for row in rows)
+        numbers = [] if same else reproduction.numbers(client, version, made)
+        causes = [] if same else reproduction.causes(version, made, rows, other)
+        if record:
+            registry.tag(client, version, "reproduced", _outcome(rows))
+    if same and into is None:
+        _remove(paths, folder)
+        return Reproduction(version, None, rows, numbers, causes)
+    return Reproduction(version, folder, rows, numbers, causes)
+
+
+def _recipe(client: store.Client, version: Version, folder: Path) -> _Recipe:
+    commit = version.tags.get(source_code.COMMIT)
+    if not commit:
+        raise UsageError(
+            f"Version {version.number} cannot be made again.",
+            expected="the git commit it was made from",
+            found="none: it was registered outside a git repository",
+        )
+    logged = {
+        name: registry.artifact(client, version, f"code/{name}", folder)
+        for name in ("params.yaml", "dvc.lock", "requirements.lock")
+    }
+    patch = registry.patch(client, version, folder)
+    return _Recipe(commit, patch, logged)
+
+
+def _free(paths: Paths, version: Version, into: Path | None) -> Path:
+    if into is None:
+        folder = paths.state / "reproduce" / f"{version.name}-{version.number}"
+        _remove(paths, folder)  # of an earlier time
+        return folder
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise UsageError(
+            f"{into} is in use.", expected="a new or empty folder", do="name another one with --into"
+        )
+    return into.resolve()
+
+
+def _worktree(paths: Paths, recipe: _Recipe, folder: Path) -> None:
+    if not _git(paths.root, "cat-file", "-e", f"{recipe.commit}^{{commit}}"):
+        raise UsageError(
+            "The version's commit is not in this clone.",
+            expected=recipe.commit,
+            do="`git fetch --all`, or a clone of the repository that it was committed to",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _must(paths.root, "worktree", "add", "--quiet", "--detach", str(folder), recipe.commit)
+    if recipe.patch:
+        _must(folder, "apply", "--whitespace=nowarn", str(recipe.patch))
+    for name, file in recipe.files.items():
+        shutil.copyfile(file, folder / name)
+
+
+def _share_data(paths: Paths, folder: Path) -> None:
+    """Let the worktree find data in the cache and in the remotes of this clone, local settings included."""
+    with Repo(str(paths.root)) as repo:
+        cache = repo.cache.local.path
+        remotes = {name: str(said["url"]) for name, said in repo.config["remote"].items()}
+    local = paths.root / ".dvc" / "config.local"
+    if local.exists():
+        shutil.copyfile(local, folder / ".dvc" / "config.local")
+    words: list[tuple[str, ...]] = [("config", "--local", "cache.dir", cache)]
+    words += [("remote", "modify", "--local", name, "url", url) for name, url in remotes.items()]
+    for each in words:
+        _dvc(folder, *each)
+
+
+def _run(folder: Path, tell: Tell) -> None:
+    """Every stage up to :data:`LAST`, from the beginning; nothing is taken from a cache but lost data."""
+    stages = {stage.name: stage for stage in graph.stages(folder)}
+    needed = _upstream(stages, LAST)
+    apart = settings.embedded(Paths(folder)) | {"PYTHONPATH": f"{folder / 'src'}:{folder}"}
+    for stage in stages.values():
+        if stage.name not in needed:
+            continue
+        try:
+            run_stage(
+                folder,
+                stage.name,
+                timeout=stage.placement.timeout_seconds,
+                on_line=lambda line: tell(f"  {line}"),
+                force=True,
+                environment=apart,
+            )
+        except StageFailed as error:
+            if stage.after:
+                raise
+            tell(f"warning: {error}\nthe cache and the remote are asked for what {stage.name} made")
+            if _dvc(folder, "pull", stage.name):
+                continue
+            raise DataError(
+                "The data that the version was made from is nowhere to be had.",
+                expected="it at ingest.source, in the DVC cache or in the DVC remote",
+                found=error,
+            ) from None
+
+
+def _upstream(stages: Mapping[str, graph.Stage], name: str) -> set[str]:
+    return {name}.union(*(_upstream(stages, before) for before in stages[name].after))
+
+
+def _outcome(rows: list[Row]) -> str:
+    here = environment.machine()
+    where = f"{datetime.now(UTC):%Y-%m-%d}, {here['host']} ({here['processor']})"
+    other = [row.what for row in rows if not row.same]
+    return f"no, {where}: other {', '.join(other)}" if other else f"yes, {where}"
+
+
+def _remove(paths: Paths, folder: Path) -> None:
+    _git(paths.root, "worktree", "remove", "--force", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)  # what is no worktree any more
+    _git(paths.root, "worktree", "prune")
+
+
+def _git(root: Path, *words: str) -> bool:
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).returncode == 0
+
+
+def _dvc(root: Path, *words: str) -> bool:
+    command = [sys.executable, "-m", "dvc", *words]
+    apart = os.environ | settings.embedded(Paths(root))
+    return subprocess.run(command, cwd=root, env=apart, capture_output=True, check=False).returncode == 0
+
+
+def _must(root: Path, *words: str) -> None:
+    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UsageError(f"`git {' '.join(words)}` failed.", found=done.stderr.strip())

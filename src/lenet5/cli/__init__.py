@@ -1,0 +1,24 @@
+"""The command line: ``lenet5 --help``. Nothing heavy is imported before a command needs it."""
+
+import sys
+
+from lenet5.cli import models, pipeline
+from lenet5.cli.app import app
+from lenet5.errors import Lenet5Error, UsageError
+from lenet5.terminal import print_error
+
+__all__ = ["app", "main", "models", "pipeline"]
+
+
+def main() -> None:
+    """Entry point: our own errors become a message and an exit code; anything else is a defect."""
+    try:
+        app()
+    except Lenet5Error as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print_error(f"{error.filename}: {error.strerror}")
+        sys.exit(UsageError.exit_code)

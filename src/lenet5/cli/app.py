@@ -1,0 +1,70 @@
+"""What every command shares: the app, the checkout it works in, how answers look."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lenet5 import __version__, settings
+from lenet5.paths import Paths
+from lenet5.terminal import console
+
+if TYPE_CHECKING:
+    from lenet5.params import Params
+
+EXIT_CODES = """
+Exit codes: 0 success · 1 a defect · 2 wrong usage, parameter or setting · 3 a gate said no ·
+4 the data is missing, damaged or fails validation · 5 training diverged · 6 a source or server is not there
+"""
+PIPELINE = "Pipeline"
+MODELS = "Models (a VERSION is a number, or an alias such as @champion)"
+STAGES = "Stages (`dvc repro` runs them in order)"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="From raw MNIST digits to a gated, reproducible, registered LeNet-5.",
+    epilog=EXIT_CODES,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def checkout() -> tuple[Paths, "Params"]:
+    """The checkout, its settings in force, its parameters checked."""
+    from lenet5.params import load
+
+    paths = Paths.find()
+    settings.apply(paths)
+    return paths, load(paths.params)
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def say(fact: object) -> str:
+    """A fact in words."""
+    if isinstance(fact, bool):
+        return "yes" if fact else "no"
+    if isinstance(fact, list):
+        return ", ".join(map(str, fact)) or "nothing"
+    if isinstance(fact, Mapping):
+        return ", ".join(f"{name} {say(value)}" for name, value in fact.items())
+    return "none" if fact is None else str(fact)

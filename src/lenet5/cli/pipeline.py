@@ -1,0 +1,95 @@
+"""Commands that run the graph, and the servers and settings around it."""
+
+import importlib
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lenet5 import settings
+from lenet5.cli.app import PIPELINE, STAGES, Json, app, checkout, print_json, say
+from lenet5.cli.models import print_versions
+from lenet5.paths import Paths
+from lenet5.terminal import console, quiet_libraries
+
+
+@app.command(rich_help_panel=PIPELINE)
+def run(
+    force: Annotated[bool, typer.Option(help="Run every stage, even if nothing changed.")] = False,
+) -> None:
+    """Run the whole graph as a Prefect flow, then ask the promotion gate.
+
+    Stages whose inputs have not changed are not run again. The flow runs in this process; set
+    PREFECT_API_URL to report to a server. A candidate that the gate keeps back as a tie is no failure;
+    one that it rejects is: exit code 3.
+    """
+    checkout()
+    with quiet_libraries():
+        flow = importlib.import_module("pipelines.flow")
+    promoted = flow.run(force=force)
+    if promoted.verdict:
+        console.print(str(promoted.verdict), markup=False)
+    shown = {version.number: version for version in (promoted.version, promoted.holder) if version}
+    print_versions(list(shown.values()))
+    console.print(
+        "Next: `make ui` to look at the runs, `lenet5 predict IMAGE` to use the champion, `lenet5 history`."
+    )
+
+
+@app.command(rich_help_panel=PIPELINE)
+def status(as_json: Json = False) -> None:
+    """Show what is up to date, which version is champion, and whether the servers answer."""
+    paths, params = checkout()
+    from lenet5 import health
+
+    report = health.report(paths, params)
+    if as_json:
+        print_json(report)
+        return
+    table = Table(show_header=False)
+    for subject, facts in report.items():
+        table.add_row(subject, say(facts or {}) or "none")
+    console.print(table)
+
+
+@app.command(rich_help_panel=PIPELINE)
+def ui(
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.", min=1, max=65535)] = 5000,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.", min=1, max=65535)] = 4200,
+) -> None:
+    """Serve the MLflow and Prefect UIs on this machine until Ctrl-C."""
+    paths, _ = checkout()
+    from lenet5 import servers
+
+    servers.serve(paths, mlflow_port, prefect_port)
+
+
+@app.command(rich_help_panel=PIPELINE)
+def env() -> None:
+    """Print the embedded settings as shell exports, for bare `mlflow`, `prefect` and `dvc`.
+
+    Use it as: eval "$(lenet5 env)"
+    """
+    for name, value in settings.embedded(Paths.find()).items():
+        print(f"export {name}={shlex.quote(os.environ.get(name, value))}")
+
+
+def _add_stage(name: str) -> None:
+    about = importlib.import_module(f"lenet5.{name}").__doc__
+
+    @app.command(name, help=about, rich_help_panel=STAGES)
+    def stage() -> None:
+        paths, params = checkout()
+        with quiet_libraries():
+            door = importlib.import_module(f"lenet5.{name}.stage")
+        door.run(paths, params.section(name))
+        if "DVC_STAGE" not in os.environ:
+            console.print("Next: `dvc repro` runs what depends on it, and records all of it in dvc.lock.")
+
+
+# A stage is a room: a folder of this package with a stage.py.
+for _door in sorted(Path(__file__).parent.parent.glob("*/stage.py")):
+    _add_stage(_door.parent.name)

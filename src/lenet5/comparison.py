@@ -1,0 +1,79 @@
+"""What versions answer to one set of test images, from the registry or from the models themselves."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lenet5 import dataset
+from lenet5.errors import DataError
+from lenet5.evaluate import metrics
+from lenet5.params import Evaluate
+from lenet5.paths import Paths
+from lenet5.terminal import console, print_warning, quiet_libraries
+from lenet5.tracking import registry
+from lenet5.tracking.registry import Version
+from lenet5.tracking.store import Client
+
+TEST_DATA = "lenet5.test_data"
+PREDICTIONS = "results/predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One row a test image, as :func:`metrics.predictions` makes them: the same images in the same order."""
+
+    candidate: pd.DataFrame
+    champion: pd.DataFrame | None
+
+
+def answers(
+    client: Client, paths: Paths, params: Evaluate, candidate: Version, champion: Version | None
+) -> Answers:
+    """The answers of a candidate and of the champion to the same images.
+
+    What was stored when a version was evaluated is used for the test set it was evaluated on. When that is
+    not the same for both, both are asked about the test set of this checkout.
+
+    Raises:
+        DataError: a model has to be asked and the test images are not here, or its file was tampered with.
+    """
+    here = {version.tags.get(TEST_DATA) for version in (candidate, champion) if version}
+    test_data = here.pop() if len(here) == 1 else None
+    if test_data is None:
+        test_data = dataset.load_manifest(paths.raw).splits["test"].digest
+
+    def of(version: Version) -> pd.DataFrame:
+        if version.tags.get(TEST_DATA) == test_data:
+            try:
+                return _stored(client, version)
+            except DataError as error:
+                print_warning(f"{error}\nIts model is asked again.")
+        console.print(f"version {version.number} is asked about the test images of this checkout")
+        return _asked(client, paths, params, version, test_data)
+
+    return Answers(of(candidate), of(champion) if champion else None)
+
+
+def _stored(client: Client, version: Version) -> pd.DataFrame:
+    with tempfile.TemporaryDirectory() as folder:
+        return pd.read_parquet(registry.artifact(client, version, PREDICTIONS, Path(folder)))
+
+
+def _asked(client: Client, paths: Paths, params: Evaluate, version: Version, test_data: str) -> pd.DataFrame:
+    raw = dataset.load(paths.raw)
+    if (found := raw.manifest.splits["test"].digest) != test_data:
+        raise DataError(
+            f"Version {version.number} cannot be asked about the test images: they are not here.",
+            expected=f"test data {test_data[:12]} in {paths.raw}",
+            found=found[:12],
+            do="`dvc repro ingest` in a checkout of that data",
+        )
+    with quiet_libraries():
+        from lenet5 import archive, backend
+    backend.use_threads(1)  # as evaluation does
+    with tempfile.TemporaryDirectory() as folder:
+        model = archive.load(registry.download(client, version, Path(folder)))
+    test = raw.splits["test"]
+    return metrics.predictions(test.labels, metrics.probabilities(model, test.images, params.batch_size))

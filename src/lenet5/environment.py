@@ -1,0 +1,56 @@
+"""The machine at hand, and who is at work on it."""
+
+import getpass
+import os
+import platform
+import socket
+from pathlib import Path
+
+import numpy as np
+
+_SWITCHES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "NVIDIA_TF32", "CUBLAS_", "OMP_", "MKL_")
+_HARMLESS = {"TF_CPP_MIN_LOG_LEVEL"}
+
+
+def instruction_set() -> str:
+    """The processor's extensions that NumPy knows and found, such as ``X86_V3 X86_V4``."""
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    return " ".join([*simd.get("baseline", []), *simd.get("found", [])])
+
+
+def switches() -> list[str]:
+    """The engine's own variables that are set and by which another result may come out, as ``NAME=value``."""
+    names = sorted(name for name in os.environ if name.startswith(_SWITCHES) and name not in _HARMLESS)
+    return [f"{name}={os.environ[name]}" for name in names]
+
+
+def machine() -> dict[str, str]:
+    """The machine at hand, for a person who compares two: nothing here decides a byte by itself."""
+    return {
+        "host": socket.gethostname(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def user() -> str:
+    """Who is at work, and where: the name a tracking server knows, or else the one this machine knows."""
+    return f"{os.environ.get('MLFLOW_TRACKING_USERNAME') or _login()}@{socket.gethostname()}"
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's numeric user has no name
+        return str(os.getuid())
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,145 @@
+"""A version beside what came out when it was made again: the same to the byte, or how far apart and why."""
+
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+from lenet5 import dataset, files, lineage
+from lenet5.params import load
+from lenet5.paths import Paths
+from lenet5.results import Lineage
+from lenet5.terminal import quiet_libraries
+from lenet5.tracking import registry, runs
+from lenet5.tracking.registry import Version
+from lenet5.tracking.store import Client
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that is to be the same."""
+
+    what: str
+    recorded: str
+    found: str
+
+    @property
+    def same(self) -> bool:
+        return self.recorded == self.found
+
+
+def compare(version: Version, made: Paths, lock: str) -> list[Row]:
+    """Compare digests.
+
+    Args:
+        version: as it was registered.
+        made: the checkout in which it was made again.
+        lock: the content of the version's ``dvc.lock``.
+    """
+    recorded, artifacts = version.tags, registry.artifacts(version)
+    again = Lineage.read(made.lineage)
+    rows = [
+        Row("raw data", recorded["lenet5.raw_data"], dataset.load_manifest(made.raw).digest),
+        Row(
+            "processed data", recorded["lenet5.processed_data"], dataset.load_manifest(made.processed).digest
+        ),
+        Row("weights", recorded["lenet5.weights"], again.weights),
+        Row("model file", recorded["lenet5.model_file"], files.sha256(made.model)),
+        Row("predictions", artifacts["results/predictions.parquet"], files.sha256(made.predictions)),
+        Row("metrics", artifacts["results/evaluation.json"], files.sha256(made.evaluation)),
+    ]
+    there, here = _outputs(lock), _outputs(made.lock.read_text())
+    rest = {name for name in there.keys() & here.keys() if there[name] != here[name]}
+    total = len(there.keys() & here.keys())
+    told = f"{total - len(rest)} of {total}" + (f", not {', '.join(sorted(rest))}" if rest else "")
+    return [*rows, Row("outputs in dvc.lock", f"{total} of {total}", told)]
+
+
+def packages(pins: str) -> dict[str, tuple[str, str]]:
+    """Packages that are installed here in another version than a lock pins: pinned, installed."""
+    other = {}
+    for name, pinned in lineage.pins(pins).items():
+        try:
+            installed = version(name)
+        except PackageNotFoundError:  # of another platform, or of an extra that is not wanted here
+            continue
+        if installed != pinned:
+            other[name] = (pinned, installed)
+    return other
+
+
+def numbers(client: Client, version: Version, made: Paths) -> list[str]:
+    """How far apart two models are that are not the same to the byte."""
+    with quiet_libraries():
+        from lenet5 import archive
+    with tempfile.TemporaryDirectory() as folder:
+        old = archive.weights(archive.load(registry.download(client, version, Path(folder))))
+        predictions = pd.read_parquet(
+            registry.artifact(client, version, "results/predictions.parquet", Path(folder))
+        )
+    new = archive.weights(archive.load(made.model))
+    again = pd.read_parquet(made.predictions)
+    return [_weights(old, new), _predictions(predictions, again), _accuracy(predictions, again)]
+
+
+def causes(version: Version, made: Paths, rows: list[Row], other: Mapping[str, tuple[str, str]]) -> list[str]:
+    """What is known to differ between the machine that made a version and this one, the likeliest first."""
+    recorded, here = version.tags, Lineage.read(made.lineage).environment
+    different = {row.what for row in rows if not row.same}
+    found = []
+    if "raw data" in different:
+        found.append("the data is not the same")
+    for name, said in (
+        ("device", here.device),
+        ("instruction_set", here.instruction_set),
+        ("switches", " ".join(here.switches)),
+        ("threads", str(load(made.params).train.threads)),
+    ):
+        if recorded.get(f"environment.{name}", "") != said:
+            was = recorded.get(f"environment.{name}") or "none"
+            found.append(f"another {name.replace('_', ' ')}: {was} then, {said or 'none'} now")
+    found += [
+        f"another {name}: {pinned} then, {installed} now" for name, (pinned, installed) in other.items()
+    ]
+    if (python := recorded.get(f"{runs.MACHINE}python", "")) and python != platform.python_version():
+        found.append(f"another Python: {python} then, {platform.python_version()} now")
+    if "weights" not in different:
+        found.insert(0, "the weights are the same: what comes after training differs")
+    return found or ["unknown: everything that was recorded of the machine is the same here"]
+
+
+def _outputs(lock: str) -> dict[str, str]:
+    stages = (YAML(typ="safe").load(lock) or {}).get("stages", {})
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def _weights(old: Mapping[str, NDArray[np.float32]], new: Mapping[str, NDArray[np.float32]]) -> str:
+    shapes = [{name: array.shape for name, array in each.items()} for each in (old, new)]
+    if shapes[0] != shapes[1]:
+        return "weights: other layers or shapes"
+    apart = {name: float(np.abs(old[name] - new[name]).max()) for name in old}
+    worst = max(apart, key=lambda name: apart[name])
+    scale = max(float(np.abs(array).max()) for array in old.values())
+    return f"weights: at most {apart[worst]:.3g} apart (in {worst}; the largest weight is {scale:.3g})"
+
+
+def _predictions(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    if len(old) != len(new):
+        return f"predictions: {len(old):,} images then, {len(new):,} now"
+    other = int((old["predicted"] != new["predicted"]).sum())
+    columns = [f"p{digit}" for digit in range(dataset.CLASSES)]
+    apart = float(np.abs(old[columns].to_numpy() - new[columns].to_numpy()).max())
+    told = f"{other:,} of {len(old):,} images read as another digit"
+    return f"predictions: {told}; probabilities at most {apart:.3g} apart"
+
+
+def _accuracy(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    then, now = ((frame["label"] == frame["predicted"]).mean() for frame in (old, new))
+    return f"accuracy: {then:.4f} then, {now:.4f} now"

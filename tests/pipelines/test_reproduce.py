@@ -1,0 +1,118 @@
+"""A registered version made again: bit for bit from a fresh clone, and told apart when it is not."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lenet5 import settings
+from tests.conftest import Project
+
+IDENTITY = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
+
+
+def clone(project: Project, folder: Path) -> Project:
+    """A fresh clone of a project: no cache, no outputs, no state."""
+    folder.mkdir()
+    subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder / "project")], check=True)
+    (folder / "home").mkdir()
+    return Project(folder / "project", folder / "home")
+
+
+def store(project: Project) -> dict[str, str]:
+    """The registry of a project, for another one."""
+    return {"MLFLOW_TRACKING_URI": settings.embedded(project.paths)["MLFLOW_TRACKING_URI"]}
+
+
+@pytest.fixture
+def dirty(finished: Project, tmp_path: Path) -> Project:
+    """A project whose version 2 was made from a changed parameter, a changed file and a new one."""
+    project = finished.copy(tmp_path / "dirty")
+    project.set_params(**{"train.epochs": 1})
+    code = project.root / "src/lenet5/train/optimizer.py"
+    code.write_text(code.read_text() + "\n# tried out\n")
+    (project.root / "notes.bin").write_bytes(bytes(range(256)))
+    project.run("dvc", "repro")
+    return project
+
+
+def test_the_champion_is_made_again_bit_for_bit_in_a_fresh_clone(finished: Project, tmp_path: Path) -> None:
+    elsewhere = clone(finished, tmp_path / "clone")
+    told = elsewhere.run("lenet5", "reproduce", "@champion", "--record", environment=store(finished))
+    assert "version 1 is bit-identical" in told
+    assert told.count("✓") == 7
+    assert "✗" not in told
+    assert "warning" not in told
+    # it trained, and took nothing from a cache
+    assert told.count("Running stage") == 5
+    assert "epoch 2/2" in told
+    # nothing is left over
+    assert not (elsewhere.paths.state / "reproduce/lenet5-mnist-1").exists()
+    assert len(elsewhere.git("worktree", "list").splitlines()) == 1
+    assert elsewhere.git("status", "--porcelain") == ""
+    assert not (elsewhere.paths.state / "mlflow").exists()
+    lineage = json.loads(elsewhere.run("lenet5", "lineage", "1", "--json", environment=store(finished)))
+    assert lineage["reproduced"].startswith("yes, 20")
+
+
+def test_what_was_not_committed_is_made_again_too_and_another_result_is_explained(
+    dirty: Project, tmp_path: Path
+) -> None:
+    elsewhere, folder = clone(dirty, tmp_path / "clone"), tmp_path / "again"
+    words = ("lenet5", "reproduce", "2", "--into", str(folder), "--json")
+    done = elsewhere.command(*words, environment=store(dirty))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["identical"]
+    assert (folder / "notes.bin").read_bytes() == bytes(range(256))
+    assert "# tried out" in (folder / "src/lenet5/train/optimizer.py").read_text()
+    assert Project(folder, dirty.home).paths.model.read_bytes() == dirty.paths.model.read_bytes()
+
+    taken = elsewhere.command(*words, environment=store(dirty))
+    assert taken.returncode == 2
+    assert "is in use" in taken.stderr
+
+    # other instructions of the same processor: other last bits
+    older = {"ONEDNN_MAX_CPU_ISA": "SSE41"}
+    other = elsewhere.command("lenet5", "reproduce", "2", "--record", environment=store(dirty) | older)
+    assert other.returncode == 3, other.stdout + other.stderr
+    assert "Version 2 came out different." in other.stderr
+    assert "weights: at most" in other.stderr
+    assert "images read as another digit" in other.stderr
+    assert "another switches: none then, ONEDNN_MAX_CPU_ISA=SSE41 now" in other.stderr
+    assert "Traceback" not in other.stderr
+    kept = elsewhere.paths.state / "reproduce/lenet5-mnist-2"
+    assert (kept / "models/lenet5.keras").exists()
+    lineage = json.loads(elsewhere.run("lenet5", "lineage", "2", "--json", environment=store(dirty)))
+    assert lineage["reproduced"].startswith("no, ")
+
+
+def test_lost_source_data_comes_from_the_cache(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path)
+    source = tmp_path / "source"
+    shutil.move(project.root / "data/mnist", source)
+    project.set_params(**{"ingest.source": str(source), "train.epochs": 1})
+    edited = project.paths.graph.read_text().splitlines()
+    project.paths.graph.write_text("\n".join(line for line in edited if "- data/mnist/" not in line))
+    project.run("dvc", "repro")
+    shutil.rmtree(source)
+    told = project.run("lenet5", "reproduce", "2")
+    assert "the cache and the remote are asked for what ingest made" in told
+    assert "version 2 is bit-identical" in told
+
+    shutil.rmtree(project.root / ".dvc/cache")
+    gone = project.command("lenet5", "reproduce", "2")
+    assert gone.returncode == 4
+    assert "is nowhere to be had" in gone.stderr
+
+
+def test_a_commit_that_is_not_there_and_tampered_files_are_told(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path)
+    shutil.rmtree(project.root / ".git")
+    project.git("init", "--quiet")
+    project.git(*IDENTITY, "commit", "--quiet", "--allow-empty", "--message", "Another history")
+    lost = project.command("lenet5", "reproduce", "1", environment=store(finished))
+    assert lost.returncode == 2
+    assert "The version's commit is not in this clone." in lost.stderr
+    assert "git fetch" in lost.stderr

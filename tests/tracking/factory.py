@@ -1,0 +1,80 @@
+"""Versions as `lenet5 register` leaves them, but for the training: what the gate looks at is real."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from mlflow import MlflowClient
+
+from lenet5 import files
+from lenet5.evaluate import metrics
+from lenet5.params import Ceilings, Floors, Gate, Params, Register, load
+from lenet5.paths import Paths
+from lenet5.tracking import model_folder, record, registry, store
+from lenet5.tracking.registry import Version
+
+IMAGES = 1000
+LABELS = (np.arange(IMAGES) % 10).astype(np.uint8)
+TEST_DATA = "d" * 64
+
+
+def params(name: str, **gate: Any) -> Params:
+    """The project's parameters, with limits that suit a thousand images."""
+    register = Register(
+        model_name=name,
+        floors=Floors(accuracy=0.9, worst_class_recall=0.8),
+        ceilings=Ceilings(calibration_error=0.15),
+        gate=Gate(
+            **{"margin": 0.02, "confidence": 0.95, "tie": "keep", "resamples": 1000, "seed": 1, **gate}
+        ),
+    )
+    real = load(Path(__file__).parents[2] / "params.yaml")
+    return real.model_copy(update={"register_": register})
+
+
+def add(
+    client: MlflowClient,
+    paths: Paths,
+    name: str,
+    *,
+    wrong: Collection[int] = (),
+    test_data: str = TEST_DATA,
+    tags: dict[str, str] | None = None,
+) -> Version:
+    """Register a version that reads every test image right but those that are named; it is the challenger."""
+    run = client.create_run(store.experiment(client, paths))
+    run_id = run.info.run_id
+    with TemporaryDirectory() as folder:
+        predictions = Path(folder) / "predictions.parquet"
+        metrics.predictions(LABELS, _probabilities(wrong)).to_parquet(predictions, index=False)
+        client.log_artifact(run_id, str(predictions), "results")
+        model = client.create_logged_model(run.info.experiment_id, source_run_id=run_id)
+        whole = Path(folder) / "model"
+        (whole / "data").mkdir(parents=True)
+        (whole / model_folder.KERAS_FILE).write_text(run_id)
+        (whole / "MLmodel").write_text("flavors: {}\n")
+        client.log_model_artifacts(model.model_id, str(whole))
+        client.finalize_logged_model(model.model_id, "READY")
+        said = {
+            "lenet5.test_data": test_data,
+            "lenet5.model_file": files.sha256(whole / model_folder.KERAS_FILE),
+            record.MODEL_FOLDER: json.dumps(model_folder.digests(whole)),
+            record.ARTIFACTS: json.dumps({"results/predictions.parquet": files.sha256(predictions)}),
+        }
+    version, new = registry.register(
+        client, name, run_id=run_id, model_id=model.model_id, tags={**said, **(tags or {})}, description=""
+    )
+    assert new
+    registry.set_alias(client, name, registry.CHALLENGER, version.number)
+    return version
+
+
+def _probabilities(wrong: Collection[int]) -> Any:
+    answers = LABELS.astype(np.int64)
+    answers[list(wrong)] = (answers[list(wrong)] + 1) % 10
+    probabilities = np.full((IMAGES, 10), 0.05 / 9, np.float32)
+    probabilities[np.arange(IMAGES), answers] = 0.95
+    return probabilities
