@@ -148,7 +148,7 @@ def _worktree(paths: Paths, recipe: _Recipe, folder: Path) -> None:
 def _share_data(paths: Paths, folder: Path) -> None:
     """Let the worktree find data in the cache and in the remotes of this clone, local settings included."""
     with Repo(str(paths.root)) as repo:
-        cache = repo.cache.local.path
+        cache = repo.cache.local_cache_dir
         remotes = {name: str(said["url"]) for name, said in repo.config["remote"].items()}
     local = paths.root / ".dvc" / "config.local"
     if local.exists():

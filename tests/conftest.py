@@ -22,12 +22,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
+from lenet5 import settings
 from lenet5.ingest import idx
 from lenet5.ingest.catalog import ITEMS
 from lenet5.paths import Paths
 from tests.postgres import NewDatabase, postgresql
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before it is imported: what it says then is not captured
+os.environ.update(settings.ENGINE)  # as the stages have it; it must come before the first operation
 
 REPOSITORY = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

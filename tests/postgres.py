@@ -32,9 +32,9 @@ def postgresql() -> Iterator[NewDatabase]:
         programs, user = _programs(folder)
         with (folder / "log").open("wb") as log:
             to_log: dict[str, Any] = {"stdout": log, "stderr": log, "cwd": folder, "env": ENVIRONMENT} | user
-            initdb = [programs / "initdb", "--pgdata", folder / "data", "--username", "postgres"]
+            options = ("--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--no-locale")
             done = subprocess.run(
-                [*initdb, "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"],
+                [programs / "initdb", "--pgdata", folder / "data", *options, "--no-sync"],
                 **to_log,
                 check=False,
             )

@@ -1,7 +1,10 @@
 """The engine under Keras."""
 
+import os
+
 import keras
 
+from lenet5 import settings
 from lenet5.terminal import quiet_libraries
 
 
@@ -10,6 +13,8 @@ def use_threads(threads: int) -> None:
 
     Comes before the first operation. Only TensorFlow can be told.
     """
+    for variable, value in settings.ENGINE.items():
+        assert os.environ.get(variable) == value, f"{variable} must be {value} before Keras is imported"
     if name() == "tensorflow":
         import tensorflow as tf
 

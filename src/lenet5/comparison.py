@@ -11,7 +11,7 @@ from lenet5.errors import DataError
 from lenet5.evaluate import metrics
 from lenet5.params import Evaluate
 from lenet5.paths import Paths
-from lenet5.terminal import console, print_warning, quiet_libraries
+from lenet5.terminal import errors, print_warning, quiet_libraries
 from lenet5.tracking import registry
 from lenet5.tracking.registry import Version
 from lenet5.tracking.store import Client
@@ -50,7 +50,7 @@ def answers(
                 return _stored(client, version)
             except DataError as error:
                 print_warning(f"{error}\nIts model is asked again.")
-        console.print(f"version {version.number} is asked about the test images of this checkout")
+        errors.print(f"version {version.number} is asked about the test images of this checkout")
         return _asked(client, paths, params, version, test_data)
 
     return Answers(of(candidate), of(champion) if champion else None)

@@ -8,19 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-_SWITCHES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "NVIDIA_TF32", "CUBLAS_", "OMP_", "MKL_")
-_HARMLESS = {"TF_CPP_MIN_LOG_LEVEL"}
-
-
-def instruction_set() -> str:
-    """The processor's extensions that NumPy knows and found, such as ``X86_V3 X86_V4``."""
-    simd = np.show_config(mode="dicts")["SIMD Extensions"]
-    return " ".join([*simd.get("baseline", []), *simd.get("found", [])])
+# prefixes: much else is called TF_, Terraform's variables among it
+_SWITCHES = (
+    *("ONEDNN_", "DNNL_", "XLA_", "TF_XLA_", "TF_ENABLE_", "TF_DISABLE_", "TF_DETERMINISTIC_"),
+    *("TF_CUDNN_", "TF_CUBLAS", "CUBLAS_", "NVIDIA_TF32_"),
+)
 
 
 def switches() -> list[str]:
     """The engine's own variables that are set and by which another result may come out, as ``NAME=value``."""
-    names = sorted(name for name in os.environ if name.startswith(_SWITCHES) and name not in _HARMLESS)
+    names = sorted(name for name in os.environ if name.startswith(_SWITCHES))
     return [f"{name}={os.environ[name]}" for name in names]
 
 
@@ -29,6 +26,7 @@ def machine() -> dict[str, str]:
     return {
         "host": socket.gethostname(),
         "processor": _processor(),
+        "instruction_set": _instruction_set(),
         "cores": str(os.cpu_count()),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -54,3 +52,9 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _instruction_set() -> str:
+    """The processor's extensions that NumPy knows and found, such as ``X86_V3 X86_V4``."""
+    simd = np.show_config(mode="dicts")["SIMD Extensions"]
+    return " ".join([*simd.get("baseline", []), *simd.get("found", [])])

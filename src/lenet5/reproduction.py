@@ -1,6 +1,5 @@
 """A version beside what came out when it was made again: the same to the byte, or how far apart and why."""
 
-import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from lenet5 import dataset, files, lineage
+from lenet5 import dataset, environment, files, lineage
 from lenet5.params import load
 from lenet5.paths import Paths
 from lenet5.results import Lineage
@@ -77,14 +76,13 @@ def packages(pins: str) -> dict[str, tuple[str, str]]:
 
 def numbers(client: Client, version: Version, made: Paths) -> list[str]:
     """How far apart two models are that are not the same to the byte."""
-    with quiet_libraries():
+    with quiet_libraries(), tempfile.TemporaryDirectory() as folder:
         from lenet5 import archive
-    with tempfile.TemporaryDirectory() as folder:
+
         old = archive.weights(archive.load(registry.download(client, version, Path(folder))))
-        predictions = pd.read_parquet(
-            registry.artifact(client, version, "results/predictions.parquet", Path(folder))
-        )
-    new = archive.weights(archive.load(made.model))
+        new = archive.weights(archive.load(made.model))
+        stored = registry.artifact(client, version, "results/predictions.parquet", Path(folder))
+        predictions = pd.read_parquet(stored)
     again = pd.read_parquet(made.predictions)
     return [_weights(old, new), _predictions(predictions, again), _accuracy(predictions, again)]
 
@@ -96,22 +94,21 @@ def causes(version: Version, made: Paths, rows: list[Row], other: Mapping[str, t
     found = []
     if "raw data" in different:
         found.append("the data is not the same")
-    for name, said in (
-        ("device", here.device),
-        ("instruction_set", here.instruction_set),
-        ("switches", " ".join(here.switches)),
-        ("threads", str(load(made.params).train.threads)),
+    machine = environment.machine()
+    for name, tag, said in (
+        ("device", "environment.device", here.device),
+        ("engine variable", "environment.switches", " ".join(here.switches)),
+        ("number of threads", "environment.threads", str(load(made.params).train.threads)),
+        ("instruction set", f"{runs.MACHINE}instruction_set", machine["instruction_set"]),
+        ("Python", f"{runs.MACHINE}python", machine["python"]),
     ):
-        if recorded.get(f"environment.{name}", "") != said:
-            was = recorded.get(f"environment.{name}") or "none"
-            found.append(f"another {name.replace('_', ' ')}: {was} then, {said or 'none'} now")
+        if tag in recorded and recorded[tag] != said:
+            found.append(f"another {name}: {recorded[tag] or 'none'} then, {said or 'none'} now")
     found += [
         f"another {name}: {pinned} then, {installed} now" for name, (pinned, installed) in other.items()
     ]
-    if (python := recorded.get(f"{runs.MACHINE}python", "")) and python != platform.python_version():
-        found.append(f"another Python: {python} then, {platform.python_version()} now")
     if "weights" not in different:
-        found.insert(0, "the weights are the same: what comes after training differs")
+        found.insert(0, "not the machine that trained: the weights are the same")
     return found or ["unknown: everything that was recorded of the machine is the same here"]
 
 

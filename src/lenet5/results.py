@@ -84,16 +84,14 @@ class Validation(Result):
 
 
 class Environment(Result):
-    """What decides the last bits of a training, beside data, parameters and code: a kind of machine."""
+    """What decides the last bits of a training, beside data, parameters and code."""
 
     requirements: str
     """SHA-256 of ``requirements.lock``."""
     packages: dict[str, str]
     """The engine's versions, by package."""
-    instruction_set: str
-    """Of the processor, as NumPy names its extensions."""
     switches: list[str]
-    """Variables that tell the engine which instructions to use, where any are set: ``NAME=value``."""
+    """Variables that tell the engine how to do its sums: ``NAME=value``."""
     device: str
     """What training ran on: ``CPU``, or the kind of GPU."""
 

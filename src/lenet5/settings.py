@@ -1,7 +1,7 @@
 """The embedded defaults of every tool, in one place: local state, and no calls home.
 
 They are defaults: a variable that is already set, such as a server's ``MLFLOW_TRACKING_URI`` or
-``PREFECT_API_URL``, wins.
+``PREFECT_API_URL``, wins. Only what decides the bytes of a model is not left to chance: ``ENGINE``.
 """
 
 import os
@@ -37,9 +37,19 @@ def embedded(paths: Paths) -> dict[str, str]:
     }
 
 
+ENGINE = {
+    # TensorFlow leaves oneDNN where it finds no AVX-512, and its own kernels' bytes follow the cache's size
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    # with one instruction set, one code path: the same bytes on every x86-64 processor, and no slower here
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+"""What decides the last bits of every sum. No defaults: they win over variables of the same name."""
+
+
 def apply(paths: Paths) -> None:
-    """Put the embedded defaults into this process's environment, for it and for what it starts."""
+    """Put the settings into this process's environment, for it and for what it starts."""
     # Prefect's embedded server dies, after two silent minutes, when its home folder is not there.
     (paths.state / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in embedded(paths).items():
         os.environ[name] = os.environ.get(name) or value  # empty is as good as unset
+    os.environ.update(ENGINE)

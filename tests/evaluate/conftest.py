@@ -65,7 +65,5 @@ def place(paths: Paths, model: keras.Model, raw_data: str) -> None:
         processed_data="p" * 64,
         weights=archive.weights_digest(model),
         model_file=files.sha256(paths.model),
-        environment=Environment(
-            requirements="q" * 64, packages={}, instruction_set="", switches=[], device="CPU"
-        ),
+        environment=Environment(requirements="q" * 64, packages={}, switches=[], device="CPU"),
     ).write(paths.lineage)

@@ -19,7 +19,6 @@ LINEAGE = Lineage(
     environment=Environment(
         requirements="q" * 64,
         packages={"keras": "3.15.1"},
-        instruction_set="X86_V3",
         switches=[],
         device="CPU",
     ),

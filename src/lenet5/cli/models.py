@@ -234,10 +234,11 @@ def reproduce(
             table.add_row(row.what, _short(row.recorded), _short(row.found), "✓" if row.same else "✗")
         console.print(table)
     if not done.identical:
+        other = ", ".join(row.what for row in done.rows if not row.same)
         raise Refused(
             f"Version {done.version.number} came out different.",
             expected="the same bytes",
-            found="; ".join(done.numbers),
+            found="; ".join([f"other {other}", *done.numbers]),
             do=f"likely causes: {'; '.join(done.causes)}. Look at what was made again: {done.folder}",
         )
     if not as_json:

@@ -88,10 +88,11 @@ _ORIGIN = {
     "prefect.flow_run_id": "Prefect flow run",
     "environment.packages": "Packages",
     "environment.requirements": "requirements.lock (SHA-256)",
-    "environment.instruction_set": "Instruction set",
+    "environment.switches": "Engine",
     "environment.device": "Device",
     "environment.threads": "Threads",
     "machine.processor": "Processor",
+    "machine.instruction_set": "Instruction set",
     "machine.host": "Host",
     "machine.python": "Python",
 }

@@ -72,7 +72,6 @@ def _facts(
         "lenet5.validation": f"{passed} of {len(validation.checks)} checks passed",
         "environment.requirements": environment.requirements,
         "environment.packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),
-        "environment.instruction_set": environment.instruction_set,
         "environment.switches": " ".join(environment.switches),
         "environment.device": environment.device,
         "environment.threads": str(params.train.threads),

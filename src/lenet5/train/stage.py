@@ -51,7 +51,6 @@ def run(paths: Paths, params: Train) -> None:
         environment=Environment(
             requirements=files.sha256(paths.requirements),
             packages={name: version(name) for name in ("keras", backend.name(), "numpy")},
-            instruction_set=environment.instruction_set(),
             switches=environment.switches(),
             device=backend.device(),
         ),
@@ -74,6 +73,7 @@ def _training_digest(data: str, params: Train) -> str:
         "params": params.model_dump(),
         "code": {file.name: files.sha256(file) for file in code},
         "engine": {name: version(name) for name in ("keras", backend.name())},
+        "switches": environment.switches(),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
