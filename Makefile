@@ -23,7 +23,7 @@ pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, reg
 
 .PHONY: test
 test: .venv/installed ## set up, then run every test (about ten minutes on two cores)
-	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: check
 check: .venv/installed ## lint, formatting, types

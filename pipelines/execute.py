@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lenet5.errors import Lenet5Error
@@ -36,7 +36,7 @@ def run_stage(
     timeout: float,
     on_line: Callable[[str], None],
     force: bool = False,
-    environment: dict[str, str] | None = None,
+    environment: Mapping[str, str | None] | None = None,
 ) -> None:
     """Bring one stage up to date; the stages before it are taken as they are.
 
@@ -46,7 +46,7 @@ def run_stage(
         timeout: seconds; then the stage and all it started are killed.
         on_line: is given each line of output as it comes.
         force: run it even if nothing changed.
-        environment: variables for the stage, beside this process's own.
+        environment: variables for the stage, beside this process's own; None takes one away.
 
     Raises:
         StageFailed: the stage said no, broke, or took too long.
@@ -56,7 +56,7 @@ def run_stage(
     process = subprocess.Popen(
         [*command, "--force"] if force else command,
         cwd=root,
-        env={**os.environ, **(environment or {}), "PATH": _path_with_this_environment()},
+        env=_environment(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -116,5 +116,8 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _path_with_this_environment() -> str:
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    # DVC calls `lenet5`: that of this environment
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    wanted = {**os.environ, **changes, "PATH": path}
+    return {name: value for name, value in wanted.items() if value is not None}

@@ -1,6 +1,7 @@
 """Make a registered version again, from its commit and its data, and compare."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def reproduce(
         other = reproduction.packages(recipe.files["requirements.lock"].read_text())
         for name, (pinned, installed) in other.items():
             tell(f"warning: {name} is {installed} here, and was {pinned}")
-        _run(folder, tell)
+        _run(folder, _engine(version), tell)
 
         made = Paths(folder)
         rows = reproduction.compare(version, made, recipe.files["dvc.lock"].read_text())
@@ -159,11 +160,11 @@ def _share_data(paths: Paths, folder: Path) -> None:
         _dvc(folder, *each)
 
 
-def _run(folder: Path, tell: Tell) -> None:
+def _run(folder: Path, engine: Mapping[str, str | None], tell: Tell) -> None:
     """Every stage up to :data:`LAST`, from the beginning; nothing is taken from a cache but lost data."""
     stages = {stage.name: stage for stage in graph.stages(folder)}
     needed = _upstream(stages, LAST)
-    apart = settings.embedded(Paths(folder)) | {"PYTHONPATH": f"{folder / 'src'}:{folder}"}
+    apart = {**settings.embedded(Paths(folder)), **engine, "PYTHONPATH": f"{folder / 'src'}:{folder}"}
     for stage in stages.values():
         if stage.name not in needed:
             continue
@@ -187,6 +188,13 @@ def _run(folder: Path, tell: Tell) -> None:
                 expected="it at ingest.source, in the DVC cache or in the DVC remote",
                 found=error,
             ) from None
+
+
+def _engine(version: Version) -> dict[str, str | None]:
+    """The variables that decide the last bits, as they were then: none of this shell's own."""
+    now = dict.fromkeys((said.partition("=")[0] for said in environment.switches()), None)
+    then = (said.partition("=") for said in shlex.split(version.tags.get("environment.switches", "")))
+    return now | {name: value for name, _, value in then}
 
 
 def _upstream(stages: Mapping[str, graph.Stage], name: str) -> set[str]:

@@ -1,5 +1,6 @@
 """A version beside what came out when it was made again: the same to the byte, or how far apart and why."""
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def causes(version: Version, made: Paths, rows: list[Row], other: Mapping[str, t
     machine = environment.machine()
     for name, tag, said in (
         ("device", "environment.device", here.device),
-        ("engine variable", "environment.switches", " ".join(here.switches)),
+        ("engine variable", "environment.switches", shlex.join(here.switches)),
         ("number of threads", "environment.threads", str(load(made.params).train.threads)),
         ("instruction set", f"{runs.MACHINE}instruction_set", machine["instruction_set"]),
         ("Python", f"{runs.MACHINE}python", machine["python"]),

@@ -1,5 +1,6 @@
 """Real stores: the embedded one in a temporary folder, and a server on PostgreSQL."""
 
+import shutil
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,12 +12,31 @@ from lenet5.paths import Paths
 from lenet5.tracking import store
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded store that was only made: forty migrations, which a copy need not go through."""
+    paths = Paths(tmp_path_factory.mktemp("empty"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", settings.embedded(paths)["MLFLOW_TRACKING_URI"])
+        store.connect(paths)
+    return paths.state / "mlflow" / "mlflow.db"
+
+
 @pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A checkout whose store is the embedded one."""
+def bare_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A checkout whose store is the embedded one, and is not there yet."""
     for name, value in settings.embedded(Paths(tmp_path)).items():
         monkeypatch.setenv(name, value)
     return Paths(tmp_path)
+
+
+@pytest.fixture
+def paths(bare_paths: Paths, empty_database: Path) -> Paths:
+    """A checkout whose store is the embedded one."""
+    folder = bare_paths.state / "mlflow"
+    folder.mkdir(parents=True)
+    shutil.copyfile(empty_database, folder / empty_database.name)
+    return bare_paths
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ class Desk:
 
     def __init__(self, client: MlflowClient, paths: Paths, name: str) -> None:
         self.client, self.paths, self.name = client, paths, name
+        self.running: list[subprocess.Popen[str]] = []
 
     def add(self, wrong: range = FAIR, test_data: str = TEST_DATA) -> int:
         return add(self.client, self.paths, self.name, wrong=wrong, test_data=test_data).number
@@ -52,11 +54,18 @@ class Desk:
         lines = promotion.history(self.paths, params(self.name))
         return promotion.astray(registry.versions(self.client, self.name), lines)
 
-    def start(self, number: int, *options: str) -> "subprocess.Popen[str]":
+    def hold(self, number: int, method: str) -> "subprocess.Popen[str]":
+        """A promoter that stops before its first call of a method, until it is sent a line."""
+        promoter = self.start(self.name, str(number), "--hold", method)
+        assert promoter.stdout
+        while (line := promoter.stdout.readline()) != "held\n":
+            assert line, promoter.wait()
+        return promoter
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
         """A promoter in a process of its own."""
-        command = [sys.executable, "-m", "tests.tracking.promoter", str(self.paths.root), self.name]
-        return subprocess.Popen(
-            [*command, str(number), *options],
+        promoter = subprocess.Popen(
+            [sys.executable, "-m", "tests.tracking.promoter", str(self.paths.root), *words],
             cwd=REPOSITORY,
             env=dict(os.environ),
             stdin=subprocess.PIPE,
@@ -64,17 +73,28 @@ class Desk:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.running.append(promoter)
+        return promoter
+
+    def end(self) -> None:
+        for promoter in self.running:
+            with promoter:
+                promoter.kill()
 
 
 @pytest.fixture
-def desk(any_client: MlflowClient, any_paths: Paths, model_name: str) -> Desk:
-    return Desk(any_client, any_paths, model_name)
+def desk(any_client: MlflowClient, any_paths: Paths, model_name: str) -> Iterator[Desk]:
+    desk = Desk(any_client, any_paths, model_name)
+    yield desk
+    desk.end()
 
 
 @pytest.fixture
-def local(client: MlflowClient, paths: Paths, model_name: str) -> Desk:
+def local(client: MlflowClient, paths: Paths, model_name: str) -> Iterator[Desk]:
     """On SQLite only: what does not depend on the store."""
-    return Desk(client, paths, model_name)
+    desk = Desk(client, paths, model_name)
+    yield desk
+    desk.end()
 
 
 def test_the_first_version_has_only_the_limits_to_keep(desk: Desk) -> None:
@@ -351,12 +371,8 @@ def test_of_promoters_at_the_same_time_one_wins_and_the_others_are_told(desk: De
     desk.add()
     desk.promote()
     rivals = [desk.add(wrong=GOOD) for _ in range(3)]
-    processes = [desk.start(rival, "--hold", "create_model_version") for rival in rivals]
+    processes = [desk.hold(rival, "create_model_version") for rival in rivals]
     for process in processes:  # each has looked, asked the gate, and is about to write its move down
-        assert process.stdout
-        while (line := process.stdout.readline()) != "held\n":
-            assert line, process.wait()
-    for process in processes:
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
@@ -374,21 +390,24 @@ def test_of_promoters_at_the_same_time_one_wins_and_the_others_are_told(desk: De
 
 def test_a_promoter_killed_between_any_two_writes_leaves_one_champion_and_a_true_history(desk: Desk) -> None:
     left = set()
+    promoter = desk.start()
+    assert promoter.stdin
+    assert promoter.stdout
     for writes in range(30):
         each = Desk(desk.client, desk.paths, f"{desk.name}-{writes}")
         each.add()
         each.promote()
         each.add(wrong=GOOD)
-        promoter = each.start(2, "--die-after", str(writes))
-        told = promoter.communicate(timeout=60)[0]
+        promoter.stdin.write(f"{each.name} 2 {writes}\n")
+        promoter.stdin.flush()
+        ended = int(promoter.stdout.readline())
         champion = each.aliases()["champion"]
         moves = each.history()
         assert moves[-1][1] == champion
         assert moves in ([(None, 1, "promote")], [(None, 1, "promote"), (1, 2, "promote")])
-        if promoter.returncode == 0:
-            assert told == f"done after {writes} writes\n"
+        if ended == 0:
             break
-        assert promoter.returncode == -signal.SIGKILL
+        assert ended == -signal.SIGKILL
         left.add((champion, len(History(each.client, each.name).moves())))
         # the next one ends what was begun, and goes on
         each.add(wrong=range(1))
@@ -406,9 +425,7 @@ def test_a_move_that_was_begun_is_told_as_such_until_it_is_ended(local: Desk) ->
     local.add()
     local.promote()
     local.add(wrong=GOOD)
-    promoter = local.start(2, "--hold", "set_registered_model_alias")
-    assert promoter.stdout
-    assert promoter.stdout.readline() == "held\n"
+    promoter = local.hold(2, "set_registered_model_alias")
     promoter.kill()
     promoter.communicate()
     assert local.aliases() == {"champion": 1, "challenger": 2}
@@ -426,9 +443,7 @@ def test_a_begun_move_to_a_version_that_was_harmed_since_is_given_up(local: Desk
     local.add()
     local.promote()
     local.add(wrong=GOOD)
-    promoter = local.start(2, "--hold", "set_registered_model_alias")
-    assert promoter.stdout
-    assert promoter.stdout.readline() == "held\n"
+    promoter = local.hold(2, "set_registered_model_alias")
     promoter.kill()
     promoter.communicate()
     harm(local, "model.keras", "gone", which=2)
@@ -441,9 +456,8 @@ def test_a_slow_promoter_does_not_undo_what_came_after_it(desk: Desk) -> None:
     desk.add()
     desk.promote()
     desk.add(wrong=GOOD)
-    slow = desk.start(2, "--hold", "set_registered_model_alias")
-    assert slow.stdout
-    assert slow.stdout.readline() == "held\n"  # its move is written down, its alias not moved yet
+    slow = desk.hold(2, "set_registered_model_alias")
+    # its move is written down, its alias not moved yet
     desk.add(wrong=range(1))
     desk.promote("3")  # ends the slow one's move, then makes its own
     slow.communicate("\n", timeout=60)

@@ -98,7 +98,7 @@ def test_after_kill_9_the_next_training_takes_the_run_over(client: MlflowClient,
     assert run.info.status == "FINISHED"
 
 
-def test_four_processes_may_find_a_store_that_is_not_there_yet(paths: Paths) -> None:
+def test_four_processes_may_find_a_store_that_is_not_there_yet(bare_paths: Paths) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from lenet5.paths import Paths; from lenet5.tracking import store\n"
@@ -106,7 +106,9 @@ def test_four_processes_may_find_a_store_that_is_not_there_yet(paths: Paths) -> 
     )
     together = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(paths.root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", script, str(bare_paths.root)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for _ in range(4)
     ]

@@ -50,6 +50,7 @@ def project(tmp_path: Path, train: Split, validation: Split) -> Paths:
 
 def prepare(root: Path, train: Split, validation: Split) -> Paths:
     paths = Paths(root)
+    files.write_text(paths.requirements, "keras==3\n")
     dataset.save(paths.processed, {"train": train, "validation": validation}, made_from="r" * 64)
     return paths
 

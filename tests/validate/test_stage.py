@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_place(
         place, home = tmp_path / zone / "checkout", tmp_path / zone / "home"
         shutil.copytree(project.root, place)
         home.mkdir()
-        command = [sys.executable, "-m", "lenet5.cli", "validate"]
+        command = [str(BIN / "lenet5"), "validate"]
         ended = subprocess.run(
             command, cwd=place, env=os.environ | {"HOME": str(home), "TZ": zone}, check=False
         )

@@ -1,3 +1,5 @@
+import shlex
+
 import pandas as pd
 
 from lenet5 import files
@@ -72,7 +74,7 @@ def _facts(
         "lenet5.validation": f"{passed} of {len(validation.checks)} checks passed",
         "environment.requirements": environment.requirements,
         "environment.packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),
-        "environment.switches": " ".join(environment.switches),
+        "environment.switches": shlex.join(environment.switches),
         "environment.device": environment.device,
         "environment.threads": str(params.train.threads),
     }

@@ -32,6 +32,7 @@ def connect(paths: Paths) -> MlflowClient:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # "Waiting up to 300 seconds"
     if not is_embedded(paths):
         if "://" not in uri:
             raise UsageError(
