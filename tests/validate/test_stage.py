@@ -19,6 +19,7 @@ from lenet5.errors import DataError
 from lenet5.params import Validate
 from lenet5.paths import Paths
 from lenet5.validate import stage
+from tests.conftest import BIN
 
 from .conftest import CHECKOUT, Splits
 
