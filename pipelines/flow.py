@@ -68,8 +68,9 @@ def promote(paths: Paths) -> promotion.Promotion | State[Any]:
     """Put back what the store lacks (it may be another one than last time), then ask the gate."""
     everything = params.load(paths.params)
     try:
-        register.run(paths, everything.section("register"))
-        asked = promotion.promote(paths, everything)
+        version = register.run(paths, everything.section("register"))
+        # this one, not the challenger: another clone may have registered one meanwhile
+        asked = promotion.promote(paths, everything, str(version.number))
     except Lenet5Error as error:
         return _failed(error)
     if asked.verdict and asked.verdict.decision == "reject":

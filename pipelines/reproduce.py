@@ -1,6 +1,7 @@
 """Make a registered version again, from its commit and its data, and compare."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,11 +15,11 @@ from pathlib import Path
 from dvc.repo import Repo
 
 from lenet5 import environment, reproduction, settings
-from lenet5.errors import DataError, UsageError
+from lenet5.errors import DataError, Unavailable, UsageError
 from lenet5.params import Params
 from lenet5.paths import Paths
 from lenet5.reproduction import Row
-from lenet5.tracking import registry, source_code, store
+from lenet5.tracking import registry, store, tags
 from lenet5.tracking.registry import Version
 from pipelines import graph
 from pipelines.execute import StageFailed, run_stage
@@ -82,21 +83,25 @@ def reproduce(
         tell(
             f"version {version.number}: commit {recipe.commit[:12]}{' and its patch' if recipe.patch else ''}"
         )
-        _worktree(paths, recipe, folder)
+        try:
+            _worktree(paths, recipe, folder)
+            _share_data(paths, folder)
+        except BaseException:
+            _remove(paths, folder)  # there is nothing to look at yet, and it would be in the way
+            raise
         tell(f"worktree: {folder}")
-        _share_data(paths, folder)
         other = reproduction.packages(recipe.files["requirements.lock"].read_text())
         for name, (pinned, installed) in other.items():
             tell(f"warning: {name} is {installed} here, and was {pinned}")
-        _run(folder, _engine(version), tell)
+        stages = _run(folder, _engine(version), tell)
 
         made = Paths(folder)
-        rows = reproduction.compare(version, made, recipe.files["dvc.lock"].read_text())
+        rows = reproduction.compare(version, made, recipe.files["dvc.lock"].read_text(), stages)
         same = all(row.same for row in rows)
         numbers = [] if same else reproduction.numbers(client, version, made)
         causes = [] if same else reproduction.causes(version, made, rows, other)
         if record:
-            registry.tag(client, version, "reproduced", _outcome(rows))
+            registry.tag(client, version, tags.REPRODUCED, _outcome(rows))
     if same and into is None:
         _remove(paths, folder)
         return Reproduction(version, None, rows, numbers, causes)
@@ -104,12 +109,12 @@ def reproduce(
 
 
 def _recipe(client: store.Client, version: Version, folder: Path) -> _Recipe:
-    commit = version.tags.get(source_code.COMMIT)
-    if not commit:
+    commit = version.tags.get(tags.COMMIT, "")
+    if not re.fullmatch("[0-9a-f]{40}", commit):  # and nothing that git takes for an option
         raise UsageError(
             f"Version {version.number} cannot be made again.",
             expected="the git commit it was made from",
-            found="none: it was registered outside a git repository",
+            found=commit or "none: it was registered outside a git repository",
         )
     logged = {
         name: registry.artifact(client, version, f"code/{name}", folder)
@@ -120,6 +125,7 @@ def _recipe(client: store.Client, version: Version, folder: Path) -> _Recipe:
 
 
 def _free(paths: Paths, version: Version, into: Path | None) -> Path:
+    _git(paths.root, "worktree", "prune")  # of folders that were removed by hand
     if into is None:
         folder = paths.state / "reproduce" / f"{version.name}-{version.number}"
         _remove(paths, folder)  # of an earlier time
@@ -153,15 +159,15 @@ def _share_data(paths: Paths, folder: Path) -> None:
         remotes = {name: str(said["url"]) for name, said in repo.config["remote"].items()}
     local = paths.root / ".dvc" / "config.local"
     if local.exists():
-        shutil.copyfile(local, folder / ".dvc" / "config.local")
+        shutil.copy(local, folder / ".dvc" / "config.local")  # with its mode: it may hold keys
     words: list[tuple[str, ...]] = [("config", "--local", "cache.dir", cache)]
     words += [("remote", "modify", "--local", name, "url", url) for name, url in remotes.items()]
     for each in words:
         _dvc(folder, *each)
 
 
-def _run(folder: Path, engine: Mapping[str, str | None], tell: Tell) -> None:
-    """Every stage up to :data:`LAST`, from the beginning; nothing is taken from a cache but lost data."""
+def _run(folder: Path, engine: Mapping[str, str | None], tell: Tell) -> set[str]:
+    """Run every stage up to :data:`LAST`, from the beginning; nothing is taken from a cache but lost data."""
     stages = {stage.name: stage for stage in graph.stages(folder)}
     needed = _upstream(stages, LAST)
     apart = {**settings.embedded(Paths(folder)), **engine, "PYTHONPATH": f"{folder / 'src'}:{folder}"}
@@ -178,7 +184,7 @@ def _run(folder: Path, engine: Mapping[str, str | None], tell: Tell) -> None:
                 environment=apart,
             )
         except StageFailed as error:
-            if stage.after:
+            if stage.after or error.exit_code not in (DataError.exit_code, Unavailable.exit_code):
                 raise
             tell(f"warning: {error}\nthe cache and the remote are asked for what {stage.name} made")
             if _dvc(folder, "pull", stage.name):
@@ -188,12 +194,13 @@ def _run(folder: Path, engine: Mapping[str, str | None], tell: Tell) -> None:
                 expected="it at ingest.source, in the DVC cache or in the DVC remote",
                 found=error,
             ) from None
+    return needed
 
 
 def _engine(version: Version) -> dict[str, str | None]:
     """The variables that decide the last bits, as they were then: none of this shell's own."""
     now = dict.fromkeys((said.partition("=")[0] for said in environment.switches()), None)
-    then = (said.partition("=") for said in shlex.split(version.tags.get("environment.switches", "")))
+    then = (said.partition("=") for said in shlex.split(version.tags.get(tags.SWITCHES, "")))
     return now | {name: value for name, _, value in then}
 
 

@@ -127,7 +127,7 @@ def test_promote_history_and_rollback_from_the_command_line(project: Project) ->
 
     told = project.run("lenet5", "promote", "2", "--force", "--reason", "to try it")
     assert "version 2 is champion now" in told
-    back = project.run("lenet5", "rollback", "--reason", "it was no good")
+    back = project.run("lenet5", "rollback", "--reason", "it was [no/] good [ops-12]")
     assert "version 1 is champion again; version 2 is withdrawn" in back
     lines = json.loads(project.run("lenet5", "history", "--json"))
     assert [(m["before"], m["to"], m["kind"], m["happened"]) for m in lines] == [
@@ -136,7 +136,7 @@ def test_promote_history_and_rollback_from_the_command_line(project: Project) ->
         (None, 1, "promote", True),
     ]
     table = project.run("lenet5", "history")
-    assert "it was no good" in table
+    assert "it was [no/] good [ops-12]" in table
     assert "to try it" in table
     assert project.command("lenet5", "rollback").returncode == 2
 

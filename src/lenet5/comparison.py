@@ -12,12 +12,9 @@ from lenet5.evaluate import metrics
 from lenet5.params import Evaluate
 from lenet5.paths import Paths
 from lenet5.terminal import errors, print_warning, quiet_libraries
-from lenet5.tracking import registry
+from lenet5.tracking import registry, tags
 from lenet5.tracking.registry import Version
 from lenet5.tracking.store import Client
-
-TEST_DATA = "lenet5.test_data"
-PREDICTIONS = "results/predictions.parquet"
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,13 @@ def answers(
     Raises:
         DataError: a model has to be asked and the test images are not here, or its file was tampered with.
     """
-    here = {version.tags.get(TEST_DATA) for version in (candidate, champion) if version}
+    here = {version.tags.get(tags.TEST_DATA) for version in (candidate, champion) if version}
     test_data = here.pop() if len(here) == 1 else None
     if test_data is None:
         test_data = dataset.load_manifest(paths.raw).splits["test"].digest
 
     def of(version: Version) -> pd.DataFrame:
-        if version.tags.get(TEST_DATA) == test_data:
+        if version.tags.get(tags.TEST_DATA) == test_data:
             try:
                 return _stored(client, version)
             except DataError as error:
@@ -58,7 +55,7 @@ def answers(
 
 def _stored(client: Client, version: Version) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
-        return pd.read_parquet(registry.artifact(client, version, PREDICTIONS, Path(folder)))
+        return pd.read_parquet(registry.artifact(client, version, registry.PREDICTIONS, Path(folder)))
 
 
 def _asked(client: Client, paths: Paths, params: Evaluate, version: Version, test_data: str) -> pd.DataFrame:

@@ -13,18 +13,14 @@ from ruamel.yaml import YAML
 from lenet5 import promotion
 from lenet5.params import Params
 from lenet5.paths import Paths
-from lenet5.tracking import registry, runs, store
+from lenet5.tracking import registry, runs, store, tags
 from lenet5.tracking.registry import Version
 
 Pair = tuple[Any, Any]
 
-DATA = {
-    "raw": "lenet5.raw_data",
-    "processed": "lenet5.processed_data",
-    "test": "lenet5.test_data",
-}
-_PIN = "ingest.sha256."
-COMMIT = "mlflow.source.git.commit"
+_ALL_BUT_THE_LOCK = ("--", ".", ":(exclude)dvc.lock")
+
+_DATA = {"raw": tags.RAW_DATA, "processed": tags.PROCESSED_DATA, "test": tags.TEST_DATA}
 
 
 def select(
@@ -39,9 +35,11 @@ def select(
     """
 
     def fits(version: Version) -> bool:
-        seen = [tag for name, tag in version.tags.items() if name in DATA.values() or name.startswith(_PIN)]
+        seen = [
+            tag for name, tag in version.tags.items() if name in _DATA.values() or name.startswith(tags.PINS)
+        ]
         return (data is None or any(digest.startswith(data.lower()) for digest in seen)) and (
-            commit is None or version.tags.get(COMMIT, "").startswith(commit.lower())
+            commit is None or version.tags.get(tags.COMMIT, "").startswith(commit.lower())
         )
 
     return [version for version in versions if fits(version)]
@@ -58,37 +56,36 @@ def of(paths: Paths, params: Params, wanted: str) -> dict[str, Any]:
         client = store.connect(paths)
         version = registry.find(client, params.section("register").model_name, wanted)
         moves = promotion.history(paths, params)
-    tags = version.tags
+    has = version.tags
     return {
         "name": version.name,
         "version": version.number,
         "aliases": list(version.aliases),
         "registered": version.created.isoformat(timespec="seconds"),
-        "run": {"mlflow": version.run_id, "prefect": tags.get(runs.FLOW_RUN)},
+        "run": {"mlflow": version.run_id, "prefect": has.get(tags.FLOW_RUN)},
         "code": {
-            "commit": tags.get(COMMIT),
-            "patch": tags.get("git.patch") or None,
-            "dvc.lock": tags.get("lenet5.dvc_lock"),
+            "commit": has.get(tags.COMMIT),
+            "patch": has.get(tags.PATCH) or None,
+            "dvc.lock": has.get(tags.DVC_LOCK),
         },
-        "data": {name: tags.get(tag) for name, tag in DATA.items()}
-        | {"files": {name.removeprefix(_PIN): tag for name, tag in tags.items() if name.startswith(_PIN)}},
+        "data": {name: has.get(tag) for name, tag in _DATA.items()} | {"files": _named(has, tags.PINS)},
         "validation": {
-            "result": tags.get("lenet5.validation"),
+            "result": has.get(tags.VALIDATION),
             "data docs": f"runs:/{version.run_id}/validation/index.html",
         },
-        "training": {"digest": tags.get("lenet5.training"), "threads": tags.get("environment.threads")},
-        "environment": _named(tags, "environment.") | _named(tags, runs.MACHINE),
-        "model": {"weights": tags.get("lenet5.weights"), "file": tags.get("lenet5.model_file")},
-        "evaluation": _named(tags, "evaluate."),
-        "parent champion": int(tags[registry.PARENT]) if registry.PARENT in tags else None,
-        "gate": {"decision": tags.get("gate.decision"), "comparison": tags.get("gate.comparison")},
+        "training": {"digest": has.get(tags.TRAINING), "threads": has.get(f"{tags.ENVIRONMENT}threads")},
+        "environment": _named(has, tags.ENVIRONMENT) | _named(has, tags.MACHINE),
+        "model": {"weights": has.get(tags.WEIGHTS), "file": has.get(tags.MODEL_FILE)},
+        "evaluation": _named(has, tags.METRICS),
+        "parent champion": int(has[tags.PARENT]) if tags.PARENT in has else None,
+        "gate": {"decision": has.get(tags.DECISION), "comparison": has.get(tags.COMPARISON)},
         "history": [
-            f"{line.move.time:%Y-%m-%d %H:%M:%S} UTC {line.move.alias} {line.move.before or 'none'} → "
-            f"{line.move.to or 'none'}, {line.move.kind} by {line.move.by}: {line.move.reason}"
+            f"{line.entry.time:%Y-%m-%d %H:%M:%S} UTC {line.entry.alias} {line.entry.before or 'none'} → "
+            f"{line.entry.to or 'none'}, {line.entry.kind} by {line.entry.by}: {line.entry.reason}"
             for line in moves
-            if line.happened and version.number in (line.move.before, line.move.to)
+            if line.happened and version.number in (line.entry.before, line.entry.to)
         ],
-        "reproduced": tags.get("reproduced"),
+        "reproduced": has.get(tags.REPRODUCED),
     }
 
 
@@ -114,31 +111,31 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
             for place, version in enumerate(pair)
         ]
         parameters = [runs.params(client, version.run_id) for version in pair]
-    tags = [version.tags for version in pair]
+    said = [version.tags for version in pair]
     return {
         "versions": [version.number for version in pair],
         "differences": {
             "params": _differing(*parameters),
-            "data": _differing(*({n: t.get(tag) for n, tag in DATA.items()} for t in tags)),
+            "data": _differing(*({n: t.get(tag) for n, tag in _DATA.items()} for t in said)),
             "metrics": _differing(
-                *({n: float(v) for n, v in _named(t, "evaluate.", keep=True).items()} for t in tags)
+                *({n: float(v) for n, v in _named(t, tags.METRICS, keep=True).items()} for t in said)
             ),
             "packages": _differing(*(pins(each["requirements.lock"]) for each in files)),
-            "environment": _differing(*(_named(t, "environment.") | _named(t, runs.MACHINE) for t in tags)),
+            "environment": _differing(*(_named(t, tags.ENVIRONMENT) | _named(t, tags.MACHINE) for t in said)),
             "dvc.lock": _differing(*(_locked(each["dvc.lock"]) for each in files)),
             "code": _differing(
-                *({"commit": t.get(COMMIT), "patch": t.get("git.patch") or None} for t in tags)
+                *({"commit": t.get(tags.COMMIT), "patch": t.get(tags.PATCH) or None} for t in said)
             )
-            | _changed_files(paths.root, *(t.get(COMMIT) for t in tags)),
+            | _changed_files(paths.root, *(t.get(tags.COMMIT) for t in said)),
         },
     }
 
 
-def _named(tags: Mapping[str, str], prefix: str, *, keep: bool = False) -> dict[str, str]:
+def _named(has: Mapping[str, str], prefix: str, *, keep: bool = False) -> dict[str, str]:
     """The tags below a prefix, in alphabetical order, without it."""
     return {
-        name if keep else name.removeprefix(prefix): tags[name]
-        for name in sorted(tags)
+        name if keep else name.removeprefix(prefix): has[name]
+        for name in sorted(has)
         if name.startswith(prefix)
     }
 
@@ -176,7 +173,7 @@ def _changed_files(root: Path, left: str | None, right: str | None) -> dict[str,
     if not left or not right or left == right:
         return {}
     done = subprocess.run(
-        ["git", "diff", "--name-status", "--no-renames", left, right, "--", ".", ":(exclude)dvc.lock"],
+        ["git", "diff", "--name-status", "--no-renames", "--end-of-options", left, right, *_ALL_BUT_THE_LOCK],
         cwd=root,
         capture_output=True,
         text=True,

@@ -3,12 +3,13 @@
     1. look      the history, then the alias; finish what an earlier promoter left pending
     2. ask       the gate, on the same test images; verify every file of the model
     3. append    the move to the history: from here on it is decided, or another one was faster
-    4. move      the aliases, until they are where the history puts them
+    4. move      the alias, until it is where the history puts it
     5. settle    the move in the history
 
 Killed anywhere, it leaves the old champion or the new one, and a history that says which.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,8 @@ from lenet5.params import Params
 from lenet5.paths import Paths
 from lenet5.register import gate, paired
 from lenet5.terminal import print_warning
-from lenet5.tracking import registry, store
-from lenet5.tracking.history import History, Kind, Move, Said
+from lenet5.tracking import registry, store, tags
+from lenet5.tracking.history import Entry, History, Kind, Move, named
 from lenet5.tracking.registry import CHALLENGER, CHAMPION, PREVIOUS, Version
 
 _SECOND_LOOK_SECONDS = 1.0
@@ -68,40 +69,38 @@ def promote(
     Args:
         paths: the checkout; its test images are needed when the versions were evaluated on different ones.
         params: the model's name, the limits, the test.
-        wanted: a version or an alias; the challenger, or else the champion, when None.
+        wanted: a version or an alias; the challenger when None, or the champion if there is no challenger.
         alias: what the version is to become.
         force: overrule a no of the gate. Files that are not as they were registered are never promoted.
         reason: for the history.
 
     Raises:
-        Refused: another promoter was faster; nothing has changed by this one.
-        UsageError: there is no such version, or the alias is not to be given by hand.
+        Refused: another promoter was faster.
+        UsageError: there is no such version, or the alias cannot be given.
         DataError: a file of the version is not the one that was registered.
         Unavailable: the store does not answer.
     """
-    if alias in (CHALLENGER, PREVIOUS):
-        raise UsageError(
-            f"{alias} is kept by the pipeline and cannot be given.",
-            expected=f"{CHAMPION}, or an alias of your own such as staging",
-            found=alias,
-        )
+    alias = _checked(alias)
     if force and not reason.strip():
         raise UsageError("To overrule the gate, give a reason.", do="--force --reason 'why'")
     with store.reachable():
-        desk = _Desk(paths, params, alias)
-        wanted = wanted or (CHALLENGER if desk.has(CHALLENGER) or not desk.holder else CHAMPION)
-        candidate = desk.find(wanted)
-        if desk.holder and candidate.number == desk.holder.number:
+        promoter = _Promoter(paths, params, alias)
+        idle = alias == CHAMPION and promoter.holder and not promoter.has(CHALLENGER)
+        candidate = promoter.find(wanted or (CHAMPION if idle else CHALLENGER))
+        if promoter.holder and candidate.number == promoter.holder.number:
             return Promotion(candidate, None, moved=False, holder=candidate)
-        verdict = _judge(desk, paths, params, candidate)
-        desk.note(candidate, verdict)
+        verdict = _judge(promoter, paths, params, candidate)
         if verdict.decision != "promote" and not force:
-            return Promotion(candidate, verdict, moved=False, holder=desk.holder)
-        registry.verify(desk.client, candidate)
+            promoter.note(candidate, verdict)
+            return Promotion(candidate, verdict, moved=False, holder=promoter.holder)
+        registry.verify(promoter.client, candidate)
         kind: Kind = "promote" if verdict.decision == "promote" else "force"
-        desk.move(candidate, kind, reason or verdict.why, _figures(verdict))
-        now = desk.find(str(candidate.number))
-        return Promotion(now, verdict, moved=True, holder=now)
+        figures = _figures(verdict)
+        promoter.move(candidate, kind, reason or verdict.why, figures)
+        promoter.note(candidate, verdict)
+        now = registry.versions(promoter.client, candidate.name)
+        version = next(each for each in now if each.number == candidate.number)
+        return Promotion(version, verdict, moved=True, holder=registry.holder(now, alias))
 
 
 def rollback(
@@ -122,17 +121,18 @@ def rollback(
         DataError: a file of the version is not the one that was registered.
         Unavailable: the store does not answer.
     """
+    alias = _checked(alias)
     if not reason.strip():
         raise UsageError("A rollback needs a reason.", do="say it: --reason 'sevens are read as ones'")
     with store.reachable():
-        desk = _Desk(paths, params, alias)
-        if desk.holder is None:
+        promoter = _Promoter(paths, params, alias)
+        if promoter.holder is None:
             raise UsageError(f"There is no {alias} to go back from.", do="`lenet5 history` tells who was")
-        former = [number for number in desk.former() if number != desk.holder.number]
+        former = promoter.former()
         earlier = ", ".join(map(str, former)) or "none"
-        if to is None:
-            to = str(former[0]) if former else None
-        target = desk.find(to) if to else None
+        if to is None and former:
+            to = str(former[0])
+        target = promoter.find(to) if to else None
         if target is None or target.number not in former:
             raise UsageError(
                 f"There is no going back to version {to}." if to else "There is nothing to go back to.",
@@ -141,76 +141,86 @@ def rollback(
                 do="`lenet5 promote VERSION` asks the gate about any other one",
             )
         try:
-            registry.verify(desk.client, target)
+            registry.verify(promoter.client, target)
         except DataError as error:
-            raise DataError(f"{error}\n  others:   {earlier}; name one with --to") from None
-        withdrawn = desk.holder.number
-        desk.move(target, "rollback", reason, {})
-        return Rollback(desk.find(str(target.number)), withdrawn)
+            raise DataError(f"{error}\n  former:   {earlier}; --to names one") from None
+        withdrawn = promoter.holder.number
+        promoter.move(target, "rollback", reason, {})
+        return Rollback(promoter.find(str(target.number)), withdrawn)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A move as a reader of the history sees it."""
+    """An entry of the history as a reader sees it."""
 
-    move: Move
+    entry: Entry
     happened: bool
-    """False for one that was begun and not ended."""
+    """False for a move that was begun and not ended."""
 
 
 def history(paths: Paths, params: Params) -> list[Line]:
     """Every move of every alias, the latest first.
 
     Raises:
+        DataError: an entry cannot be read.
         Unavailable: the store does not answer.
     """
     with store.reachable():
         client = store.connect(paths)
         name = params.section("register").model_name
-        moves = History(client, name).moves()
-        at = registry.aliases(client, name) if moves else {}
-    last = {move.alias: move.number for move in moves}
+        entries = History(client, name).entries()
+        at = registry.aliases(client, name) if entries else {}
+    last = {entry.alias: entry.number for entry in entries}
     return [
         # a promoter that died after it moved the alias did move it
-        Line(move, move.settled or (last[move.alias] == move.number and at.get(move.alias) == move.to))
-        for move in reversed(moves)
+        Line(entry, entry.settled or (last[entry.alias] == entry.number and at.get(entry.alias) == entry.to))
+        for entry in reversed(entries)
     ]
 
 
 def astray(versions: Sequence[Version], lines: Sequence[Line]) -> dict[str, str]:
     """For each alias that is not where the history left it: what is the matter."""
     found = {}
-    last = {line.move.alias: line for line in reversed(lines)}
+    last = {line.entry.alias: line for line in reversed(lines)}
     for alias in {*last, CHAMPION}:
         holder = registry.holder(versions, alias)
         number = holder.number if holder else None
         line = last.get(alias)
-        if number == (line.move.to if line else None):
+        if number == (line.entry.to if line else None):
             continue
-        if line and not line.happened and number == line.move.before:
-            found[alias] = (
-                f"a move to {_named(line.move.to)} was begun and not ended; the next one ends it first"
-            )
+        if line and not line.happened and number == line.entry.before:
+            to = named(line.entry.to)
+            found[alias] = f"a move to {to} was begun and not ended; the next one ends it first"
         else:
-            left = _named(line.move.to if line else None)
-            found[alias] = f"{alias} was moved outside the gate: to {_named(number)}; the history says {left}"
+            left = named(line.entry.left_at if line else None)
+            found[alias] = f"{alias} was moved outside the gate: to {named(number)}; the history says {left}"
     return found
 
 
-class _Desk:
-    """One promoter at work on one alias: what it saw when it began, and what it may do about it."""
+class _Promoter:
+    """One at work on one alias: what it saw when it began, and what it may do about it."""
+
+    client: store.Client
+    holder: Version | None
+    _last: Entry | None
+    _versions: list[Version]
 
     def __init__(self, paths: Paths, params: Params, alias: str) -> None:
         self.client = store.connect(paths)
         self._name = params.section("register").model_name
         self._alias = alias
         self._history = History(self.client, self._name)
-        self._finish_pending()
-        # the history first: what another promoter does between the two looks makes our own move void
-        self._last = self._history.last(alias)
-        self._versions = registry.versions(self.client, self._name)
-        self.holder = registry.holder(self._versions, alias)
-        self._adopt_outside_move()
+        looked = 0
+        while looked < 2:
+            self._look()
+            if (pending := self._pending()) is not None:
+                self._finish(pending)
+            elif self._number() == self._left_at():
+                break
+            else:
+                # moved by other means; or somebody is in the middle of a move, and is seen to be so soon
+                looked += 1
+                time.sleep(_SECOND_LOOK_SECONDS if looked == 1 else 0)
 
     def has(self, alias: str) -> bool:
         return registry.holder(self._versions, alias) is not None
@@ -219,133 +229,140 @@ class _Desk:
         return registry.find(self.client, self._name, wanted)
 
     def former(self) -> list[int]:
-        """The versions that had the alias and are still there, the latest first."""
-        had = [move.before for move in reversed(self._history.moves(self._alias)) if move.settled]
-        there = {version.number for version in self._versions}
+        """The other versions that had the alias and are still there, the latest first."""
+        settled = [entry for entry in self._history.entries(self._alias) if entry.settled]
+        had = [self._left_at(), *(entry.before for entry in reversed(settled))]
+        there = {version.number for version in self._versions} - {self._number()}
         return [number for number in dict.fromkeys(had) if number in there]
 
-    def withdrawn(self, version: Version) -> Move | None:
+    def withdrawn(self, version: Version) -> Entry | None:
         """The rollback that took the alias from this version, unless it got it back since."""
-        for move in reversed(self._history.moves(self._alias)):
-            if move.to == version.number:
+        for entry in reversed(self._history.entries(self._alias)):
+            if entry.settled and entry.to == version.number:
                 return None
-            if move.before == version.number and move.kind == "rollback":
-                return move
+            if entry.settled and entry.before == version.number and entry.kind == "rollback":
+                return entry
         return None
 
     def note(self, candidate: Version, verdict: gate.Verdict) -> None:
         """Leave the verdict with the version, for those who look at it in the registry."""
         against = f" against version {self.holder.number}" if self.holder else ""
-        registry.tag(self.client, candidate, "gate.decision", f"{verdict.decision}{against}: {verdict.why}")
-        if verdict.comparison:
-            registry.tag(self.client, candidate, "gate.comparison", str(verdict.comparison))
+        decision = f"{verdict.decision}{against}: {verdict.why}"
+        registry.tag(self.client, candidate, tags.DECISION, decision)
+        registry.tag(self.client, candidate, tags.COMPARISON, str(verdict.comparison or "with none"))
 
-    def move(self, to: Version, kind: Kind, reason: str, figures: dict[str, float | int | str]) -> None:
-        """Write the move down and do it.
+    def move(self, to: Version, kind: Kind, reason: str, figures: dict[str, float | int]) -> None:
+        """Write the move down and do it. Others may have gone on from it by the time this ends.
 
         Raises:
             Refused: another promoter was faster.
         """
-        said = self._say(to.number, kind, reason, figures)
-        done = self._history.append(said)
-        if done is None:
-            faster = self._history.last(self._alias)
-            told = f"version {faster.to} by {faster.by}" if faster else "another promotion"
-            raise Refused(
-                f"Version {to.number} is not made {self._alias}: another promoter was faster.",
-                expected=f"{self._alias} to be {_named(said.before)} still",
-                found=told,
-                do="look at `lenet5 history`, and ask again if it is still what you want",
-            )
-        self._apply(done)
+        if self._number() != self._left_at():
+            print_warning(f"{self._alias} was moved to {named(self._number())} outside the gate")
+            seen = "seen when the next move was asked for"
+            self._last = self._append(self._number(), "outside", seen, {}, settled=True)
+        entry = self._append(to.number, kind, reason, figures)
+        self._apply(entry)
+        if not any(e.settled and e.number == entry.number for e in self._history.entries(self._alias)):
+            raise self._slower(to.number)  # it was given up by another one while this one slept
 
-    def _apply(self, move: Move) -> None:
-        """Put the aliases where the history puts them, and look again whether it has gone on meanwhile."""
-        while True:
-            if move.alias == CHAMPION and move.before is not None:
-                self._set(PREVIOUS, move.before)
-            self._set(move.alias, move.to)
-            if move.alias == CHAMPION and self._at(CHALLENGER) == move.to:
-                self._set(CHALLENGER, None)
-            last = self._history.last(move.alias)
-            if last is None or last.number == move.number:
-                break
-            move = last
-        self._history.settle(move)
+    def _look(self) -> None:
+        # the history first: what another promoter does between the two looks makes our own move void
+        self._last = self._history.last(self._alias)
+        self._versions = registry.versions(self.client, self._name)
+        self.holder = registry.holder(self._versions, self._alias)
+        if not self._versions:
+            self.find(self._alias)  # says that there are none
 
-    def _finish_pending(self) -> None:
-        last = self._history.last(self._alias)
-        if last is None or last.settled:
-            return
-        at = self._at(self._alias)
-        if at not in (last.before, last.to):
-            return  # moved by hand since: the history is told of that instead
+    def _number(self) -> int | None:
+        return self.holder.number if self.holder else None
+
+    def _left_at(self) -> int | None:
+        return self._last.left_at if self._last else None
+
+    def _pending(self) -> Entry | None:
+        """A move that was begun and not ended, unless the alias was moved elsewhere since."""
+        last = self._last
+        return last if last and not last.settled and self._number() in (last.before, last.to) else None
+
+    def _finish(self, pending: Entry) -> None:
         try:
-            if at != last.to:
-                registry.verify(self.client, self.find(str(last.to)))
+            if self._number() != pending.to:
+                registry.verify(self.client, self.find(str(pending.to)))
         except (DataError, UsageError) as error:
             what = str(error).splitlines()[0]
-            print_warning(f"a move to version {last.to} that was begun by {last.by} cannot be ended: {what}")
-            self._history.append(
-                Said(
-                    alias=self._alias,
-                    after=last.number,
-                    before=last.before,
-                    to=last.before,
-                    kind="abandon",
-                    by=environment.user(),
-                    reason=f"the move to version {last.to} was begun and could not be ended: {what}",
-                    figures={},
-                ),
-                settled=True,
-            )
+            gave_up = f"the move to version {pending.to}, begun by {pending.by}, cannot be ended: {what}"
+            print_warning(gave_up)
+            self._apply(self._append(pending.before, "abandon", gave_up, {}))
             return
-        print_warning(f"a move of {self._alias} to version {last.to}, begun by {last.by}, is ended first")
-        self._apply(last)
+        print_warning(
+            f"the move of {self._alias} to version {pending.to}, begun by {pending.by}, is ended first"
+        )
+        self._apply(pending)
 
-    def _adopt_outside_move(self) -> None:
-        """Write down that the alias was moved by other means, so that the history goes on from the truth."""
-        for wait in (_SECOND_LOOK_SECONDS, 0):
-            number = self.holder.number if self.holder else None
-            if number == self._before():
-                return
-            # a slow promoter may have put it there and be about to put it right
-            time.sleep(wait)
-            self._versions = registry.versions(self.client, self._name)
-            self.holder = registry.holder(self._versions, self._alias)
-        print_warning(f"{self._alias} was moved to {_named(number)} outside the gate")
-        said = self._say(number, "outside", "seen when the next move was asked for", {})
-        self._last = self._history.append(said, settled=True) or self._last
-
-    def _say(self, to: int | None, kind: Kind, reason: str, figures: dict[str, float | int | str]) -> Said:
-        return Said(
+    def _append(
+        self,
+        to: int | None,
+        kind: Kind,
+        reason: str,
+        figures: dict[str, float | int],
+        *,
+        settled: bool = False,
+    ) -> Entry:
+        move = Move(
             alias=self._alias,
             after=self._last.number if self._last else 0,
-            before=self._before(),
+            before=self._left_at(),
             to=to,
             kind=kind,
             by=environment.user(),
             reason=reason,
             figures=figures,
         )
+        entry = self._history.append(move, settled=settled)
+        if entry is None:
+            raise self._slower(to)
+        return entry
 
-    def _before(self) -> int | None:
-        """Where the history leaves the alias; a move that was begun and not ended did not happen."""
-        if self._last is None:
-            return None
-        return self._last.to if self._last.settled else self._last.before
+    def _slower(self, to: int | None) -> Refused:
+        faster = self._history.last(self._alias)
+        return Refused(
+            f"{named(to).capitalize()} is not made {self._alias}: another promoter was faster.",
+            expected=f"{self._alias} to be {named(self._number())} still",
+            found=f"{named(faster.to)} by {faster.by}: {faster.reason}" if faster else "no history",
+            do="look at `lenet5 history`, and ask again if it is still what you want",
+        )
+
+    def _apply(self, entry: Entry) -> None:
+        """Put the aliases where the history puts them, and look again whether it has gone on meanwhile."""
+        while True:
+            entry = self._history.last(entry.alias) or entry  # we may have slept since
+            if self._at(entry.alias) != entry.to:
+                self._set(entry.alias, entry.to)
+            last = self._history.last(entry.alias)
+            if last is None or last.number == entry.number:
+                break
+        if entry.alias == CHAMPION:
+            self._tidy(entry)
+        self._history.settle(entry)
+
+    def _tidy(self, entry: Entry) -> None:
+        """The aliases that follow the champion."""
+        if entry.before not in (None, entry.to):
+            self._set(PREVIOUS, entry.before)
+        if entry.to is not None and self._at(CHALLENGER) == entry.to:
+            self._set(CHALLENGER, None)
 
     def _at(self, alias: str) -> int | None:
         return registry.aliases(self.client, self._name).get(alias)
 
     def _set(self, alias: str, number: int | None) -> None:
-        if self._at(alias) != number:
-            registry.set_alias(self.client, self._name, alias, number)
+        registry.set_alias(self.client, self._name, alias, number)
 
 
-def _judge(desk: _Desk, paths: Paths, params: Params, candidate: Version) -> gate.Verdict:
+def _judge(promoter: _Promoter, paths: Paths, params: Params, candidate: Version) -> gate.Verdict:
     register, evaluate = params.section("register"), params.section("evaluate")
-    asked = comparison.answers(desk.client, paths, evaluate, candidate, desk.holder)
+    asked = comparison.answers(promoter.client, paths, evaluate, candidate, promoter.holder)
     figures = metrics.figures(asked.candidate, evaluate.calibration_bins)
     compared = None
     if asked.champion is not None:
@@ -357,7 +374,7 @@ def _judge(desk: _Desk, paths: Paths, params: Params, candidate: Version) -> gat
             seed=register.gate.seed,
         )
     verdict = gate.judge(register, figures, compared)
-    if verdict.decision == "promote" and (withdrawal := desk.withdrawn(candidate)):
+    if verdict.decision == "promote" and (withdrawal := promoter.withdrawn(candidate)):
         why = f"it was rolled back on {withdrawal.time:%Y-%m-%d %H:%M} UTC: {withdrawal.reason}"
         return replace(verdict, decision="keep", why=why)
     return verdict
@@ -367,12 +384,8 @@ def _correct(answers: pd.DataFrame) -> NDArray[np.bool_]:
     return (answers["label"] == answers["predicted"]).to_numpy()
 
 
-def _figures(verdict: gate.Verdict) -> dict[str, float | int | str]:
-    figures: dict[str, float | int | str] = {
-        check.name.partition(" of ")[2]: round(check.found, 6)
-        for check in verdict.checks
-        if " of " in check.name
-    }
+def _figures(verdict: gate.Verdict) -> dict[str, float | int]:
+    figures: dict[str, float | int] = {check.metric: round(check.found, 6) for check in verdict.checks}
     if compared := verdict.comparison:
         figures |= {
             "difference": round(compared.difference, 6),
@@ -383,5 +396,19 @@ def _figures(verdict: gate.Verdict) -> dict[str, float | int | str]:
     return figures
 
 
-def _named(number: int | None) -> str:
-    return "none" if number is None else f"version {number}"
+def _checked(alias: str) -> str:
+    """An alias that may be given, without its ``@``."""
+    name = alias.removeprefix("@")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or re.fullmatch(r"latest|v\d+", name, re.IGNORECASE):
+        raise UsageError(
+            f"{alias!r} cannot be an alias.",
+            expected="letters, digits, - and _, a letter first; not latest, and not v1, v2, …",
+            found=alias,
+        )
+    if name in (CHALLENGER, PREVIOUS):
+        raise UsageError(
+            f"{name} is kept by the pipeline and cannot be given.",
+            expected=f"{CHAMPION}, or an alias of your own such as staging",
+            found=name,
+        )
+    return name

@@ -2,7 +2,7 @@
 
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +17,7 @@ from lenet5.params import load
 from lenet5.paths import Paths
 from lenet5.results import Lineage
 from lenet5.terminal import quiet_libraries
-from lenet5.tracking import registry, runs
+from lenet5.tracking import registry, tags
 from lenet5.tracking.registry import Version
 from lenet5.tracking.store import Client
 
@@ -35,31 +35,30 @@ class Row:
         return self.recorded == self.found
 
 
-def compare(version: Version, made: Paths, lock: str) -> list[Row]:
+def compare(version: Version, made: Paths, lock: str, stages: Collection[str]) -> list[Row]:
     """Compare digests.
 
     Args:
         version: as it was registered.
         made: the checkout in which it was made again.
         lock: the content of the version's ``dvc.lock``.
+        stages: those that were run again.
     """
     recorded, artifacts = version.tags, registry.artifacts(version)
     again = Lineage.read(made.lineage)
     rows = [
-        Row("raw data", recorded["lenet5.raw_data"], dataset.load_manifest(made.raw).digest),
-        Row(
-            "processed data", recorded["lenet5.processed_data"], dataset.load_manifest(made.processed).digest
-        ),
-        Row("weights", recorded["lenet5.weights"], again.weights),
-        Row("model file", recorded["lenet5.model_file"], files.sha256(made.model)),
-        Row("predictions", artifacts["results/predictions.parquet"], files.sha256(made.predictions)),
+        Row("raw data", recorded[tags.RAW_DATA], dataset.load_manifest(made.raw).digest),
+        Row("processed data", recorded[tags.PROCESSED_DATA], dataset.load_manifest(made.processed).digest),
+        Row("weights", recorded[tags.WEIGHTS], again.weights),
+        Row("model file", recorded[tags.MODEL_FILE], files.sha256(made.model)),
+        Row("predictions", artifacts[registry.PREDICTIONS], files.sha256(made.predictions)),
         Row("metrics", artifacts["results/evaluation.json"], files.sha256(made.evaluation)),
     ]
-    there, here = _outputs(lock), _outputs(made.lock.read_text())
-    rest = {name for name in there.keys() & here.keys() if there[name] != here[name]}
-    total = len(there.keys() & here.keys())
-    told = f"{total - len(rest)} of {total}" + (f", not {', '.join(sorted(rest))}" if rest else "")
-    return [*rows, Row("outputs in dvc.lock", f"{total} of {total}", told)]
+    there, here = _outputs(lock, stages), _outputs(made.lock.read_text(), stages)
+    names = there.keys() | here.keys()
+    other = sorted(name for name in names if there.get(name) != here.get(name))
+    told = f"{len(names) - len(other)} of {len(names)}" + (f", not {', '.join(other)}" if other else "")
+    return [*rows, Row("outputs in dvc.lock", f"{len(names)} of {len(names)}", told)]
 
 
 def packages(pins: str) -> dict[str, tuple[str, str]]:
@@ -82,7 +81,7 @@ def numbers(client: Client, version: Version, made: Paths) -> list[str]:
 
         old = archive.weights(archive.load(registry.download(client, version, Path(folder))))
         new = archive.weights(archive.load(made.model))
-        stored = registry.artifact(client, version, "results/predictions.parquet", Path(folder))
+        stored = registry.artifact(client, version, registry.PREDICTIONS, Path(folder))
         predictions = pd.read_parquet(stored)
     again = pd.read_parquet(made.predictions)
     return [_weights(old, new), _predictions(predictions, again), _accuracy(predictions, again)]
@@ -97,11 +96,11 @@ def causes(version: Version, made: Paths, rows: list[Row], other: Mapping[str, t
         found.append("the data is not the same")
     machine = environment.machine()
     for name, tag, said in (
-        ("device", "environment.device", here.device),
-        ("engine variable", "environment.switches", shlex.join(here.switches)),
-        ("number of threads", "environment.threads", str(load(made.params).train.threads)),
-        ("instruction set", f"{runs.MACHINE}instruction_set", machine["instruction_set"]),
-        ("Python", f"{runs.MACHINE}python", machine["python"]),
+        ("device", f"{tags.ENVIRONMENT}device", here.device),
+        ("engine variable", tags.SWITCHES, shlex.join(here.switches)),
+        ("number of threads", f"{tags.ENVIRONMENT}threads", str(load(made.params).train.threads)),
+        ("instruction set", f"{tags.MACHINE}instruction_set", machine["instruction_set"]),
+        ("Python", f"{tags.MACHINE}python", machine["python"]),
     ):
         if tag in recorded and recorded[tag] != said:
             found.append(f"another {name}: {recorded[tag] or 'none'} then, {said or 'none'} now")
@@ -113,9 +112,10 @@ def causes(version: Version, made: Paths, rows: list[Row], other: Mapping[str, t
     return found or ["unknown: everything that was recorded of the machine is the same here"]
 
 
-def _outputs(lock: str) -> dict[str, str]:
-    stages = (YAML(typ="safe").load(lock) or {}).get("stages", {})
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+def _outputs(lock: str, stages: Collection[str]) -> dict[str, str]:
+    locked = (YAML(typ="safe").load(lock) or {}).get("stages", {})
+    ran = (said for stage, said in locked.items() if stage in stages)
+    return {out["path"]: out["md5"] for said in ran for out in said.get("outs", [])}
 
 
 def _weights(old: Mapping[str, NDArray[np.float32]], new: Mapping[str, NDArray[np.float32]]) -> str:

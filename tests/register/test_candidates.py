@@ -67,6 +67,7 @@ def test_a_candidate_trained_on_5_percent_flipped_labels_is_rejected(
     labels[some] = (labels[some] + rng.integers(1, 10, len(some))) % 10
     verdict = ask(predictions(mnist, labels, PARAMS.train), champion)
     assert verdict.decision == "reject", verdict
+    assert "ceiling of calibration_error" in verdict.why  # accuracy alone may not show it
 
 
 def test_a_candidate_with_another_seed_is_a_tie(mnist: Arrays, champion: pd.DataFrame) -> None:

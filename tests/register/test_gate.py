@@ -73,8 +73,8 @@ def test_a_broken_limit_rejects_however_much_better_than_the_champion() -> None:
         (30, 30, "keep", "a tie"),
         (0, 0, "keep", "a tie"),  # the same weights
         (25, 36, "keep", "a tie"),
-        (0, 8, "reject", "it is worse"),  # by little, but surely: p = 0.008
-        (25, 60, "reject", "it is worse"),
+        (0, 8, "keep", "it is worse than the champion, by less than 0.003"),  # p = 0.008
+        (25, 60, "reject", "lowest likely difference"),
         (140, 160, "reject", "lowest likely difference"),  # so different that it may be much worse
     ],
 )
@@ -87,6 +87,7 @@ def test_decisions(gained: int, lost: int, decision: str, why: str) -> None:
 def test_who_wins_a_tie_is_a_parameter_and_it_decides_nothing_else() -> None:
     assert decide(30, 30, tie="promote")[0] == "promote"
     assert decide(25, 60, tie="promote")[0] == "reject"
+    assert decide(0, 8, tie="promote")[0] == "keep"
     assert decide(50, 25, tie="promote")[0] == decide(50, 25, tie="keep")[0] == "promote"
 
 
@@ -113,10 +114,10 @@ def test_every_limit_is_asked() -> None:
 
 def test_answer_can_be_read() -> None:
     assert (
-        str(Check("floor of accuracy", 0.99, "at least", 0.98))
+        str(Check("floor of accuracy", "accuracy", 0.99, "at least", 0.98))
         == "floor of accuracy: 0.9900, at least 0.9800 ✓"
     )
-    assert str(Check("a ceiling", 0.2, "at most", 0.1)) == "a ceiling: 0.2000, at most 0.1000 ✗"
+    assert str(Check("a ceiling", "loss", 0.2, "at most", 0.1)) == "a ceiling: 0.2000, at most 0.1000 ✗"
     verdict = judge(params(), GOOD, from_counts(IMAGES, 50, 25, confidence=0.95, resamples=2000, seed=1))
     assert "50 images gained, 25 lost of 10,000: accuracy +0.0025 (95% interval +0.0008 to" in str(verdict)
     assert str(verdict).endswith("promote: it is better than the champion")

@@ -13,7 +13,8 @@ from lenet5 import files
 from lenet5.evaluate import metrics
 from lenet5.params import Ceilings, Floors, Gate, Params, Register, load
 from lenet5.paths import Paths
-from lenet5.tracking import model_folder, record, registry, store
+from lenet5.tracking import model_folder, registry, store
+from lenet5.tracking import tags as tags_
 from lenet5.tracking.registry import Version
 
 IMAGES = 1000
@@ -59,10 +60,10 @@ def add(
         client.log_model_artifacts(model.model_id, str(whole))
         client.finalize_logged_model(model.model_id, "READY")
         said = {
-            "lenet5.test_data": test_data,
-            "lenet5.model_file": files.sha256(whole / model_folder.KERAS_FILE),
-            record.MODEL_FOLDER: json.dumps(model_folder.digests(whole)),
-            record.ARTIFACTS: json.dumps({"results/predictions.parquet": files.sha256(predictions)}),
+            tags_.TEST_DATA: test_data,
+            tags_.MODEL_FILE: files.sha256(whole / model_folder.KERAS_FILE),
+            tags_.MODEL_FOLDER: json.dumps(model_folder.digests(whole)),
+            tags_.ARTIFACTS: json.dumps({registry.PREDICTIONS: files.sha256(predictions)}),
         }
     version, new = registry.register(
         client, name, run_id=run_id, model_id=model.model_id, tags={**said, **(tags or {})}, description=""

@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from mlflow import MlflowClient
 
 from lenet5 import promotion
-from lenet5.errors import DataError, Refused, UsageError
+from lenet5.errors import DataError, Refused, Unavailable, UsageError
 from lenet5.paths import Paths
-from lenet5.tracking import registry
+from lenet5.tracking import registry, tags
 from lenet5.tracking.history import History
 from tests.conftest import REPOSITORY
 from tests.tracking.factory import TEST_DATA, add, params
@@ -45,7 +47,7 @@ class Desk:
     def history(self) -> list[tuple[int | None, int | None, str]]:
         """From, to and kind of the moves that happened, the oldest first."""
         lines = reversed(promotion.history(self.paths, params(self.name)))
-        return [(line.move.before, line.move.to, line.move.kind) for line in lines if line.happened]
+        return [(line.entry.before, line.entry.to, line.entry.kind) for line in lines if line.happened]
 
     def aliases(self) -> dict[str, int]:
         return registry.aliases(self.client, self.name)
@@ -125,7 +127,7 @@ def test_better_takes_the_place_of_the_champion_and_the_history_says_why(desk: D
     assert desk.promote().moved
     assert desk.aliases() == {"champion": 2, "previous": 1}
     assert desk.history() == [(None, 1, "promote"), (1, 2, "promote")]
-    latest = promotion.history(desk.paths, params(desk.name))[0].move
+    latest = promotion.history(desk.paths, params(desk.name))[0].entry
     assert latest.reason == "it is better than the champion"
     assert latest.figures["gained"] == 30
     assert latest.figures["lost"] == 0
@@ -170,7 +172,7 @@ def test_the_gate_can_be_overruled_with_a_reason_only(local: Desk) -> None:
     assert local.promote("2", force=True, reason="the old one has a licence problem").moved
     assert local.history()[-1] == (1, 2, "force")
     assert (
-        promotion.history(local.paths, params(local.name))[0].move.reason
+        promotion.history(local.paths, params(local.name))[0].entry.reason
         == "the old one has a licence problem"
     )
 
@@ -244,9 +246,9 @@ def test_rollback_reaches_further_back_and_only_to_former_champions(local: Desk)
 
 
 def test_rollback_needs_a_reason_and_somewhere_to_go(local: Desk) -> None:
+    local.add()
     with pytest.raises(UsageError, match="There is no champion"):
         local.rollback()
-    local.add()
     local.promote()
     with pytest.raises(UsageError, match="nothing to go back to"):
         local.rollback()
@@ -408,7 +410,7 @@ def test_a_promoter_killed_between_any_two_writes_leaves_one_champion_and_a_true
         if ended == 0:
             break
         assert ended == -signal.SIGKILL
-        left.add((champion, len(History(each.client, each.name).moves())))
+        left.add((champion, len(History(each.client, each.name).entries())))
         # the next one ends what was begun, and goes on
         each.add(wrong=range(1))
         each.promote("3")
@@ -433,7 +435,7 @@ def test_a_move_that_was_begun_is_told_as_such_until_it_is_ended(local: Desk) ->
         "champion": "a move to version 2 was begun and not ended; the next one ends it first"
     }
     [begun, first] = promotion.history(local.paths, params(local.name))
-    assert (begun.move.to, begun.happened) == (2, False)
+    assert (begun.entry.to, begun.happened) == (2, False)
     assert first.happened
     assert local.rollback().withdrawn == 2
     assert local.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 1, "rollback")]
@@ -465,3 +467,143 @@ def test_a_slow_promoter_does_not_undo_what_came_after_it(desk: Desk) -> None:
     assert desk.aliases()["champion"] == 3
     assert desk.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 3, "promote")]
     assert desk.astray() == {}
+
+
+@pytest.mark.parametrize("look", ["last", "versions"])
+def test_what_is_promoted_while_this_one_looks_is_neither_overlooked_nor_called_a_hand_move(
+    local: Desk, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    local.add()
+    local.promote()
+    local.add(wrong=range(30))
+    local.add(wrong=GOOD)
+    owner = History if look == "last" else registry
+    real = getattr(owner, look)
+
+    def while_looking(*arguments: Any) -> Any:
+        monkeypatch.setattr(owner, look, real)
+        seen = real(*arguments)  # and then it happens, before the other look
+        local.force(2)
+        return seen
+
+    monkeypatch.setattr(owner, look, while_looking)
+    if look == "last":
+        done = local.force(3)
+        assert done.verdict
+        assert done.verdict.comparison
+        assert done.verdict.comparison.gained == 20  # against version 2, which reads 30 wrong
+        assert local.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 3, "promote")]
+    else:
+        with pytest.raises(Refused, match="another promoter was faster"):
+            local.force(3)
+        assert local.history() == [(None, 1, "promote"), (1, 2, "promote")]
+    assert local.astray() == {}
+
+
+def test_a_request_that_is_sent_twice_is_one_move(local: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.add()
+    real = MlflowClient.create_model_version
+
+    def twice(*arguments: Any, **named: Any) -> Any:  # as after a 502 whose request had arrived
+        real(*arguments, **named)
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as doubled:
+        doubled.setattr(MlflowClient, "create_model_version", twice)
+        assert local.promote().moved
+    assert local.history() == [(None, 1, "promote")]
+    assert local.astray() == {}
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_tampering(
+    local: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.add()
+    local.promote()
+    local.add(wrong=GOOD)
+    promoter = local.hold(2, "set_registered_model_alias")
+    promoter.kill()
+    promoter.communicate()
+
+    def silent(*_: Any, **__: Any) -> Any:
+        raise requests.ConnectionError("nobody there")
+
+    with monkeypatch.context() as down:
+        down.setattr(registry, "download_artifacts", silent)
+        with pytest.raises(Unavailable):
+            local.rollback()
+    assert local.astray()["champion"].startswith("a move to version 2 was begun")  # and was not given up
+    assert local.promote("2").holder
+    assert local.history() == [(None, 1, "promote"), (1, 2, "promote")]
+
+
+@pytest.mark.parametrize("alias", ["@previous", "challenger", "latest", "v2", "1", "", "a b"])
+def test_an_alias_that_cannot_be_is_refused_before_anything_is_written(local: Desk, alias: str) -> None:
+    local.add()
+    with pytest.raises(UsageError):
+        local.promote("1", alias=alias)
+    with pytest.raises(UsageError):
+        promotion.rollback(local.paths, params(local.name), reason="a test", alias=alias)
+    assert local.history() == []
+    assert local.aliases() == {"challenger": 1}
+
+
+def test_a_number_is_a_version_even_where_an_alias_looks_like_one(local: Desk) -> None:
+    local.add()
+    local.add(wrong=GOOD)
+    local.client.set_registered_model_alias(local.name, "1", "2")
+    assert local.promote("1").version.number == 1
+    assert registry.find(local.client, local.name, "@1").number == 2
+
+
+def test_a_history_that_was_meddled_with_is_told_or_goes_on(local: Desk) -> None:
+    local.add()
+    local.promote()
+    local.add(wrong=GOOD)
+    local.promote()
+    local.client.delete_model_version(f"{local.name}.history", "2")
+    assert local.history() == [(None, 1, "promote")]
+    assert "moved outside the gate: to version 2; the history says version 1" in local.astray()["champion"]
+    local.rollback()
+    assert local.history()[1:] == [(1, 2, "outside"), (2, 1, "rollback")]
+    local.client.set_model_version_tag(f"{local.name}.history", "1", "move", "{}")
+    with pytest.raises(DataError, match="version 1 of .*history is no move"):
+        local.history()
+
+
+def test_a_model_whose_versions_were_all_deleted_is_told(local: Desk) -> None:
+    local.add()
+    local.promote()
+    local.client.delete_model_version(local.name, "1")
+    with pytest.raises(UsageError, match="`lenet5 run` makes one"):
+        local.promote()
+
+
+def test_a_version_without_recorded_files_is_never_taken_for_whole(local: Desk) -> None:
+    version = local.add()
+    local.client.delete_model_version_tag(local.name, str(version), tags.MODEL_FOLDER)
+    with pytest.raises(DataError, match="cannot be trusted"):
+        local.promote()
+
+
+def test_a_forced_return_that_was_given_up_does_not_lift_a_rollback(local: Desk) -> None:
+    local.add()
+    local.promote()
+    local.add(wrong=GOOD)
+    local.promote()
+    local.rollback()
+    promoter = local.hold(2, "set_registered_model_alias")
+    promoter.kill()
+    promoter.communicate()
+    run_id = registry.find(local.client, local.name, "2").run_id
+    [model] = (p for p in local.paths.root.rglob("model.keras") if p.read_text() == run_id)
+    stored = model.parents[1] / "MLmodel"
+    kept = stored.read_bytes()
+    stored.write_text("something else")
+    assert not local.promote("2").moved
+    stored.write_bytes(kept)
+    assert local.history()[-1] == (1, 1, "abandon")
+    assert local.aliases() == {"champion": 1, "previous": 2}
+    again = local.promote("2")
+    assert again.verdict
+    assert "it was rolled back on" in again.verdict.why

@@ -1,5 +1,6 @@
 """Versions, aliases and files, in a real store."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from mlflow import MlflowClient
 
 from lenet5.errors import DataError, UsageError
 from lenet5.paths import Paths
-from lenet5.tracking import registry
+from lenet5.tracking import registry, store, tags
 from tests.tracking.factory import add
 
 
@@ -37,8 +38,8 @@ def test_a_version_knows_who_was_champion_when_it_was_made(
     first = add(client, paths, model_name)
     registry.set_alias(client, model_name, registry.CHAMPION, 1)
     add(client, paths, model_name)
-    assert registry.PARENT not in first.tags
-    assert registry.find(client, model_name, "2").tags[registry.PARENT] == "1"
+    assert tags.PARENT not in first.tags
+    assert registry.find(client, model_name, "2").tags[tags.PARENT] == "1"
 
 
 def test_an_alias_is_given_and_taken(any_client: MlflowClient, any_paths: Paths, model_name: str) -> None:
@@ -69,3 +70,15 @@ def test_a_file_that_was_never_logged_cannot_be_trusted(
     client.delete_model_version_tag(model_name, "1", "lenet5.model_folder")
     with pytest.raises(DataError, match="model folder of .* cannot be trusted"):
         registry.verify(client, registry.find(client, model_name, "1"))
+
+
+def test_a_file_that_is_gone_is_told_as_such_and_not_as_an_outage(
+    any_client: MlflowClient, any_paths: Paths, model_name: str, tmp_path: Path
+) -> None:
+    gone = {"code/gone.txt": "f" * 64}
+    files = {tags.ARTIFACTS: json.dumps(gone), tags.MODEL_FOLDER: json.dumps(gone)}
+    version = add(any_client, any_paths, model_name, tags=files)
+    with store.reachable(), pytest.raises(DataError, match=r"code/gone.txt(.|\n)*found:    none"):
+        registry.artifact(any_client, version, "code/gone.txt", tmp_path)
+    with store.reachable(), pytest.raises(DataError, match=r"model folder(.|\n)*code/gone.txt"):
+        registry.verify(any_client, version)

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lenet5.paths import Paths
-from lenet5.tracking import runs, store
+from lenet5.tracking import runs, store, tags
 
 TRAINING = "a" * 64
 PARAMS = {"learning_rate": 0.1, "epochs": 2}
@@ -49,7 +49,7 @@ def test_another_training_gets_its_own_run(client: MlflowClient, paths: Paths) -
 def test_a_complete_run_is_left_alone(client: MlflowClient, paths: Paths) -> None:
     train(paths)
     [run] = all_runs(client, paths)
-    client.set_tag(run.info.run_id, runs.WEIGHTS, "c" * 64)
+    client.set_tag(run.info.run_id, tags.WEIGHTS, "c" * 64)
     train(paths)
     [still] = all_runs(client, paths)
     assert len(client.get_metric_history(still.info.run_id, "train.loss")) == 1
@@ -124,3 +124,13 @@ def test_the_experiment_can_be_named_from_outside(
     train(paths)
     assert client.get_experiment_by_name("mine") is not None
     assert client.get_experiment_by_name(store.EXPERIMENT) is None
+
+
+def test_a_parameter_that_was_changed_and_changed_back_is_as_it_is_now(
+    client: MlflowClient, paths: Paths
+) -> None:
+    train(paths)
+    [run] = all_runs(client, paths)
+    for epochs in (3, 2, 2):
+        runs.log_params(client, client.get_run(run.info.run_id), {"train.epochs": epochs})
+        assert runs.params(client, run.info.run_id)["train.epochs"] == str(epochs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from lenet5 import __version__, settings
 from lenet5.paths import Paths
@@ -67,4 +68,4 @@ def say(fact: object) -> str:
         return ", ".join(map(str, fact)) or "nothing"
     if isinstance(fact, Mapping):
         return ", ".join(f"{name} {say(value)}" for name, value in fact.items())
-    return "none" if fact is None else str(fact)
+    return "none" if fact is None else escape(str(fact))  # a bracket in it is no markup

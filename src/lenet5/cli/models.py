@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
 from lenet5.cli.app import MODELS, Json, app, checkout, print_json, say
 from lenet5.errors import Refused, UsageError
 from lenet5.terminal import console, errors, quiet_libraries
+from lenet5.tracking import tags
 
 if TYPE_CHECKING:
     from lenet5.tracking.registry import Version
@@ -102,7 +104,11 @@ def promote(
             do="nothing has changed; --force --reason '…' overrules the gate",
         )
     if not as_json:
-        console.print(f"version {number} is {to} now" if done.moved else f"version {number} is {to} already")
+        now = done.holder.number if done.holder else None
+        if now != number:
+            console.print(f"version {number} was made {to}, and {'none' if now is None else now} is since")
+        else:
+            console.print(f"version {number} is {to} {'now' if done.moved else 'already'}")
         console.print("Next: `lenet5 history`; `lenet5 rollback --reason '…'` goes back.")
 
 
@@ -113,6 +119,7 @@ def rollback(
         str | None, typer.Option(help="A former champion; the last one when left out.", metavar="VERSION")
     ] = None,
     alias: Annotated[str, typer.Option(help="The alias to give back.")] = "champion",
+    as_json: Json = False,
 ) -> None:
     """Make a former champion the champion again, without asking the gate.
 
@@ -123,6 +130,9 @@ def rollback(
     from lenet5 import promotion
 
     done = promotion.rollback(paths, params, reason=reason, to=to, alias=alias)
+    if as_json:
+        print_json({"version": done.version.number, "withdrawn": done.withdrawn})
+        return
     console.print(f"version {done.version.number} is {alias} again; version {done.withdrawn} is withdrawn")
     console.print("Next: `lenet5 history`; `lenet5 rollback --to VERSION --reason '…'` goes further back.")
 
@@ -135,22 +145,22 @@ def history(as_json: Json = False) -> None:
 
     lines = promotion.history(paths, params)
     if as_json:
-        print_json([line.move.model_dump(mode="json") | {"happened": line.happened} for line in lines])
+        print_json([line.entry.model_dump(mode="json") | {"happened": line.happened} for line in lines])
         return
     if not lines:
         console.print("Nothing was promoted yet. Next: `lenet5 run`, or `lenet5 promote`.")
         return
     table = Table("time", "alias", "from", "to", "what", "by", "reason")
     for line in lines:
-        move = line.move
+        move = line.entry
         table.add_row(
             f"{move.time.astimezone():%Y-%m-%d %H:%M:%S}",
             move.alias,
             say(move.before),
             say(move.to),
             move.kind if line.happened else f"{move.kind}, not ended",
-            move.by,
-            move.reason,
+            escape(move.by),
+            escape(move.reason),
         )
     console.print(table)
 
@@ -226,6 +236,7 @@ def reproduce(
                 "compared": rows,
                 "numbers": done.numbers,
                 "causes": done.causes,
+                "folder": str(done.folder) if done.folder else None,
             }
         )
     else:
@@ -244,7 +255,9 @@ def reproduce(
     if not as_json:
         console.print(f"version {done.version.number} is bit-identical")
         if done.folder:
-            console.print(f"Next: look at {done.folder}; `git worktree remove --force` removes it.")
+            console.print(
+                f"Next: look at {done.folder}; `git worktree remove --force` removes it.", markup=False
+            )
 
 
 @app.command(rich_help_panel=MODELS)
@@ -264,7 +277,7 @@ def predict(
     table = Table("image", "digit", "probability", "next best")
     for answer in answers:
         table.add_row(
-            answer["image"],
+            escape(answer["image"]),
             f"[bold]{answer['digit']}[/]",
             f"{answer['probability']:.3f}",
             f"{answer['next_digit']} ({answer['next_probability']:.3f})",
@@ -288,14 +301,14 @@ def print_versions(found: Sequence["Version"]) -> None:
 
 
 def _as_dict(version: "Version") -> dict[str, Any]:
-    accuracy = version.tags.get("evaluate.accuracy")
+    accuracy = version.tags.get(f"{tags.METRICS}accuracy")
     return {
         "version": version.number,
         "aliases": list(version.aliases),
         "accuracy": None if accuracy is None else float(accuracy),
-        "data": version.tags.get("lenet5.raw_data"),
-        "commit": version.tags.get("mlflow.source.git.commit"),
-        "dirty": version.tags.get("git.dirty") == "true",
+        "data": version.tags.get(tags.RAW_DATA),
+        "commit": version.tags.get(tags.COMMIT),
+        "dirty": version.tags.get(tags.DIRTY) == "true",
         "registered": version.created.isoformat(),
         "run_id": version.run_id,
     }

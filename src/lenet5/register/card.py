@@ -7,6 +7,7 @@ import pandas as pd
 from lenet5.params import Params
 from lenet5.register.gate import Check
 from lenet5.results import Evaluation, Lineage, Training
+from lenet5.tracking import tags
 
 
 def build(
@@ -67,9 +68,9 @@ anything that is not a digit, gets a confident answer all the same.
 """
 
 
-def origin(tags: Mapping[str, str]) -> str:
+def origin(has: Mapping[str, str]) -> str:
     """The rest of a version's lineage, from its tags: equal models may differ in it, so the card does not."""
-    rows = "\n".join(f"| {said} | `{tags[name]}` |" for name, said in _ORIGIN.items() if tags.get(name))
+    rows = "\n".join(f"| {said} | `{has[name]}` |" for name, said in _ORIGIN.items() if has.get(name))
     return f"""
 ## Where it was made
 | | |
@@ -81,18 +82,18 @@ def origin(tags: Mapping[str, str]) -> str:
 
 
 _ORIGIN = {
-    "mlflow.source.git.commit": "Git commit",
-    "git.patch": "Patch on top of it (SHA-256; `code/uncommitted.patch` in the run)",
-    "lenet5.dvc_lock": "dvc.lock (SHA-256)",
-    "lenet5.validation": "Great Expectations (Data Docs: `validation/` in the run)",
-    "prefect.flow_run_id": "Prefect flow run",
-    "environment.packages": "Packages",
-    "environment.requirements": "requirements.lock (SHA-256)",
-    "environment.switches": "Engine",
-    "environment.device": "Device",
-    "environment.threads": "Threads",
-    "machine.processor": "Processor",
-    "machine.instruction_set": "Instruction set",
-    "machine.host": "Host",
-    "machine.python": "Python",
+    tags.COMMIT: "Git commit",
+    tags.PATCH: "Patch on top of it (SHA-256; `code/uncommitted.patch` in the run)",
+    tags.DVC_LOCK: "dvc.lock (SHA-256)",
+    tags.VALIDATION: "Great Expectations (Data Docs: `validation/` in the run)",
+    tags.FLOW_RUN: "Prefect flow run",
+    f"{tags.ENVIRONMENT}packages": "Packages",
+    f"{tags.ENVIRONMENT}requirements": "requirements.lock (SHA-256)",
+    f"{tags.ENVIRONMENT}switches": "Engine",
+    f"{tags.ENVIRONMENT}device": "Device",
+    f"{tags.ENVIRONMENT}threads": "Threads",
+    f"{tags.MACHINE}processor": "Processor",
+    f"{tags.MACHINE}instruction_set": "Instruction set",
+    f"{tags.MACHINE}host": "Host",
+    f"{tags.MACHINE}python": "Python",
 }

@@ -20,6 +20,7 @@ class Check:
     """One limit, and whether it is kept."""
 
     name: str
+    metric: str
     found: float
     relation: Literal["at least", "at most", "above"]
     limit: float
@@ -57,8 +58,8 @@ def limits(params: Register, figures: Mapping[str, float]) -> tuple[Check, ...]:
     """The absolute limits, asked of a model's figures (by the names that :class:`Evaluation` gives them)."""
     floors, ceilings = params.floors.model_dump(), params.ceilings.model_dump()
     return (
-        *(Check(f"floor of {name}", figures[name], "at least", limit) for name, limit in floors.items()),
-        *(Check(f"ceiling of {name}", figures[name], "at most", limit) for name, limit in ceilings.items()),
+        *(Check(f"floor of {m}", m, figures[m], "at least", limit) for m, limit in floors.items()),
+        *(Check(f"ceiling of {m}", m, figures[m], "at most", limit) for m, limit in ceilings.items()),
     )
 
 
@@ -73,20 +74,19 @@ def judge(params: Register, figures: Mapping[str, float], comparison: Comparison
     """
     checks = limits(params, figures)
     if comparison:
-        lowest = Check("lowest likely difference in accuracy", comparison.low, "above", -params.gate.margin)
-        checks = (*checks, lowest)
+        lowest = "lowest likely difference in accuracy"
+        checks = (*checks, Check(lowest, "low", comparison.low, "above", -params.gate.margin))
     return Verdict(*_decide(params.gate, checks, comparison), checks, comparison)
 
 
 def _decide(gate: Gate, checks: tuple[Check, ...], comparison: Comparison | None) -> tuple[Decision, str]:
     broken = [check.name for check in checks if not check.passed]
-    significant = comparison is not None and comparison.p_value < 1 - gate.confidence
-    if comparison and significant and comparison.difference < 0:
-        broken.append("test against the champion: it is worse")
     if broken:
         return "reject", f"it fails the {', the '.join(broken)}"
     if comparison is None:
         return "promote", "every limit is kept, and there is no champion to compare with"
-    if significant:
-        return "promote", "it is better than the champion"
+    if comparison.p_value < 1 - gate.confidence:
+        if comparison.difference > 0:
+            return "promote", "it is better than the champion"
+        return "keep", f"it is worse than the champion, by less than {gate.margin}"  # whoever wins a tie
     return gate.tie, f"a tie: neither is shown to be better, and register.gate.tie is {gate.tie}"

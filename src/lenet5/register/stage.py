@@ -8,10 +8,11 @@ from lenet5.paths import Paths
 from lenet5.register import card, gate
 from lenet5.results import Evaluation, Lineage, Training, Validation
 from lenet5.terminal import console
-from lenet5.tracking import record, registry, store
+from lenet5.tracking import record, registry, store, tags
+from lenet5.tracking.registry import Version
 
 
-def run(paths: Paths, params: Register) -> None:
+def run(paths: Paths, params: Register) -> Version:
     """The other stages' files → a complete MLflow run, a version that is ``challenger``, a model card.
 
     Can be called any number of times: what the store holds already is left, what it lacks is put back.
@@ -41,15 +42,15 @@ def run(paths: Paths, params: Register) -> None:
     with store.reachable():
         client = store.connect(paths)
         mlflow_run = record.complete_run(client, paths, made)
-        tags = record.version_tags(made, mlflow_run)
+        said = record.version_tags(made, mlflow_run)
         version, new = registry.register(
             client,
             params.model_name,
             run_id=mlflow_run.info.run_id,
             model_id=record.model_id(mlflow_run),
-            tags=tags,
+            tags=said,
             # the UI's list shows its first line, and the name already
-            description=text.partition("\n\n")[2] + card.origin(tags),
+            description=text.partition("\n\n")[2] + card.origin(said),
         )
         if registry.CHAMPION not in version.aliases:
             registry.set_alias(client, version.name, registry.CHALLENGER, version.number)
@@ -58,6 +59,7 @@ def run(paths: Paths, params: Register) -> None:
         f"version {version.number} of {version.name} {'registered' if new else 'is in the registry'}, "
         f"run {mlflow_run.info.run_name} ({mlflow_run.info.run_id})"
     )
+    return version
 
 
 def _facts(
@@ -65,18 +67,18 @@ def _facts(
 ) -> dict[str, str]:
     """Where it comes from, under the names that the registry shows: what `lenet5 lineage` prints."""
     environment = lineage.environment
-    pins = {f"ingest.sha256.{name}": digest for name, digest in params.ingest.sha256.model_dump().items()}
+    pins = {f"{tags.PINS}{name}": digest for name, digest in params.ingest.sha256.model_dump().items()}
     passed = sum(check.success for check in validation.checks)
     return {
         **{f"lenet5.{name}": digest for name, digest in lineage.model_dump(exclude={"environment"}).items()},
         **pins,
-        "lenet5.test_data": evaluation.test_data,
-        "lenet5.validation": f"{passed} of {len(validation.checks)} checks passed",
-        "environment.requirements": environment.requirements,
-        "environment.packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),
-        "environment.switches": shlex.join(environment.switches),
-        "environment.device": environment.device,
-        "environment.threads": str(params.train.threads),
+        tags.TEST_DATA: evaluation.test_data,
+        tags.VALIDATION: f"{passed} of {len(validation.checks)} checks passed",
+        f"{tags.ENVIRONMENT}requirements": environment.requirements,
+        f"{tags.ENVIRONMENT}packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),
+        f"{tags.ENVIRONMENT}switches": shlex.join(environment.switches),
+        f"{tags.ENVIRONMENT}device": environment.device,
+        f"{tags.ENVIRONMENT}threads": str(params.train.threads),
     }
 
 

@@ -12,10 +12,13 @@ move puts it; a promoter that dies in between leaves a move that is pending, and
 
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import uuid4
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lenet5.errors import DataError
+from lenet5.tracking import registry
 
 _MOVE = "move"
 _SETTLED = "settled"
@@ -24,11 +27,14 @@ Kind = Literal["promote", "force", "rollback", "outside", "abandon"]
 """The gate said yes; it was overruled; a return; moved by other means; a move that was begun, given up."""
 
 
-class Said(BaseModel):
-    """What is written of a move."""
+class Move(BaseModel):
+    """What is written down of a move."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # a later release may write down more
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
+    id: str = Field(default_factory=lambda: uuid4().hex)
+    """By which a promoter knows its own: a client that got no answer sends a request again."""
     alias: str
     after: int
     """The number of the alias' last move that its author knew; 0 for none."""
@@ -38,16 +44,21 @@ class Said(BaseModel):
     kind: Kind
     by: str
     reason: str
-    figures: dict[str, float | int | str]
+    figures: dict[str, float | int]
 
 
-class Move(Said):
-    """A line of the log."""
+class Entry(Move):
+    """A move as it stands in the log."""
 
     number: int
     time: datetime
     """By the store's clock."""
     settled: bool
+
+    @property
+    def left_at(self) -> int | None:
+        """Where the log leaves the alias: a move that was not settled did not happen."""
+        return self.to if self.settled else self.before
 
 
 class History:
@@ -58,88 +69,83 @@ class History:
         self._model = model
         self.name = f"{model}.history"
 
-    def moves(self, alias: str | None = None) -> list[Move]:
-        """The moves that count, the oldest first, of one alias or of all."""
+    def entries(self, alias: str | None = None) -> list[Entry]:
+        """The moves that count, the oldest first, of one alias or of all.
+
+        Raises:
+            DataError: an entry cannot be read.
+        """
+        known = [_read(line) for line in registry.search(self._client, self.name)]
+        numbers = {entry.number for entry in known}
         heads: dict[str, int] = {}
         counting = []
-        for move in self._all():
-            if move.after == heads.get(move.alias, 0):
-                heads[move.alias] = move.number
-                counting.append(move)
-        return [move for move in counting if alias in (None, move.alias)]
+        for entry in sorted(known, key=lambda entry: entry.number):
+            head = heads.get(entry.alias, 0)
+            # one that somebody deleted leaves a gap and does not end the chain
+            if entry.after == head or (entry.after > head and entry.after not in numbers):
+                heads[entry.alias] = entry.number
+                counting.append(entry)
+        return [entry for entry in counting if alias in (None, entry.alias)]
 
-    def last(self, alias: str) -> Move | None:
-        moves = self.moves(alias)
-        return moves[-1] if moves else None
+    def last(self, alias: str) -> Entry | None:
+        entries = self.entries(alias)
+        return entries[-1] if entries else None
 
-    def append(self, said: Said, *, settled: bool = False) -> Move | None:
-        """Write a move; None when another one was faster and this one does not count."""
-        self._create()
-        tags = {_MOVE: said.model_dump_json()} | ({_SETTLED: "true"} if settled else {})
-        source = self._source(said)
-        line = self._client.create_model_version(
+    def append(self, move: Move, *, settled: bool = False) -> Entry | None:
+        """Write a move down; None when another one was faster and this one does not count."""
+        registry.create(
+            self._client,
+            self.name,
+            f"Every move of an alias of {self._model}, one version a move; `lenet5 history` prints it. "
+            "Nothing here is a model of its own: do not delete versions.",
+        )
+        source = self._source(move)
+        self._client.create_model_version(
             self.name,
             source,
-            tags=tags,
-            description=_describe(said),
+            tags={_MOVE: move.model_dump_json()} | ({_SETTLED: "true"} if settled else {}),
+            description=_describe(move),
             # a server takes the source of a logged model only together with its id
             model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
         )
-        return next((move for move in self.moves(said.alias) if move.number == int(line.version)), None)
+        return next((entry for entry in self.entries(move.alias) if entry.id == move.id), None)
 
-    def settle(self, move: Move) -> None:
+    def settle(self, entry: Entry) -> None:
         """Note that the alias is where the move puts it."""
-        self._client.set_model_version_tag(self.name, str(move.number), _SETTLED, "true")
+        self._client.set_model_version_tag(self.name, str(entry.number), _SETTLED, "true")
 
-    def _all(self) -> list[Move]:
-        lines = [line for line in self._search(self.name) if _MOVE in line.tags]
-        return sorted((_read(line) for line in lines), key=lambda move: move.number)
-
-    def _create(self) -> None:
-        try:
-            self._client.create_registered_model(
-                self.name,
-                description=f"Every move of an alias of {self._model}, one version a move. "
-                "`lenet5 history` prints it. Nothing here is a model of its own: do not delete versions.",
-            )
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-
-    def _source(self, said: Said) -> str:
+    def _source(self, move: Move) -> str:
         """A version must have a source: that of the one moved to; of any other when that was deleted."""
-        known = {int(v.version): str(v.source) for v in self._search(self._model)}
-        return known.get(said.to or 0) or known.get(said.before or 0) or known[max(known)]
-
-    def _search(self, model: str) -> list[Any]:
-        lines: list[Any] = []
-        token = None
-        while True:
-            page = self._client.search_model_versions(f"name = '{model}'", page_token=token)
-            lines += page
-            if not (token := page.token):
-                return lines
+        known = {int(v.version): str(v.source) for v in registry.search(self._client, self._model)}
+        return known.get(move.to or 0) or known.get(move.before or 0) or known[max(known)]
 
 
-def _read(line: Any) -> Move:
-    said = Said.model_validate_json(line.tags[_MOVE])
-    return Move(
-        **said.model_dump(),
-        number=int(line.version),
-        time=datetime.fromtimestamp(line.creation_timestamp / 1000, UTC),
-        settled=line.tags.get(_SETTLED) == "true",
-    )
+def named(version: int | None) -> str:
+    return "none" if version is None else f"version {version}"
 
 
-def _describe(said: Said) -> str:
-    figures = ", ".join(f"{name} {value}" for name, value in said.figures.items())
+def _read(line: Any) -> Entry:
+    try:
+        return Entry(
+            **Move.model_validate_json(line.tags.get(_MOVE, "")).model_dump(),
+            number=int(line.version),
+            time=datetime.fromtimestamp(line.creation_timestamp / 1000, UTC),
+            settled=line.tags.get(_SETTLED) == "true",
+        )
+    except ValidationError as error:
+        raise DataError(
+            f"The history cannot be read: version {line.version} of {line.name} is no move.",
+            expected=f"a tag {_MOVE} that `lenet5` wrote",
+            found="; ".join(str(details["msg"]) for details in error.errors()),
+            do=f"put the tag back, or delete version {line.version} of {line.name}",
+        ) from None
+
+
+def _describe(move: Move) -> str:
+    figures = ", ".join(f"{name} {value}" for name, value in move.figures.items())
     lines = [
-        f"{said.alias}: {_version(said.before)} → {_version(said.to)} ({said.kind}, by {said.by})",
-        said.reason,
+        f"{move.alias}: {named(move.before)} → {named(move.to)} ({move.kind}, by {move.by})",
+        move.reason,
         figures,
     ]
     return "\n\n".join(line for line in lines if line)
-
-
-def _version(number: int | None) -> str:
-    return "none" if number is None else f"version {number}"

@@ -21,17 +21,7 @@ from lenet5 import dataset, files
 from lenet5.dataset import Dataset
 from lenet5.paths import Paths
 from lenet5.results import Lineage
-from lenet5.tracking import model_folder, runs, source_code
-
-ARTIFACTS = "lenet5.artifacts"
-"""Tag: SHA-256 of each file of the run that a later command relies on, by its path, as JSON."""
-MODEL_FOLDER = "lenet5.model_folder"
-"""Tag: the same for each file of the logged model."""
-DVC_LOCK = "lenet5.dvc_lock"
-"""Tag: SHA-256 of ``dvc.lock`` as it was when the model was registered."""
-
-_MODEL_ID = "lenet5.model_id"
-_RECORD = "lenet5.record"
+from lenet5.tracking import model_folder, runs, source_code, tags
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
     """
     lineage = record.lineage
     run = runs.find_complete(client, paths, lineage.training, lineage.weights)
-    if run and run.data.tags.get(_RECORD) == record.digest:
+    if run and run.data.tags.get(tags.RECORD) == record.digest:
         return run
     run = (
         run
@@ -78,17 +68,17 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
         runs.log_params(client, run, record.params)
         _log_history(client, run_id, record.history)
         source_code.record(client, run_id, source_code.find(paths.root, result=paths.evaluation))
-        tags = dict(record.facts) | {"mlflow.note.content": record.description, _RECORD: record.digest}
-        tags |= _log_files(client, run_id, paths)
+        said = dict(record.facts) | {"mlflow.note.content": record.description, tags.RECORD: record.digest}
+        said |= _log_files(client, run_id, paths)
         if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
-            tags.setdefault(runs.FLOW_RUN, run.data.tags.get(runs.FLOW_RUN, flow_run))
+            said.setdefault(tags.FLOW_RUN, run.data.tags.get(tags.FLOW_RUN, flow_run))
         raw, processed = dataset.load(paths.raw), dataset.load(paths.processed)
         _log_datasets(client, run_id, raw, processed, str(record.params["ingest.source"]))
         model_id = _log_model(client, run, paths.model, raw.splits["test"].images[:3], lineage)
         runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
-        for name, value in tags.items():
+        for name, value in said.items():
             client.set_tag(run_id, name, value)
-        client.set_tag(run_id, runs.WEIGHTS, lineage.weights)  # last: it says that all of the above is there
+        client.set_tag(run_id, tags.WEIGHTS, lineage.weights)  # last: it says that all of the above is there
         status = "FINISHED"
     finally:
         client.set_terminated(run_id, status)
@@ -97,7 +87,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
 
 def model_id(run: Run) -> str:
     """The logged model of a complete run."""
-    return str(run.data.tags[_MODEL_ID])
+    return str(run.data.tags[tags.MODEL_ID])
 
 
 def _log_history(client: MlflowClient, run_id: str, history: pd.DataFrame) -> None:
@@ -122,7 +112,7 @@ def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str
     client.log_artifacts(run_id, str(paths.figures), "figures")
     client.log_artifacts(run_id, str(paths.data_docs), "validation")
     lock = digests.get(f"code/{paths.lock.name}", "")
-    return {ARTIFACTS: json.dumps(digests), DVC_LOCK: lock}
+    return {tags.ARTIFACTS: json.dumps(digests), tags.DVC_LOCK: lock}
 
 
 def _log_datasets(client: MlflowClient, run_id: str, raw: Dataset, processed: Dataset, source: str) -> None:
@@ -147,14 +137,14 @@ def _log_datasets(client: MlflowClient, run_id: str, raw: Dataset, processed: Da
 def _log_model(
     client: MlflowClient, run: Run, model: Path, example: NDArray[np.uint8], lineage: Lineage
 ) -> str:
-    if _MODEL_ID in run.data.tags:
+    if tags.MODEL_ID in run.data.tags:
         return model_id(run)
     logged = client.create_logged_model(
         run.info.experiment_id,
         name="lenet5",
         source_run_id=run.info.run_id,
         params={name: str(value) for name, value in run.data.params.items()},
-        tags={runs.WEIGHTS: lineage.weights},
+        tags={tags.WEIGHTS: lineage.weights},
         model_type="classifier",
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -163,16 +153,16 @@ def _log_model(
         client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    client.set_tag(run.info.run_id, MODEL_FOLDER, json.dumps(digests))
-    client.set_tag(run.info.run_id, _MODEL_ID, logged.model_id)
+    client.set_tag(run.info.run_id, tags.MODEL_FOLDER, json.dumps(digests))
+    client.set_tag(run.info.run_id, tags.MODEL_ID, logged.model_id)
     return str(logged.model_id)
 
 
 def version_tags(record: Record, run: Run) -> dict[str, str]:
     """What a registered version says of itself: everything of its run but the parameters and the history."""
-    code = {source_code.COMMIT, source_code.DIRTY, source_code.PATCH}
-    ours = code | {runs.FLOW_RUN, runs.WEIGHTS, ARTIFACTS, DVC_LOCK, MODEL_FOLDER}
+    code = {tags.COMMIT, tags.DIRTY, tags.PATCH}
+    ours = code | {tags.FLOW_RUN, tags.WEIGHTS, tags.ARTIFACTS, tags.DVC_LOCK, tags.MODEL_FOLDER}
     kept = {name: value for name, value in run.data.tags.items() if name in ours}
-    kept |= {name: value for name, value in run.data.tags.items() if name.startswith(runs.MACHINE)}
+    kept |= {name: value for name, value in run.data.tags.items() if name.startswith(tags.MACHINE)}
     figures = {name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1}
     return {**kept, **record.facts, **figures}

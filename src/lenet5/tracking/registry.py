@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -14,13 +15,15 @@ from mlflow.exceptions import MlflowException
 
 from lenet5 import files
 from lenet5.errors import DataError, UsageError
-from lenet5.tracking import model_folder, record, source_code
+from lenet5.tracking import model_folder, store
+from lenet5.tracking.source_code import PATCH_FILE
+from lenet5.tracking.tags import ARTIFACTS, MODEL_FILE, MODEL_FOLDER, PARENT, PATCH
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
-PARENT = "lenet5.parent"
-"""Tag: the version that was champion when this one was registered."""
+PREDICTIONS = "results/predictions.parquet"
+"""Where a version's run keeps one prediction a test image."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,19 @@ def aliases(client: MlflowClient, name: str) -> dict[str, int]:
 def versions(client: MlflowClient, name: str) -> list[Version]:
     """Every version, the newest first; none when the model is not registered."""
     given = aliases(client, name)
-    found = client.search_model_versions(f"name = '{name}'", max_results=10_000)
-    return sorted((_version(v, given) for v in found), key=lambda v: v.number, reverse=True)
+    found = (_version(version, given) for version in search(client, name))
+    return sorted(found, key=lambda version: version.number, reverse=True)
+
+
+def search(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """Every version as MLflow has it, on however many pages."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += page
+        if not (token := page.token):
+            return found
 
 
 def holder(versions: Sequence[Version], alias: str) -> Version | None:
@@ -64,9 +78,12 @@ def find(client: MlflowClient, name: str, wanted: str) -> Version:
         UsageError: there is no such version.
     """
     known = versions(client, name)
+    for version in known:
+        if wanted == str(version.number):  # an alias of digits may be given by other means
+            return version
     label = wanted.removeprefix("@")
     for version in known:
-        if label == str(version.number) or label in version.aliases:
+        if label in version.aliases:
             return version
     numbers = ", ".join(str(v.number) for v in known) or "none"
     aliases = ", ".join(sorted(f"@{alias}" for v in known for alias in v.aliases)) or "none"
@@ -91,7 +108,7 @@ def register(
 ) -> tuple[Version, bool]:
     """The version of a run, and whether it is new; a run has one version, however often this is called.
 
-    What a version says of itself is brought up to date: the gate judges it by its tags.
+    What a version says of itself is brought up to date.
     """
     known = versions(client, name)
     for version in known:
@@ -102,19 +119,22 @@ def register(
             if changed:
                 client.update_model_version(name, str(version.number), description)
             return replace(version, tags={**version.tags, **changed}), False
-    try:
-        client.create_registered_model(
-            name, description="LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255."
-        )
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    create(client, name, "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255.")
     parent = holder(known, CHAMPION)
     born = {PARENT: str(parent.number)} if parent else {}
     made = client.create_model_version(
         name, f"models:/{model_id}", run_id, tags={**tags, **born}, description=description, model_id=model_id
     )
     return _version(made, {}), True
+
+
+def create(client: MlflowClient, name: str, description: str) -> None:
+    """Create a registered model, unless it is there."""
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def set_alias(client: MlflowClient, name: str, alias: str, number: int | None) -> None:
@@ -135,7 +155,7 @@ def download(client: MlflowClient, version: Version, folder: Path) -> Path:
     Raises:
         DataError: the file is gone, or its bytes are not those that were registered.
     """
-    expected = version.tags.get("lenet5.model_file")
+    expected = version.tags.get(MODEL_FILE)
     path, found = _fetch(client, f"{_uri(version)}/{model_folder.KERAS_FILE}", folder)
     if path is None or found != expected:
         raise _not_as_registered(version, "model file", expected, found)
@@ -152,11 +172,11 @@ def verify(client: MlflowClient, version: Version) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         download(client, version, Path(folder))
-        expected = _digests(version, record.MODEL_FOLDER)
+        expected = _digests(version, MODEL_FOLDER)
         path, found = _fetch(client, _uri(version), Path(folder) / "whole")
         files_there = model_folder.digests(path) if path else {}
         files_there.pop("registered_model_meta", None)  # MLflow's client adds it as it downloads
-    if files_there != expected:
+    if path is None or not expected or files_there != expected:
         differ = {
             name
             for name in expected.keys() | files_there.keys()
@@ -181,7 +201,7 @@ def artifact(client: MlflowClient, version: Version, name: str, folder: Path) ->
 
 def artifacts(version: Version) -> dict[str, str]:
     """SHA-256 of the files that were logged with a version, by their path in the run."""
-    return _digests(version, record.ARTIFACTS)
+    return _digests(version, ARTIFACTS)
 
 
 def patch(client: MlflowClient, version: Version, folder: Path) -> Path | None:
@@ -190,12 +210,12 @@ def patch(client: MlflowClient, version: Version, folder: Path) -> Path | None:
     Raises:
         DataError: the file is gone, or its bytes are not those that were logged.
     """
-    expected = version.tags.get(source_code.PATCH)
+    expected = version.tags.get(PATCH)
     if not expected:
         return None
-    path, found = _fetch(client, f"runs:/{version.run_id}/{source_code.PATCH_FILE}", folder)
+    path, found = _fetch(client, f"runs:/{version.run_id}/{PATCH_FILE}", folder)
     if path is None or found != expected:
-        raise _not_as_registered(version, source_code.PATCH_FILE, expected, found)
+        raise _not_as_registered(version, PATCH_FILE, expected, found)
     return path
 
 
@@ -204,12 +224,18 @@ def _uri(version: Version) -> str:
 
 
 def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, str]:
-    """Where it was put and, of a file, its SHA-256; or None and why not."""
+    """Where it was put and, of a file, its SHA-256; or None and why it is not there.
+
+    A store that does not answer is another matter: that passes through.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         path = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
         return path, "" if path.is_dir() else files.sha256(path)
     except (MlflowException, OSError, DataError) as error:
+        response = getattr(error, "response", None)
+        if store.unanswered(error) and getattr(response, "status_code", None) != requests.codes.not_found:
+            raise
         return None, f"none ({str(error).splitlines()[0]})"
 
 

@@ -21,12 +21,7 @@ from lenet5.errors import Unavailable
 from lenet5.paths import Paths
 from lenet5.terminal import print_warning
 from lenet5.tracking import source_code, store
-
-TRAINING = "lenet5.training"
-WEIGHTS = "lenet5.weights"
-FLOW_RUN = "prefect.flow_run_id"
-MACHINE = "machine."
-"""Of the tags that tell where it was trained; a run that was rebuilt from files has none."""
+from lenet5.tracking.tags import FLOW_RUN, MACHINE, TRAINING, WEIGHTS
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -122,7 +117,9 @@ def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> Non
     """Log what the run lacks; a value that changed since becomes a tag, since MLflow's params are final."""
     known = run.data.params
     missing = [Param(k, str(v)) for k, v in params.items() if k not in known]
-    changed = [RunTag(k, str(v)) for k, v in params.items() if known.get(k, str(v)) != str(v)]
+    # what was changed once has a tag, and keeps it when it is changed back
+    now = {name: run.data.tags.get(name, value) for name, value in known.items()}
+    changed = [RunTag(k, str(v)) for k, v in params.items() if now.get(k, str(v)) != str(v)]
     if missing or changed:
         client.log_batch(run.info.run_id, params=missing, tags=changed)
 

@@ -12,13 +12,17 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from lenet5 import files
+from lenet5.tracking.tags import COMMIT, DIRTY, PATCH
 
-COMMIT = "mlflow.source.git.commit"
-DIRTY = "git.dirty"
-PATCH = "git.patch"
 PATCH_FILE = "code/uncommitted.patch"
 
 _ALL_BUT_THE_LOCK = ("--", ".", ":(exclude)dvc.lock")
+_OF_THE_GRAPH = ("--", "dvc.yaml", "params.yaml", "requirements.lock", "data", "src")
+# whatever the user's own settings say: colours, prefixes and external tools make patches that do not apply
+_DIFF = (
+    *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ def find(root: Path, result: Path | None = None) -> Code | None:
 
     Args:
         root: the checkout.
-        result: a file that was made earlier. Its code is not what lies here now but what was committed
-            with the ``dvc.lock`` that first named this file, if any was.
+        result: a file that may have been made earlier. Its code is then what was committed with the
+            ``dvc.lock`` that first named this file, if all that the graph reads is still the same.
     """
     head = _git(root, "rev-parse", "HEAD").decode().strip()
     if not head:
         return None
-    if result and result.exists() and (first := _first_commit_that_locks(root, result)):
+    if result and (first := _first_commit_that_locks(root, result)) and _same_graph(root, first):
         return Code(first, b"")
     return Code(head, patch(root))
 
@@ -63,10 +67,19 @@ def record(client: MlflowClient, run_id: str, code: Code | None) -> None:
 
 def patch(root: Path) -> bytes:
     """The changes since the commit, files that git does not know included."""
-    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", *_ALL_BUT_THE_LOCK)
-    unknown = [name for name in listed.decode().split("\0") if name]
-    added = [_git(root, "diff", "--binary", "--no-index", "/dev/null", name) for name in unknown]
-    return b"".join([_git(root, "diff", "--binary", "HEAD", *_ALL_BUT_THE_LOCK), *added])
+    added = [
+        _git(root, *_DIFF, "--no-index", "/dev/null", name) for name in _unknown(root, _ALL_BUT_THE_LOCK)
+    ]
+    return b"".join([_git(root, *_DIFF, "HEAD", *_ALL_BUT_THE_LOCK), *added])
+
+
+def _unknown(root: Path, where: tuple[str, ...]) -> list[str]:
+    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", *where)
+    return [name for name in listed.decode().split("\0") if name]
+
+
+def _same_graph(root: Path, commit: str) -> bool:
+    return not _git(root, *_DIFF, commit, *_OF_THE_GRAPH) and not _unknown(root, _OF_THE_GRAPH)
 
 
 def _first_commit_that_locks(root: Path, file: Path) -> str:

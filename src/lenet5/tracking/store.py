@@ -89,7 +89,7 @@ def reachable() -> Iterator[None]:
     except UnsupportedModelRegistryStoreURIException as error:
         raise UsageError("MLFLOW_TRACKING_URI cannot be used.", found=error) from None
     except (MlflowException, DatabaseError, requests.RequestException) as error:
-        if isinstance(error, MlflowException) and not str(error).startswith("API request to"):
+        if not unanswered(error):
             raise
         raise Unavailable(
             "The tracking store does not answer.",
@@ -98,3 +98,10 @@ def reachable() -> Iterator[None]:
             do="start it, or correct MLFLOW_TRACKING_URI; nothing is lost: `lenet5 register` records the "
             "model from its files",
         ) from error
+
+
+def unanswered(error: Exception) -> bool:
+    """Whether this is no answer of a store, but the lack of one."""
+    if isinstance(error, MlflowException):
+        return str(error).startswith("API request to")
+    return isinstance(error, DatabaseError | requests.RequestException)
