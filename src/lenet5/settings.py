@@ -40,7 +40,7 @@ def embedded(paths: Paths) -> dict[str, str]:
 ENGINE = {
     # TensorFlow leaves oneDNN where it finds no AVX-512, and its own kernels' bytes follow the cache's size
     "TF_ENABLE_ONEDNN_OPTS": "1",
-    # with one instruction set, one code path: the same bytes on every processor that has it, and no slower here
+    # one instruction set is one code path: the same bytes on every processor that has it
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
 """What decides the last bits of every sum. No defaults: they win over variables of the same name."""

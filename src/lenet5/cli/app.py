@@ -1,18 +1,21 @@
 """What every command shares: the app, the checkout it works in, how answers look."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from lenet5 import __version__, settings
 from lenet5.paths import Paths
 from lenet5.terminal import console
+from lenet5.tracking import tags
 
 if TYPE_CHECKING:
     from lenet5.params import Params
+    from lenet5.tracking.registry import Version
 
 EXIT_CODES = """
 Exit codes: 0 success · 1 a defect · 2 wrong usage, parameter or setting · 3 a gate said no ·
@@ -69,3 +72,32 @@ def say(fact: object) -> str:
     if isinstance(fact, Mapping):
         return ", ".join(f"{name} {say(value)}" for name, value in fact.items())
     return "none" if fact is None else escape(str(fact))  # a bracket in it is no markup
+
+
+def print_versions(found: Sequence["Version"]) -> None:
+    table = Table("version", "aliases", "test accuracy", "data", "commit", "registered")
+    for version in found:
+        row = as_dict(version)
+        table.add_row(
+            str(version.number),
+            ", ".join(version.aliases),
+            f"{row['accuracy']:.4f}" if row["accuracy"] is not None else "",
+            (row["data"] or "")[:12],
+            (row["commit"] or "")[:8] + ("+" if row["dirty"] else ""),
+            f"{version.created.astimezone():%Y-%m-%d %H:%M}",
+        )
+    console.print(table)
+
+
+def as_dict(version: "Version") -> dict[str, Any]:
+    accuracy = version.tags.get(f"{tags.METRICS}accuracy")
+    return {
+        "version": version.number,
+        "aliases": list(version.aliases),
+        "accuracy": None if accuracy is None else float(accuracy),
+        "data": version.tags.get(tags.RAW_DATA),
+        "commit": version.tags.get(tags.COMMIT),
+        "dirty": version.tags.get(tags.DIRTY) == "true",
+        "registered": version.created.isoformat(),
+        "run_id": version.run_id,
+    }

@@ -1,7 +1,6 @@
 """Commands about registered versions: which there are, who is champion and why, where they come from."""
 
 import importlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,13 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from lenet5.cli.app import MODELS, Json, app, checkout, print_json, say
+from lenet5.cli.app import MODELS, Json, app, as_dict, checkout, print_json, print_versions, say
 from lenet5.errors import Refused, UsageError
 from lenet5.terminal import console, errors, quiet_libraries
-from lenet5.tracking import tags
 
 if TYPE_CHECKING:
-    from lenet5.tracking.registry import Version
+    pass
 
 Wanted = Annotated[str, typer.Argument(metavar="VERSION", help="A version number, or an alias: @champion.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]
@@ -52,7 +50,7 @@ def versions(
         known = registry.versions(store.connect(paths), name)
     found = lineage.select(known, data=data, commit=commit)
     if as_json:
-        print_json([_as_dict(version) for version in found])
+        print_json([as_dict(version) for version in found])
     elif found:
         print_versions(found)
     elif known:
@@ -283,35 +281,6 @@ def predict(
             f"{answer['next_digit']} ({answer['next_probability']:.3f})",
         )
     console.print(table)
-
-
-def print_versions(found: Sequence["Version"]) -> None:
-    table = Table("version", "aliases", "test accuracy", "data", "commit", "registered")
-    for version in found:
-        row = _as_dict(version)
-        table.add_row(
-            str(version.number),
-            ", ".join(version.aliases),
-            f"{row['accuracy']:.4f}" if row["accuracy"] is not None else "",
-            (row["data"] or "")[:12],
-            (row["commit"] or "")[:8] + ("+" if row["dirty"] else ""),
-            f"{version.created.astimezone():%Y-%m-%d %H:%M}",
-        )
-    console.print(table)
-
-
-def _as_dict(version: "Version") -> dict[str, Any]:
-    accuracy = version.tags.get(f"{tags.METRICS}accuracy")
-    return {
-        "version": version.number,
-        "aliases": list(version.aliases),
-        "accuracy": None if accuracy is None else float(accuracy),
-        "data": version.tags.get(tags.RAW_DATA),
-        "commit": version.tags.get(tags.COMMIT),
-        "dirty": version.tags.get(tags.DIRTY) == "true",
-        "registered": version.created.isoformat(),
-        "run_id": version.run_id,
-    }
 
 
 def _short(text: str) -> str:

@@ -3,15 +3,13 @@
 import importlib
 import os
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from lenet5 import settings
-from lenet5.cli.app import PIPELINE, STAGES, Json, app, checkout, print_json, say
-from lenet5.cli.models import print_versions
+from lenet5.cli.app import PIPELINE, Json, app, checkout, print_json, print_versions, say
 from lenet5.paths import Paths
 from lenet5.terminal import console, quiet_libraries
 
@@ -75,21 +73,3 @@ def env() -> None:
     """
     for name, value in settings.embedded(Paths.find()).items():
         print(f"export {name}={shlex.quote(os.environ.get(name, value))}")
-
-
-def _add_stage(name: str) -> None:
-    about = importlib.import_module(f"lenet5.{name}").__doc__
-
-    @app.command(name, help=about, rich_help_panel=STAGES)
-    def stage() -> None:
-        paths, params = checkout()
-        with quiet_libraries():
-            door = importlib.import_module(f"lenet5.{name}.stage")
-        door.run(paths, params.section(name))
-        if "DVC_STAGE" not in os.environ:
-            console.print("Next: `dvc repro` runs what depends on it, and records all of it in dvc.lock.")
-
-
-# A stage is a room: a folder of this package with a stage.py.
-for _door in sorted(Path(__file__).parent.parent.glob("*/stage.py")):
-    _add_stage(_door.parent.name)
