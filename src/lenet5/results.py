@@ -134,7 +134,7 @@ class Evaluation(Result):
     test_data: str
     """SHA-256 of the test images and labels."""
     predictions: str
-    """SHA-256 of the file with one prediction an image."""
+    """Which predictions, one an image, these figures are of: the beginning of the file's SHA-256."""
     images: int
     accuracy: float
     loss: float

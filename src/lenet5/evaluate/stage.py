@@ -35,7 +35,7 @@ def run(paths: Paths, params: Evaluate) -> None:
     evaluation = Evaluation(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
-        predictions=files.sha256(paths.predictions),
+        predictions=files.sha256(paths.predictions)[:16],
         images=len(frame),
         **metrics.figures(frame, params.calibration_bins),
     )
