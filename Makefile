@@ -38,6 +38,7 @@ ui: .venv/installed ## serve the MLflow and Prefect UIs on this machine
 .PHONY: bench
 bench: .venv/installed ## measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.pipeline
 
 .PHONY: setup

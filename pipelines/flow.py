@@ -49,7 +49,6 @@ def stage(paths: Paths, node: graph.Stage, force: bool) -> State[Any] | None:
             timeout=node.placement.timeout_seconds,
             on_line=get_run_logger().info,
             force=force,
-            environment={"LENET5_FLOW_RUN_ID": str(runtime.flow_run.id)},
         )
     except StageFailed as error:
         return _failed(error)
@@ -92,6 +91,7 @@ def training(force: bool = False) -> promotion.Promotion | State[Any]:
     """
     paths = Paths.find()
     settings.apply(paths)
+    os.environ["LENET5_FLOW_RUN_ID"] = str(runtime.flow_run.id)  # for what is registered, here or in a stage
     try:
         with _only_one(paths):
             _run_stages(paths, force)

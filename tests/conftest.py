@@ -185,6 +185,14 @@ def make_project(folder: Path, digits: Arrays) -> Project:
     return project
 
 
+def clone(project: Project, folder: Path) -> Project:
+    """A fresh clone of a project: no cache, no outputs, no state."""
+    folder.mkdir()
+    subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder / "project")], check=True)
+    (folder / "home").mkdir()
+    return Project(folder / "project", folder / "home")
+
+
 @pytest.fixture
 def project(tmp_path: Path, digits: Arrays) -> Project:
     """A fresh checkout in which nothing was run."""

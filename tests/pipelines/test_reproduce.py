@@ -1,27 +1,21 @@
-"""A registered version made again: bit for bit from a fresh clone, and told apart when it is not."""
+"""A registered version made again: bit for bit, and told apart when it is not.
+
+From a server, in a fresh clone: test_servers.py.
+"""
 
 import json
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from lenet5 import settings
-from tests.conftest import Project
+from tests.conftest import Project, clone
 
 KERNELS = {"TF_DETERMINISTIC_OPS": "1"}
 IDENTITY = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
-
-
-def clone(project: Project, folder: Path) -> Project:
-    """A fresh clone of a project: no cache, no outputs, no state."""
-    folder.mkdir()
-    subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder / "project")], check=True)
-    (folder / "home").mkdir()
-    return Project(folder / "project", folder / "home")
 
 
 def store(project: Project) -> dict[str, str]:
@@ -39,25 +33,6 @@ def dirty(finished: Project, tmp_path: Path) -> Project:
     (project.root / "notes.bin").write_bytes(bytes(range(256)))
     project.run("dvc", "repro", environment={"PYTHONPATH": str(project.root / "src"), **KERNELS})
     return project
-
-
-def test_the_champion_is_made_again_bit_for_bit_in_a_fresh_clone(finished: Project, tmp_path: Path) -> None:
-    elsewhere = clone(finished, tmp_path / "clone")
-    told = elsewhere.run("lenet5", "reproduce", "@champion", "--record", environment=store(finished))
-    assert "version 1 is bit-identical" in told
-    assert told.count("✓") == 7
-    assert "✗" not in told
-    assert "warning" not in told
-    # it trained, and took nothing from a cache
-    assert told.count("Running stage") == 5
-    assert "epoch 2/2" in told
-    # nothing is left over
-    assert not (elsewhere.paths.state / "reproduce/lenet5-mnist-1").exists()
-    assert len(elsewhere.git("worktree", "list").splitlines()) == 1
-    assert elsewhere.git("status", "--porcelain") == ""
-    assert not (elsewhere.paths.state / "mlflow").exists()
-    lineage = json.loads(elsewhere.run("lenet5", "lineage", "1", "--json", environment=store(finished)))
-    assert lineage["reproduced"].startswith("yes, 20")
 
 
 def test_what_was_not_committed_is_made_again_too_and_another_result_is_explained(

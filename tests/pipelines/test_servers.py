@@ -6,22 +6,16 @@ from pathlib import Path
 
 import requests
 
-from tests.conftest import Project, Serve, free_port
+from tests.conftest import Project, Serve, clone, free_port, serve_mlflow
+from tests.postgres import NewDatabase
 
 
 def test_a_flow_reports_to_servers_and_fills_an_empty_store(
-    finished: Project, tmp_path: Path, serve: Serve
+    finished: Project, tmp_path: Path, serve: Serve, postgres: NewDatabase
 ) -> None:
     project = finished.copy(tmp_path)
-    mlflow_port, prefect_port = free_port(), free_port()
-    mlflow = serve(
-        *("mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{tmp_path}/server.db"),
-        *("--artifacts-destination", str(tmp_path / "artifacts")),
-        port=mlflow_port,
-        probe="/health",
-        environment={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-    )
+    mlflow = serve_mlflow(serve, postgres(), tmp_path / "artifacts")
+    prefect_port = free_port()
     prefect = serve(
         *("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)),
         port=prefect_port,
@@ -59,6 +53,25 @@ def test_a_flow_reports_to_servers_and_fills_an_empty_store(
     status = json.loads(project.run("lenet5", "status", "--json", environment=servers))
     assert status["prefect"] == {"address": f"{prefect}/api", "answers": True}
     assert status["tracking"]["answers"]
+
+    # from another machine, which has the repository and the server's address: no cache, no outputs
+    elsewhere = clone(finished, tmp_path / "elsewhere")
+    told = elsewhere.run("lenet5", "reproduce", "@champion", "--record", environment=servers)
+    assert "version 1 is bit-identical" in told
+    assert told.count("✓") == 7
+    assert "✗" not in told
+    assert "warning" not in told
+    # it trained, and took nothing from a cache
+    assert told.count("Running stage") == 5
+    assert "epoch 2/2" in told
+    # nothing is left over
+    assert not (elsewhere.paths.state / "reproduce/lenet5-mnist-1").exists()
+    assert len(elsewhere.git("worktree", "list").splitlines()) == 1
+    assert elsewhere.git("status", "--porcelain") == ""
+    assert not (elsewhere.paths.state / "mlflow").exists()
+    lineage = json.loads(elsewhere.run("lenet5", "lineage", "1", "--json", environment=servers))
+    assert lineage["reproduced"].startswith("yes, 20")
+    assert lineage["run"]["prefect"] == flow_run["id"]
 
 
 def test_servers_that_do_not_answer_are_a_clear_error(finished: Project, tmp_path: Path) -> None:

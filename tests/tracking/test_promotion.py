@@ -64,6 +64,12 @@ class Desk:
             assert line, promoter.wait()
         return promoter
 
+    def begin(self, number: int) -> None:
+        """A move that is written down, and whose promoter dies before it moves the alias."""
+        promoter = self.hold(number, "set_registered_model_alias")
+        promoter.kill()
+        promoter.communicate()
+
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """A promoter in a process of its own."""
         promoter = subprocess.Popen(
@@ -135,6 +141,7 @@ def test_better_takes_the_place_of_the_champion_and_the_history_says_why(desk: D
     assert "@" in latest.by
     line = desk.client.get_model_version(f"{desk.name}.history", "2")
     assert "champion: version 1 → version 2 (promote" in line.description
+    assert line.tags["what"] == "champion 1 → 2"
 
 
 @pytest.mark.parametrize(("tie", "champion"), [("keep", 1), ("promote", 2)])
@@ -427,9 +434,7 @@ def test_a_move_that_was_begun_is_told_as_such_until_it_is_ended(local: Desk) ->
     local.add()
     local.promote()
     local.add(wrong=GOOD)
-    promoter = local.hold(2, "set_registered_model_alias")
-    promoter.kill()
-    promoter.communicate()
+    local.begin(2)
     assert local.aliases() == {"champion": 1, "challenger": 2}
     assert local.astray() == {
         "champion": "a move to version 2 was begun and not ended; the next one ends it first"
@@ -445,9 +450,7 @@ def test_a_begun_move_to_a_version_that_was_harmed_since_is_given_up(local: Desk
     local.add()
     local.promote()
     local.add(wrong=GOOD)
-    promoter = local.hold(2, "set_registered_model_alias")
-    promoter.kill()
-    promoter.communicate()
+    local.begin(2)
     harm(local, "model.keras", "gone", which=2)
     local.add(wrong=GOOD)
     assert local.promote("3").moved
@@ -521,9 +524,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_tampering(
     local.add()
     local.promote()
     local.add(wrong=GOOD)
-    promoter = local.hold(2, "set_registered_model_alias")
-    promoter.kill()
-    promoter.communicate()
+    local.begin(2)
 
     def silent(*_: Any, **__: Any) -> Any:
         raise requests.ConnectionError("nobody there")
@@ -592,9 +593,7 @@ def test_a_forced_return_that_was_given_up_does_not_lift_a_rollback(local: Desk)
     local.add(wrong=GOOD)
     local.promote()
     local.rollback()
-    promoter = local.hold(2, "set_registered_model_alias")
-    promoter.kill()
-    promoter.communicate()
+    local.begin(2)
     run_id = registry.find(local.client, local.name, "2").run_id
     [model] = (p for p in local.paths.root.rglob("model.keras") if p.read_text() == run_id)
     stored = model.parents[1] / "MLmodel"

@@ -103,7 +103,12 @@ class History:
         self._client.create_model_version(
             self.name,
             source,
-            tags={_MOVE: move.model_dump_json()} | ({_SETTLED: "true"} if settled else {}),
+            tags={
+                _MOVE: move.model_dump_json(),
+                # for the UI's list of versions, which shows a tag's beginning
+                "what": f"{move.alias} {move.before or 'none'} → {move.to or 'none'}",
+                **({_SETTLED: "true"} if settled else {}),
+            },
             description=_describe(move),
             # a server takes the source of a logged model only together with its id
             model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
