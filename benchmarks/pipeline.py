@@ -15,6 +15,7 @@ STEPS = {
     "lenet5 run, nothing to do": ("lenet5", "run"),
     "dvc repro, nothing to do": ("dvc", "repro"),
     "dvc repro --force": ("dvc", "repro", "--force"),
+    "lenet5 reproduce @champion": ("lenet5", "reproduce", "@champion"),
 }
 
 
