@@ -222,7 +222,7 @@ def _remove(paths: Paths, folder: Path) -> None:
 
 
 def _git(root: Path, *words: str) -> bool:
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, check=False).returncode == 0
+    return _asked(root, *words).returncode == 0
 
 
 def _dvc(root: Path, *words: str) -> bool:
@@ -231,7 +231,11 @@ def _dvc(root: Path, *words: str) -> bool:
     return subprocess.run(command, cwd=root, env=apart, capture_output=True, check=False).returncode == 0
 
 
+def _asked(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+
+
 def _must(root: Path, *words: str) -> None:
-    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+    done = _asked(root, *words)
     if done.returncode:
         raise UsageError(f"`git {' '.join(words)}` failed.", found=done.stderr.strip())

@@ -36,9 +36,8 @@ def answers(
     Raises:
         DataError: a model has to be asked and the test images are not here, or its file was tampered with.
     """
-    here = {version.tags.get(tags.TEST_DATA) for version in (candidate, champion) if version}
-    test_data = here.pop() if len(here) == 1 else None
-    if test_data is None:
+    test_data = candidate.tags.get(tags.TEST_DATA)
+    if test_data is None or (champion and champion.tags.get(tags.TEST_DATA) != test_data):
         test_data = dataset.load_manifest(paths.raw).splits["test"].digest
 
     def of(version: Version) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from lenet5 import promotion
 from lenet5.errors import Unavailable, UsageError
 from lenet5.params import Params
 from lenet5.paths import Paths
-from lenet5.tracking import registry, store
+from lenet5.tracking import registry, store, tags
 
 
 def report(paths: Paths, params: Params) -> dict[str, Any]:
@@ -56,8 +56,9 @@ def _registry(paths: Paths, params: Params) -> dict[str, Any]:
 
 
 def _accuracy(version: registry.Version) -> dict[str, float]:
+    accuracy = version.tags.get(f"{tags.METRICS}accuracy")
     # one that was registered by other means has none
-    return {"accuracy": float(version.tags[tag])} if (tag := "evaluate.accuracy") in version.tags else {}
+    return {} if accuracy is None else {"accuracy": float(accuracy)}
 
 
 def _prefect() -> dict[str, Any]:

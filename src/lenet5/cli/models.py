@@ -2,7 +2,7 @@
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,9 +12,6 @@ from rich.tree import Tree
 from lenet5.cli.app import MODELS, Json, app, as_dict, checkout, print_json, print_versions, say
 from lenet5.errors import Refused, UsageError
 from lenet5.terminal import console, errors, quiet_libraries
-
-if TYPE_CHECKING:
-    pass
 
 Wanted = Annotated[str, typer.Argument(metavar="VERSION", help="A version number, or an alias: @champion.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]
