@@ -35,6 +35,33 @@ check: .venv/installed ## lint, formatting, types
 ui: .venv/installed ## serve the MLflow and Prefect UIs on this machine
 	$(BIN)/lenet5 ui
 
+.PHONY: secrets
+secrets: ## make the stack's passwords in secrets/; those that are there stay
+	@$(PYTHON) docker/make_secrets.py secrets
+
+.PHONY: up
+up: secrets ## start PostgreSQL, S3, MLflow, Prefect and a worker in containers
+	docker compose up --detach --build --wait
+	@echo "MLflow   http://$$(docker compose port mlflow 5000)   user admin, password in secrets/mlflow_admin_password"
+	@echo "Prefect  http://$$(docker compose port prefect 4200)   user:password in secrets/prefect_auth"
+	@echo "Next: make deploy"
+
+.PHONY: deploy
+deploy: ## give the running stack its deployments
+	docker compose exec worker lenet5 deploy
+
+.PHONY: logs
+logs: ## follow what the stack says
+	docker compose logs --follow --tail 100
+
+.PHONY: down
+down: ## stop the stack; its data stays in named volumes
+	docker compose --profile '*' down
+
+.PHONY: smoke
+smoke: ## bring up a stack of its own from nothing, train in it, check it, remove it
+	$(PYTHON) docker/smoke.py
+
 .PHONY: bench
 bench: .venv/installed ## measure the figures that the README quotes
 	$(BIN)/python -m benchmarks.accuracy
@@ -44,10 +71,15 @@ bench: .venv/installed ## measure the figures that the README quotes
 .PHONY: setup
 setup: .venv/installed ## only set up: .venv with the locked packages and this one
 
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header pyproject.toml
+IMAGE := $(COMPILE) --no-annotate --constraint requirements.lock --extra server
+
 .PHONY: lock
-lock: .venv/installed ## choose versions anew and write requirements.lock (all platforms, hashes)
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --extra dev --extra s3 pyproject.toml --output-file requirements.lock
+lock: .venv/installed ## choose versions anew and write the locks (all platforms, hashes)
+	$(COMPILE) --extra dev --extra s3 --output-file requirements.lock
+	$(IMAGE) --output-file docker/requirements.lock
+	$(IMAGE) --extra gpu --output-file docker/requirements-gpu.lock
 
 .PHONY: clean
 clean: ## remove the environment and the tools' caches; runs, models and data stay

@@ -1,5 +1,6 @@
 """One stage, run through DVC in a process of its own, so that ``dvc repro`` and the flow share one cache."""
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lenet5 import supervision
 from lenet5.errors import Lenet5Error
 
 # DVC repeats it after every stage; here it would be half of the log.
@@ -16,6 +18,7 @@ _ADVICE = re.compile(
     r"\s*$|To track the changes|\s+git add|To enable auto staging|\s+dvc config|Use `dvc push`"
 )
 _EXITED = re.compile(r"failed to run: .* exited with (-?\d+)$")
+_RUNNING = re.compile(r"Running stage '")
 
 
 _running: set[subprocess.Popen[str]] = set()
@@ -26,6 +29,7 @@ class StageFailed(Lenet5Error):
 
     def __init__(self, stage: str, message: str, exit_code: int) -> None:
         super().__init__(f"stage {stage} failed: {message}")
+        self.message = message
         self.exit_code = exit_code
 
 
@@ -36,8 +40,9 @@ def run_stage(
     timeout: float,
     on_line: Callable[[str], None],
     force: bool = False,
+    pull: bool = False,
     environment: Mapping[str, str | None] | None = None,
-) -> None:
+) -> bool:
     """Bring one stage up to date; the stages before it are taken as they are.
 
     Args:
@@ -46,15 +51,19 @@ def run_stage(
         timeout: seconds; then the stage and all it started are killed.
         on_line: is given each line of output as it comes.
         force: run it even if nothing changed.
+        pull: ask the DVC remote for what the local cache lacks.
         environment: variables for the stage, beside this process's own; None takes one away.
+
+    Returns:
+        Whether its command was run; else, nothing had changed, or its result was in the cache.
 
     Raises:
         StageFailed: the stage said no, broke, or took too long.
     """
-    # Without --wait-for-lock, DVC gives up after 3 s and throws a finished stage's result away.
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+    words = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
     process = subprocess.Popen(
-        [*command, "--force"] if force else command,
+        # Without --wait-for-lock, DVC gives up after 3 s and throws a finished stage's result away.
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage, *words],
         cwd=root,
         env=_environment(environment or {}),
         stdout=subprocess.PIPE,
@@ -89,6 +98,36 @@ def run_stage(
         raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
     if code:
         raise StageFailed(stage, *_reason(lines, code))
+    return any(_RUNNING.match(line) for line in lines)
+
+
+def differs(root: Path, stage: str) -> dict[str, str]:
+    """What differs from what ``dvc.lock`` says of a stage: files and parameters, by name, and how.
+
+    Outputs that are only missing do not count: they can be fetched.
+
+    Raises:
+        StageFailed: DVC cannot say.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json", stage],
+        cwd=root,
+        env=_environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StageFailed(stage, *_reason(done.stderr.splitlines(), done.returncode))
+    found: dict[str, str] = {}
+    for change in json.loads(done.stdout).get(stage, []):
+        if isinstance(change, str):  # "changed command"
+            found[stage] = change
+            continue
+        for kind, names in change.items():
+            missing = ("deleted", "not in cache") if kind == "changed outs" else ()
+            found |= {name: str(how) for name, how in names.items() if how not in missing}
+    return found
 
 
 def kill_running() -> None:
@@ -119,5 +158,5 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     # DVC calls `lenet5`: that of this environment
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    wanted = {**os.environ, **changes, "PATH": path}
+    wanted = {**os.environ, **supervision.offer(), **changes, "PATH": path}
     return {name: value for name, value in wanted.items() if value is not None}

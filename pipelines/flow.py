@@ -1,28 +1,34 @@
-"""The flow: every stage of ``dvc.yaml`` as a task, in graph order, then the promotion gate."""
+"""The flow: every stage of ``dvc.yaml`` as a task, in graph order, then the promotion gate.
+
+It runs in a checkout of this machine, or, as a deployment, in a workspace that a worker made for it.
+"""
 
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from prefect import Task, flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.server.api.server import SubprocessASGIServer
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from lenet5 import params, promotion, settings
-from lenet5.errors import Lenet5Error, Refused, Unavailable
+from lenet5.errors import Lenet5Error, Refused, Unavailable, UsageError
+from lenet5.ingest import stage as ingest
 from lenet5.paths import Paths
 from lenet5.register import stage as register
-from lenet5.tracking import store
-from pipelines import graph, report
-from pipelines.execute import StageFailed, kill_running, run_stage
+from lenet5.tracking import registry, source_code, store, tags
+from lenet5.tracking.registry import Version
+from pipelines import dispatch, graph, occupancy, placement, report, workspace
+from pipelines.execute import kill_running, run_stage
+from pipelines.placement import Mode
 
 
 def _is_transient(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
@@ -40,17 +46,25 @@ def _failed(error: Lenet5Error) -> State[Any]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def stage(paths: Paths, node: graph.Stage, force: bool) -> State[Any] | None:
-    """Bring one stage up to date through DVC, the only cache."""
+def stage(paths: Paths, node: graph.Stage, force: bool, mode: Mode) -> State[Any] | None:
+    """Bring one stage up to date through DVC, the only cache; here, or on a worker of its pool."""
+    say = get_run_logger().info
     try:
+        if node.placement.work_pool:
+            obstacle = placement.obstacle(node, mode)
+            if obstacle is None:
+                dispatch.send(paths, node, mode=mode, force=force, on_line=say)
+                return None
+            say(f"{node.name} runs here and not on work pool {node.placement.work_pool}: {obstacle}")
         run_stage(
             paths.root,
             node.name,
             timeout=node.placement.timeout_seconds,
-            on_line=get_run_logger().info,
+            on_line=say,
             force=force,
+            pull=workspace.is_workspace(paths),  # which is empty; a checkout has what it made
         )
-    except StageFailed as error:
+    except Lenet5Error as error:
         return _failed(error)
     return None
 
@@ -83,29 +97,85 @@ def promote(paths: Paths) -> promotion.Promotion | State[Any]:
 
 
 @flow(name="lenet5", task_runner=ThreadPoolTaskRunner(max_workers=32))  # type: ignore[arg-type]
-def training(force: bool = False) -> promotion.Promotion | State[Any]:
+def training(
+    force: list[str] | None = None,
+    placement: Mode = Mode.AUTO,
+    new_data: bool = False,
+    experiment: str | None = None,
+    branch: bool = False,
+    ref: str | None = None,
+) -> State[Any]:
     """Run the graph, register what came out, ask the gate.
 
     Args:
-        force: run every stage even if nothing changed.
+        force: stages to run even if nothing changed.
+        placement: what to do with a stage that names a work pool. auto: it goes there when a worker is
+            alive, and runs here otherwise; here: it runs here; strict: the lack of a worker is an error.
+        new_data: take what the source holds now, whatever params.yaml pins. The run's params.yaml pins it
+            then, so that its record is true.
+        experiment: where MLflow keeps the run; the setting when left out.
+        branch: commit what the run changed (dvc.lock; params.yaml for new data) to the branch runs/ID.
+        ref: the branch, tag or commit to run; for deployments, whose workspace is at it already.
     """
     paths = Paths.find()
     settings.apply(paths)
     os.environ["LENET5_FLOW_RUN_ID"] = str(runtime.flow_run.id)  # for what is registered, here or in a stage
+    if experiment:
+        os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
     try:
-        with _only_one(paths):
-            _run_stages(paths, force)
+        nodes = graph.stages(paths.root)
+        _require_stages(force or [], nodes)
+        with occupancy.only_one(paths):
+            remote = settings.load(paths).lenet5_dvc_remote
+            if remote and not workspace.is_workspace(paths):
+                workspace.use_remote(paths, paths, remote)
+            if new_data:
+                _pin(paths)
+            if workspace.is_workspace(paths) and not force and (made := _made_of_the_same(paths)):
+                workspace.leave(paths)
+                return Completed(message=f"up to date: version {made.number} was made of this code and data")
+            _run_stages(paths, nodes, force or [], placement)
+            if workspace.is_workspace(paths):
+                _share(paths, branch)
             promoted = promote.submit(paths).result()
+            assert isinstance(promoted, promotion.Promotion)
     except Lenet5Error as error:
         return _failed(error)
-    assert isinstance(promoted, promotion.Promotion)
     create_markdown_artifact(report.markdown(promoted, store.run_link(promoted.version.run_id)), key="lenet5")
-    return promoted
+    workspace.leave(paths)
+    return Completed(message=report.line(promoted), data=promoted)
 
 
-def _run_stages(paths: Paths, force: bool) -> None:
+def _require_stages(named: Sequence[str], nodes: Sequence[graph.Stage]) -> None:
+    known = [node.name for node in nodes]
+    if unknown := [name for name in named if name not in known]:
+        raise UsageError(
+            f"There is no stage {unknown[0]}.", expected=", ".join(known), found=", ".join(unknown)
+        )
+
+
+def _pin(paths: Paths) -> None:
+    """Let the run's own params.yaml name what the source holds now."""
+    before = params.load(paths.params).ingest
+    found = ingest.survey(paths, before)
+    if found != before.sha256:
+        get_run_logger().info(f"new data at {before.source}: params.yaml of this run pins it")
+        params.pin(paths.params, found)
+
+
+def _made_of_the_same(paths: Paths) -> Version | None:
+    """The version that came from this very commit, patch and data, if the gate has answered about it."""
+    code = source_code.find(paths.root)
+    with store.reachable():
+        name = params.load(paths.params).section("register").model_name
+        versions = registry.versions(store.connect(paths), name)
+    decided = [version for version in versions if tags.DECISION in version.tags]
+    return next((version for version in decided if code and source_code.made(version.tags, code)), None)
+
+
+def _run_stages(paths: Paths, nodes: Sequence[graph.Stage], force: Sequence[str], mode: Mode) -> None:
     done: dict[str, PrefectFuture[Any]] = {}
-    for node in graph.stages(paths.root):
+    for node in nodes:
         named = stage.with_options(
             name=node.name,
             task_run_name=node.name,
@@ -116,46 +186,51 @@ def _run_stages(paths: Paths, force: bool) -> None:
             retry_delay_seconds=10,
         )
         before = [done[name] for name in node.after]
-        done[node.name] = named.submit(paths, node, force, return_state=False, wait_for=before)
+        forced = node.name in force
+        done[node.name] = named.submit(paths, node, forced, mode, return_state=False, wait_for=before)
     try:
         for future in done.values():
             future.result()  # in graph order, so the first failure is the one that is told
     except BaseException:  # Ctrl-C, too: the stages' own process groups do not hear of it
         kill_running()
+        dispatch.recall_sent()
         raise
 
 
-def _only_one(paths: Paths) -> AcquireReturnProxy[FileLock]:
-    """DVC's own locks fail a second run half-way; this says so at once."""
-    lock = FileLock(paths.state / "flow.lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        raise Unavailable(
-            "Another flow run is at work in this checkout.",
-            expected="one at a time",
-            found=f"{lock.lock_file} is held",
-            do="wait for it, or run in another clone",
-        ) from None
+def _share(paths: Paths, branch: bool) -> None:
+    """What a workspace made outlives it: data in the remote, dvc.lock with the version and in a branch."""
+    dispatch.dvc(paths, "push", "--run-cache")
+    if branch:
+        name = f"runs/{runtime.flow_run.id}"
+        commit = workspace.publish(paths, name, f"Flow run {runtime.flow_run.name}")
+        get_run_logger().info(f"dvc.lock is committed to {name} ({commit[:12]})")
 
 
-def run(force: bool = False) -> promotion.Promotion:
+def run(force: Sequence[str] = (), everything: bool = False, mode: Mode = Mode.AUTO) -> promotion.Promotion:
     """Run the flow in this process.
+
+    Args:
+        force: stages to run even if nothing changed.
+        everything: all of them.
+        mode: what to do with stages that name a work pool.
 
     Raises:
         Lenet5Error: what a stage or the gate said.
         Unavailable: the Prefect server does not answer, or another run is at work in this checkout.
     """
     paths = Paths.find()
-    graph.stages(paths.root)  # what is wrong with it, or with the lock, is better said before a server starts
-    with _only_one(paths):
+    # what is wrong with the graph, or with the lock, is better said before a server starts
+    nodes = graph.stages(paths.root)
+    _require_stages(force, nodes)
+    with occupancy.only_one(paths):
         pass
     # ended by SIGTERM, this process still ends its stages and its server
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if not os.environ.get("PREFECT_API_URL"):
             _start_server()
-        promoted = training(force=force)
+        named = [node.name for node in nodes] if everything else list(force)
+        promoted = training(force=named, placement=mode)
     except (httpx.TransportError, RuntimeError) as error:
         api = os.environ.get("PREFECT_API_URL", "the embedded server")
         if not isinstance(error, httpx.TransportError) and "reach" not in str(error).lower():

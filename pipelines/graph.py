@@ -6,7 +6,7 @@ from pathlib import Path
 import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from lenet5.errors import UsageError
 
@@ -18,6 +18,12 @@ class Placement(BaseModel):
 
     timeout_seconds: PositiveInt = 3600
     retries: NonNegativeInt = 0
+    work_pool: str | None = None
+    """Prefect's pool whose workers run the stage, when one of them is alive."""
+    resources: dict[str, str | int | float] = Field(default_factory=dict)
+    """What the stage needs of a machine: job variables, by names that the pool's template knows."""
+    replacements: NonNegativeInt = 2
+    """How often a worker that dies is replaced by another one."""
 
 
 @dataclass(frozen=True)

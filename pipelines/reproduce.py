@@ -90,7 +90,7 @@ def reproduce(
             _remove(paths, folder)  # there is nothing to look at yet, and it would be in the way
             raise
         tell(f"worktree: {folder}")
-        other = reproduction.packages(recipe.files["requirements.lock"].read_text())
+        other = environment.other_packages(recipe.files["requirements.lock"].read_text())
         for name, (pinned, installed) in other.items():
             tell(f"warning: {name} is {installed} here, and was {pinned}")
         stages = _run(folder, _engine(version), tell)

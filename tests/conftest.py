@@ -36,6 +36,7 @@ BIN = Path(sys.executable).parent
 CLONED = (
     "dvc.yaml",
     "params.yaml",
+    "prefect.yaml",
     "requirements.lock",
     ".dvcignore",
     ".gitignore",
@@ -153,15 +154,16 @@ class Project:
         return Project(folder / "project", folder / "home")
 
 
-def make_project(folder: Path, digits: Arrays) -> Project:
-    """A committed checkout with a few thousand digits and a training of seconds."""
+def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
+    """A committed checkout with a few thousand digits, a training of seconds, and these parameters."""
     project = Project(folder / "project", folder / "home")
     project.home.mkdir(parents=True)
     for name in CLONED:
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, project.root / name)
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "src", project.root / "src", ignore=ignored)
+    for folder_of_code in ("src", "pipelines"):
+        shutil.copytree(REPOSITORY / folder_of_code, project.root / folder_of_code, ignore=ignored)
     project.put_source(digits)
     shutil.copyfile(REPOSITORY / "data/reference.json", project.root / "data/reference.json")
     project.set_params(
@@ -176,6 +178,7 @@ def make_project(folder: Path, digits: Arrays) -> Project:
             "register.floors.worst_class_recall": 0.5,
             "register.ceilings.calibration_error": 0.3,
             "register.gate.margin": 0.05,  # a thousand images tell less than ten thousand
+            **params,
         }
     )
     project.git("init", "--quiet", "--initial-branch=main")
@@ -266,7 +269,8 @@ def servers(folder: Path) -> Iterator[Serve]:
         yield start
     finally:
         for server in running:
-            os.killpg(server.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself, and the test says why
+                os.killpg(server.pid, signal.SIGKILL)
             server.wait()
 
 
@@ -291,13 +295,19 @@ def mlflow_server(mlflow_database: str, tmp_path_factory: pytest.TempPathFactory
         yield serve_mlflow(start, mlflow_database, folder / "artifacts")
 
 
-def serve_mlflow(start: Serve, database: str, artifacts: Path) -> str:
-    """Start an MLflow server that keeps the artifacts, too; its address."""
+def serve_mlflow(
+    start: Serve, database: str, artifacts: Path | str, environment: dict[str, str] | None = None
+) -> str:
+    """Start an MLflow server that hands out the artifacts, too; its address."""
     port = free_port()
     return start(
         *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", database, "--artifacts-destination", str(artifacts)),
         port=port,
         probe="/health",
-        environment={"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        environment={
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            **(environment or {}),
+        },
     )

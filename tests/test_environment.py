@@ -3,6 +3,7 @@
 import pytest
 
 from lenet5 import environment, settings
+from tests.conftest import REPOSITORY
 
 
 def test_only_variables_that_decide_the_sums_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +29,12 @@ def test_a_user_is_named_as_the_server_knows_them(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
     monkeypatch.setenv("LOGNAME", "grace")
     assert environment.user().startswith("grace@")
+
+
+def test_packages_are_compared_with_a_lock_for_this_platform() -> None:
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    assert environment.other_packages(lock) == {}
+    other = lock.replace("absl-py==", "absl-py==0.")
+    [(name, (pinned, installed))] = environment.other_packages(other).items()
+    assert (name, pinned) == ("absl-py", f"0.{installed}")
+    assert environment.other_packages("numpy==0.0.1 ; python_version < '3'\nnot-there==1\n") == {}

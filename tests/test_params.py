@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lenet5.errors import UsageError
-from lenet5.params import Params, load
+from lenet5.params import Params, load, pin
 
 REAL = Path(__file__).parent.parent / "params.yaml"
 
@@ -203,3 +203,20 @@ def test_file_that_holds_no_parameters_is_refused(tmp_path: Path, content: bytes
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     assert says in refusal(path)
+
+
+def test_pinning_changes_the_pins_and_no_other_byte(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(REAL.read_bytes())
+    before = path.read_text()
+    found = load(path).ingest.sha256.model_copy(update={"test_labels": "a" * 64})
+    pin(path, found)
+    changed = [
+        (old, new)
+        for old, new in zip(before.splitlines(), path.read_text().splitlines(), strict=True)
+        if old != new
+    ]
+    [(old, new)] = changed
+    assert old.startswith("    test_labels: ff7b")
+    assert new == f"    test_labels: {'a' * 64}"
+    assert load(path).ingest.sha256 == found

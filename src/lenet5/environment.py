@@ -3,10 +3,13 @@
 import getpass
 import os
 import platform
+import re
 import socket
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from packaging.requirements import Requirement
 
 # prefixes: much else is called TF_, Terraform's variables among it
 _SWITCHES = (
@@ -31,6 +34,30 @@ def machine() -> dict[str, str]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def pinned(requirements: str) -> dict[str, str]:
+    """The versions that a lock pins for this platform and Python, by package."""
+    lines = re.findall(r"^[A-Za-z0-9].*?(?=\s*\\?$)", requirements, re.MULTILINE)
+    wanted = [Requirement(line) for line in lines]
+    return {
+        each.name: str(each.specifier).removeprefix("==")
+        for each in wanted
+        if each.marker is None or each.marker.evaluate({"extra": ""})
+    }
+
+
+def other_packages(requirements: str) -> dict[str, tuple[str, str]]:
+    """Packages that are installed here in another version than a lock pins: pinned, installed."""
+    other = {}
+    for name, wanted in pinned(requirements).items():
+        try:
+            installed = version(name)
+        except PackageNotFoundError:  # of another platform, or of an extra that is not wanted here
+            continue
+        if installed != wanted:
+            other[name] = (wanted, installed)
+    return other
 
 
 def user() -> str:

@@ -4,15 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
 
-from lenet5 import promotion
+from lenet5 import promotion, settings
 from lenet5.errors import Unavailable, UsageError
 from lenet5.params import Params
 from lenet5.paths import Paths
+from lenet5.settings import Settings
 from lenet5.tracking import registry, store, tags
+
+_SECONDS = 5.0
+"""That an answer may take."""
 
 
 def report(paths: Paths, params: Params) -> dict[str, Any]:
@@ -22,6 +27,7 @@ def report(paths: Paths, params: Params) -> dict[str, Any]:
         "stages": _stages(paths),
         **_registry(paths, params),
         "prefect": _prefect(),
+        **_shared(paths, settings.load(paths)),
     }
 
 
@@ -66,7 +72,85 @@ def _prefect() -> dict[str, Any]:
     if not url:
         return {"address": None, "embedded": True}
     try:
-        code = requests.get(f"{url.rstrip('/')}/health", timeout=5).status_code
+        code = requests.get(f"{url.rstrip('/')}/health", timeout=_SECONDS).status_code
     except requests.RequestException as error:
         return {"address": url, "answers": False, "problem": type(error).__name__}
     return {"address": url, "answers": code == requests.codes.ok}
+
+
+def _shared(paths: Paths, found: Settings) -> dict[str, Any]:
+    """What only machines that work together have: each where it is set."""
+    state: dict[str, Any] = {}
+    if found.prefect_api_url:
+        state["work pools"] = _work_pools(found)
+    if found.aws_endpoint_url_s3:
+        state["object store"] = _object_store(found.aws_endpoint_url_s3)
+    if found.lenet5_dvc_remote:
+        state["data remote"] = _data_remote(found.lenet5_dvc_remote)
+    if found.lenet5_git_url:
+        state["repository"] = _repository(paths, found.lenet5_git_url)
+    return state
+
+
+def _work_pools(found: Settings) -> dict[str, Any]:
+    """Live workers by pool. Asked by hand: importing Prefect takes longer than all of this."""
+    secret = found.prefect_api_auth_string
+    user, _, password = secret.get_secret_value().partition(":") if secret else ("", "", "")
+    with requests.Session() as session:
+        session.auth = (user, password) if secret else None
+
+        def ask(path: str) -> list[dict[str, Any]]:
+            url = f"{str(found.prefect_api_url).rstrip('/')}/work_pools/{path}filter"
+            answer = session.post(url, json={}, timeout=_SECONDS)
+            answer.raise_for_status()
+            return list(answer.json())
+
+        try:
+            pools = [pool["name"] for pool in ask("")]
+            return {name: f"{_alive(ask(f'{name}/workers/'))} live workers" for name in sorted(pools)}
+        except requests.RequestException as error:
+            return {"problem": str(error)}
+
+
+def _alive(workers: list[dict[str, Any]]) -> int:
+    now = datetime.now(UTC)
+    heard = [datetime.fromisoformat(worker["last_heartbeat_time"]) for worker in workers]
+    return sum(now - last < timedelta(seconds=90) for last in heard)
+
+
+def _object_store(url: str) -> dict[str, Any]:
+    try:
+        requests.get(url, timeout=_SECONDS)  # any answer is one: what it holds is not for everybody
+    except requests.RequestException as error:
+        return {"address": url, "answers": False, "problem": type(error).__name__}
+    return {"address": url, "answers": True}
+
+
+def _data_remote(url: str) -> dict[str, Any]:
+    import fsspec
+
+    try:
+        file_system, path = fsspec.url_to_fs(url)
+        file_system.exists(path)
+    except Exception as error:  # each driver has its own kinds
+        return {"address": url, "answers": False, "problem": str(error) or type(error).__name__}
+    return {"address": url, "answers": True}
+
+
+def _repository(paths: Paths, url: str) -> dict[str, Any]:
+    said = {"address": settings.mask("", url)}
+    try:
+        done = subprocess.run(
+            ["git", "ls-remote", "--quiet", "--exit-code", url, "HEAD"],
+            cwd=paths.root,
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
+            capture_output=True,
+            text=True,
+            timeout=2 * _SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return said | {"answers": False, "problem": "it took too long"}
+    if done.returncode:
+        return said | {"answers": False, "problem": done.stderr.strip() or "it has no commits"}
+    return said | {"answers": True}

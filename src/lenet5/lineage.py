@@ -1,16 +1,14 @@
 """Where registered versions come from: forwards, backwards, and two beside each other."""
 
-import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
 from ruamel.yaml import YAML
 
-from lenet5 import promotion
+from lenet5 import environment, promotion
 from lenet5.params import Params
 from lenet5.paths import Paths
 from lenet5.tracking import registry, runs, store, tags
@@ -120,7 +118,7 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
             "metrics": _differing(
                 *({n: float(v) for n, v in _named(t, tags.METRICS, keep=True).items()} for t in said)
             ),
-            "packages": _differing(*(pins(each["requirements.lock"]) for each in files)),
+            "packages": _differing(*(environment.pinned(each["requirements.lock"]) for each in files)),
             "environment": _differing(*(_named(t, tags.ENVIRONMENT) | _named(t, tags.MACHINE) for t in said)),
             "dvc.lock": _differing(*(_locked(each["dvc.lock"]) for each in files)),
             "code": _differing(
@@ -143,17 +141,6 @@ def _named(has: Mapping[str, str], prefix: str, *, keep: bool = False) -> dict[s
 def _differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Pair]:
     names = list(dict.fromkeys([*left, *right]))
     return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
-
-
-def pins(requirements: str) -> dict[str, str]:
-    """The versions that a lock pins for this platform and Python, by package."""
-    lines = re.findall(r"^[A-Za-z0-9].*?(?=\s*\\?$)", requirements, re.MULTILINE)
-    wanted = [Requirement(line) for line in lines]
-    return {
-        each.name: str(each.specifier).removeprefix("==")
-        for each in wanted
-        if each.marker is None or each.marker.evaluate({"extra": ""})
-    }
 
 
 def _locked(lock: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lenet5 import files
 from lenet5.errors import UsageError
 
 if TYPE_CHECKING:
@@ -163,6 +164,18 @@ def load(path: Path) -> Params:
             f"{path} has values that cannot be used:\n{problems}",
             do="correct them; the comments in params.yaml give the meaning and the limits",
         ) from None
+
+
+def pin(path: Path, found: Checksums) -> None:
+    """Write what ``ingest.sha256`` is to pin into ``params.yaml``; comments and all else stay as they are."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    content["ingest"]["sha256"].update(found.model_dump())
+    with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
 
 
 def _problem(details: "ErrorDetails") -> str:

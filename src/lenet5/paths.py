@@ -50,12 +50,25 @@ class Paths:
     def state(self) -> Path:
         """Git-ignored state: databases, servers' homes, locks.
 
-        `dvc exp run --queue` works in copies below ``.dvc/tmp/exps``; they share the state of their checkout.
+        `dvc exp run --queue` works in copies below ``.dvc/tmp/exps``, and a worker in copies below
+        ``.lenet5/workspaces``; they share the state of their checkout.
         """
         for folder in self.root.parents:
             if folder.parts[-3:] == (".dvc", "tmp", "exps"):
                 return folder.parents[2] / ".lenet5"
+            if folder.parts[-2:] == (".lenet5", "workspaces"):
+                return folder.parent
         return self.root / ".lenet5"
+
+    @property
+    def workspaces(self) -> Path:
+        """A folder a flow run of this machine's workers."""
+        return self.state / "workspaces"
+
+    @property
+    def in_use(self) -> Path:
+        """Locked by the flow run that works in this checkout."""
+        return self.root / ".dvc" / "tmp" / "lenet5-flow.lock"
 
     # ingest
     @property

@@ -4,7 +4,6 @@ import shlex
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from lenet5 import dataset, environment, files, lineage
+from lenet5 import dataset, environment, files
 from lenet5.params import load
 from lenet5.paths import Paths
 from lenet5.results import Lineage
@@ -59,19 +58,6 @@ def compare(version: Version, made: Paths, lock: str, stages: Collection[str]) -
     other = sorted(name for name in names if there.get(name) != here.get(name))
     told = f"{len(names) - len(other)} of {len(names)}" + (f", not {', '.join(other)}" if other else "")
     return [*rows, Row("outputs in dvc.lock", f"{len(names)} of {len(names)}", told)]
-
-
-def packages(pins: str) -> dict[str, tuple[str, str]]:
-    """Packages that are installed here in another version than a lock pins: pinned, installed."""
-    other = {}
-    for name, pinned in lineage.pins(pins).items():
-        try:
-            installed = version(name)
-        except PackageNotFoundError:  # of another platform, or of an extra that is not wanted here
-            continue
-        if installed != pinned:
-            other[name] = (pinned, installed)
-    return other
 
 
 def numbers(client: Client, version: Version, made: Paths) -> list[str]:

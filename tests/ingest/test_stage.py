@@ -13,6 +13,7 @@ from lenet5.errors import DataError, Unavailable
 from lenet5.ingest.stage import run
 from lenet5.params import Ingest
 from lenet5.paths import Paths
+from tests.conftest import Arrays, Project
 
 from .conftest import Digits, Server
 
@@ -184,3 +185,15 @@ def test_a_broken_off_ingest_leaves_the_earlier_data(
         run(paths, web)
     assert len(waits) == 1
     assert_holds(paths, digits)
+
+
+def test_what_a_source_holds_can_be_pinned(project: Project, digits: Arrays) -> None:
+    """`lenet5 pin`, for data that changed on purpose."""
+    assert "holds what params.yaml pins" in project.run("lenet5", "pin")
+    other = digits | {"train_labels": digits["train_labels"][::-1]}
+    project.put_source(other, pin=False)
+    refused = project.command("lenet5", "ingest")
+    assert refused.returncode == 4
+    assert "lenet5 pin" in refused.stderr
+    assert "changed: train_labels" in project.run("lenet5", "pin")
+    project.run("lenet5", "ingest")

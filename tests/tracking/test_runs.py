@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
+from lenet5 import settings
 from lenet5.paths import Paths
 from lenet5.tracking import runs, store, tags
 
@@ -123,7 +126,7 @@ def test_the_experiment_can_be_named_from_outside(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     train(paths)
     assert client.get_experiment_by_name("mine") is not None
-    assert client.get_experiment_by_name(store.EXPERIMENT) is None
+    assert client.get_experiment_by_name(settings.EXPERIMENT) is None
 
 
 def test_a_parameter_that_was_changed_and_changed_back_is_as_it_is_now(
@@ -134,3 +137,23 @@ def test_a_parameter_that_was_changed_and_changed_back_is_as_it_is_now(
     for epochs in (3, 2, 2):
         runs.log_params(client, client.get_run(run.info.run_id), {"train.epochs": epochs})
         assert runs.params(client, run.info.run_id)["train.epochs"] == str(epochs)
+
+
+def test_orphans_are_closed_and_what_is_alive_is_not(client: MlflowClient, paths: Paths) -> None:
+    experiment = store.experiment(client, paths)
+
+    def begun(minutes_ago: float, **tag: str) -> str:
+        start = int((time.time() - 60 * minutes_ago) * 1000)
+        return str(client.create_run(experiment, start_time=start, tags=tag).info.run_id)
+
+    over, going = begun(1, **{tags.FLOW_RUN: "over"}), begun(600, **{tags.FLOW_RUN: "going"})
+    silent, young = begun(90), begun(30)
+    fed = begun(90)
+    client.log_metric(fed, "system/cpu_utilization_percentage", 50.0)
+    hour = timedelta(hours=1)
+    closed = runs.close_orphans(client, paths, is_over=lambda flow_run: flow_run == "over", silent=hour)
+    status = {run: client.get_run(run).info.status for run in (over, going, silent, young, fed)}
+    assert {run for run, said in status.items() if said == "KILLED"} == {over, silent}
+    assert closed == 2
+    assert client.get_run(over).data.tags[tags.CLOSED]
+    assert runs.close_orphans(client, paths, is_over=lambda flow_run: flow_run == "over", silent=hour) == 0

@@ -12,6 +12,7 @@ from lenet5 import backend, params
 from lenet5.dataset import Split
 from lenet5.params import Train
 from lenet5.preprocess.transform import encode
+from lenet5.train.checkpoint import Checkpoint
 from lenet5.train.fit import fit
 from tests.conftest import Arrays
 
@@ -53,6 +54,8 @@ def fitted(settings: Train, train: Split, validation: Split) -> Fit:
         train: Split = train,
         validation: Split = validation,
         callbacks: list[keras.callbacks.Callback] | None = None,
+        start: Checkpoint | None = None,
+        keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
         **changed: Any,
     ) -> Fitted:
         told: list[tuple[int, dict[str, float]]] = []
@@ -62,6 +65,8 @@ def fitted(settings: Train, train: Split, validation: Split) -> Fit:
             settings.model_copy(update=changed),
             on_epoch=lambda epoch, metrics: told.append((epoch, dict(metrics))),
             callbacks=callbacks or [],
+            start=start,
+            keep=keep,
         )
         return Fitted(model, history, told)
 

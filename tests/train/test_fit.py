@@ -10,6 +10,7 @@ from lenet5 import archive
 from lenet5.dataset import Split
 from lenet5.errors import TrainingError
 from lenet5.params import Train
+from lenet5.train.checkpoint import Checkpoint
 
 from . import test_optimizer
 from .conftest import Fit, Fitted
@@ -146,3 +147,47 @@ def test_weights_that_are_no_numbers_stop_though_the_loss_hides_them(fitted: Fit
     with pytest.raises(TrainingError, match="diverged at the end of epoch 1") as stopped:
         fitted(train=Split(images, train.labels))
     assert "found:    NaN or infinity" in str(stopped.value)
+
+
+class Killed(BaseException):
+    """As a kill would: nothing after it is heard of."""
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_a_training_that_was_killed_ends_with_the_same_bytes(
+    fitted: Fit, misleading: Split, epoch: int
+) -> None:
+    """The wrong labels make the best epoch an early one, so that its weights have to survive, too."""
+    through = fitted(validation=misleading, epochs=4)
+    kept: list[bytes] = []
+
+    def keep(checkpoint: Checkpoint) -> None:
+        kept.append(checkpoint.encode())
+        if checkpoint.epoch == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fitted(validation=misleading, epochs=4, keep=keep)
+    again = fitted(validation=misleading, epochs=4, start=Checkpoint.decode(kept[-1]))
+    assert [at for at, _ in again.told] == list(range(epoch + 1, 5))
+    assert digest(again) == digest(through)
+    assert again.history.equals(through.history)
+
+
+def test_one_that_was_killed_after_its_last_epoch_is_not_trained_again(
+    fitted: Fit, misleading: Split
+) -> None:
+    settings: dict[str, Any] = {"validation": misleading, "schedule": "constant", "epochs": 20, "patience": 2}
+    kept: list[Checkpoint] = []
+    through = fitted(keep=kept.append, **settings)
+    assert len(through.history) < 20
+    again = fitted(start=kept[-1], **settings)
+    assert again.told == []
+    assert digest(again) == digest(through)
+    assert again.history.equals(through.history)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and no more", b"not a file of arrays"])
+def test_damaged_checkpoints_are_told(damage: bytes) -> None:
+    with pytest.raises(ValueError, match="."):
+        Checkpoint.decode(damage)

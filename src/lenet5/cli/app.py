@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lenet5 import __version__, settings
+from lenet5 import __version__
 from lenet5.paths import Paths
 from lenet5.terminal import console
 from lenet5.tracking import tags
@@ -22,6 +22,7 @@ Exit codes: 0 success · 1 a defect · 2 wrong usage, parameter or setting · 3 
 4 the data is missing, damaged or fails validation · 5 training diverged · 6 a source or server is not there
 """
 PIPELINE = "Pipeline"
+WORKERS = "Schedules and workers (docs/workers.md)"
 MODELS = "Models (a VERSION is a number, or an alias such as @champion)"
 STAGES = "Stages (`dvc repro` runs them in order)"
 
@@ -52,6 +53,7 @@ def _options(
 
 def checkout() -> tuple[Paths, "Params"]:
     """The checkout, its settings in force, its parameters checked."""
+    from lenet5 import settings
     from lenet5.params import load
 
     paths = Paths.find()

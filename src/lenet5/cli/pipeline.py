@@ -3,31 +3,50 @@
 import importlib
 import os
 import shlex
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from lenet5 import settings
 from lenet5.cli.app import PIPELINE, Json, app, checkout, print_json, print_versions, say
 from lenet5.paths import Paths
 from lenet5.terminal import console, quiet_libraries
 
 
+class Placement(StrEnum):
+    """As in ``pipelines.placement``, which is too heavy for ``--help``."""
+
+    AUTO = "auto"
+    HERE = "here"
+    STRICT = "strict"
+
+
 @app.command(rich_help_panel=PIPELINE)
 def run(
-    force: Annotated[bool, typer.Option(help="Run every stage, even if nothing changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run every stage, even if nothing changed.")] = False,
+    force_stage: Annotated[
+        list[str] | None, typer.Option(help="Run this stage even if nothing changed; can be repeated.")
+    ] = None,
+    placement: Annotated[
+        Placement,
+        typer.Option(
+            help="Where a stage that names a work pool runs. auto: there when a worker is alive, else here; "
+            "here; strict: there, or it is an error."
+        ),
+    ] = Placement.AUTO,
 ) -> None:
     """Run the whole graph as a Prefect flow, then ask the promotion gate.
 
     Stages whose inputs have not changed are not run again. The flow runs in this process; set
-    PREFECT_API_URL to report to a server. A candidate that the gate keeps back as a tie is no failure;
-    one that it rejects is: exit code 3.
+    PREFECT_API_URL to report to a server, and to send the training to a GPU worker. A candidate that the
+    gate keeps back as a tie is no failure; one that it rejects is: exit code 3.
     """
     checkout()
     with quiet_libraries():
         flow = importlib.import_module("pipelines.flow")
-    promoted = flow.run(force=force)
+    promoted = flow.run(force_stage or (), everything=force, mode=flow.Mode(placement))
     if promoted.verdict:
         console.print(str(promoted.verdict), markup=False)
     shown = {version.number: version for version in (promoted.version, promoted.holder) if version}
@@ -38,9 +57,17 @@ def run(
 
 
 @app.command(rich_help_panel=PIPELINE)
-def status(as_json: Json = False) -> None:
-    """Show what is up to date, which version is champion, and whether the servers answer."""
+def status(
+    of_settings: Annotated[
+        bool, typer.Option("--settings", help="Show every setting in force, and where it comes from.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what is up to date, which version is champion, each service and whether it answers."""
     paths, params = checkout()
+    if of_settings:
+        _print_settings(paths, as_json)
+        return
     from lenet5 import health
 
     report = health.report(paths, params)
@@ -71,5 +98,21 @@ def env() -> None:
 
     Use it as: eval "$(lenet5 env)"
     """
+    from lenet5 import settings
+
     for name, value in settings.embedded(Paths.find()).items():
         print(f"export {name}={shlex.quote(os.environ.get(name, value))}")
+
+
+def _print_settings(paths: Paths, as_json: bool) -> None:
+    from lenet5 import settings
+
+    facts = settings.facts(paths)
+    if as_json:
+        print_json({fact.name: {"value": fact.value, "from": fact.origin} for fact in facts})
+        return
+    table = Table("setting", "value", "from", "what it is")
+    for fact in facts:
+        table.add_row(fact.name, escape(fact.value), fact.origin, fact.about)
+    console.print(table)
+    console.print("Next: set one in the environment or in .env; `.env.example` tells of each.")

@@ -4,6 +4,7 @@ import importlib
 import os
 from pathlib import Path
 
+from lenet5 import supervision
 from lenet5.cli.app import STAGES, app, checkout
 from lenet5.terminal import console, quiet_libraries
 
@@ -13,6 +14,7 @@ def _add_stage(name: str) -> None:
 
     @app.command(name, help=about, rich_help_panel=STAGES)
     def stage() -> None:
+        supervision.accept()
         paths, params = checkout()
         with quiet_libraries():
             door = importlib.import_module(f"lenet5.{name}.stage")

@@ -35,9 +35,7 @@ def run(paths: Paths, params: Ingest) -> None:
         Unavailable: the source cannot be reached.
         DataError: a file is missing, damaged, too large, or not the one that is pinned.
     """
-    limit = params.max_megabytes * 1_000_000
-    source = Source(params.source, paths.root, limit=limit, attempts=params.attempts)
-    contents = _read(source, paths, limit)
+    contents = _read(paths, params)
     _compare(contents, params.sha256)
     arrays = {
         item.key: idx.decode(contents[item.key].idx, contents[item.key].origin, item.dimensions)
@@ -50,8 +48,19 @@ def run(paths: Paths, params: Ingest) -> None:
         console.print(f"{name:<6} {split.images.shape} {digest[:12]} → {paths.raw / name}", markup=False)
 
 
-def _read(source: Source, paths: Paths, limit: int) -> dict[str, Content]:
+def survey(paths: Paths, params: Ingest) -> Checksums:
+    """What the source holds now, whatever is pinned.
+
+    Raises:
+        UsageError, Unavailable, DataError: as :func:`run`.
+    """
+    return Checksums(**{key: content.sha256 for key, content in _read(paths, params).items()})
+
+
+def _read(paths: Paths, params: Ingest) -> dict[str, Content]:
     """Everything the source holds, by the catalogue's keys: four IDX files, or else one archive."""
+    limit = params.max_megabytes * 1_000_000
+    source = Source(params.source, paths.root, limit=limit, attempts=params.attempts)
     paths.state.mkdir(parents=True, exist_ok=True)
     contents: dict[str, Content] = {}
     with byte_progress() as progress:
@@ -81,6 +90,6 @@ def _compare(contents: Mapping[str, Content], pins: Checksums) -> None:
             f"{', '.join(contents[key].origin for key in wrong)}: not the data that params.yaml pins.",
             expected=lines.join(f"{key} {pinned[key]}" for key in wrong),
             found=lines.join(f"{key} {contents[key].sha256}" for key in wrong),
-            do="get a fresh copy; if the data changed on purpose, put what was found in params.yaml under "
+            do="get a fresh copy; if the data changed on purpose, `lenet5 pin` puts what was found under "
             + ", ".join(f"ingest.sha256.{key}" for key in wrong),
         )

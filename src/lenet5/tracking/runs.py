@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from mlflow import MlflowClient
@@ -21,7 +22,7 @@ from lenet5.errors import Unavailable
 from lenet5.paths import Paths
 from lenet5.terminal import print_warning
 from lenet5.tracking import source_code, store
-from lenet5.tracking.tags import FLOW_RUN, MACHINE, TRAINING, WEIGHTS
+from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -142,6 +143,33 @@ def log_metrics(
         run_id,
         metrics=[Metric(name, value, now, step, model_id=model_id) for name, value in metrics.items()],
     )
+
+
+def close_orphans(
+    client: MlflowClient, paths: Paths, *, is_over: Callable[[str], bool], silent: timedelta
+) -> int:
+    """Close runs that say RUNNING and on which nobody works; how many those were.
+
+    Args:
+        client: of the store.
+        paths: for the experiment.
+        is_over: whether a flow run, by its id, has ended.
+        silent: how long a run without a flow run may say nothing.
+    """
+    running = client.search_runs([store.experiment(client, paths)], "attributes.status = 'RUNNING'")
+    orphans = [run for run in running if _is_orphan(client, run, is_over, silent)]
+    for run in orphans:
+        client.set_tag(run.info.run_id, CLOSED, "nobody was at work on it any more")
+        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+    return len(orphans)
+
+
+def _is_orphan(client: MlflowClient, run: Run, is_over: Callable[[str], bool], silent: timedelta) -> bool:
+    if flow_run := run.data.tags.get(FLOW_RUN):
+        return is_over(flow_run)
+    signs = client.get_metric_history(run.info.run_id, "system/cpu_utilization_percentage")
+    last = max([run.info.start_time, *(sign.timestamp for sign in signs)])
+    return bool(time.time() * 1000 - last > silent.total_seconds() * 1000)
 
 
 def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@
 import hashlib
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def find(root: Path, result: Path | None = None) -> Code | None:
     if result and (first := _first_commit_that_locks(root, result)) and _same_graph(root, first):
         return Code(first, b"")
     return Code(head, patch(root))
+
+
+def made(tags: Mapping[str, str], code: Code) -> bool:
+    """Whether a version with these tags came from this very commit and patch."""
+    return all(tags.get(name) == value for name, value in code.tags().items())
 
 
 def record(client: MlflowClient, run_id: str, code: Code | None) -> None:

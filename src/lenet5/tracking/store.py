@@ -19,9 +19,6 @@ from lenet5.paths import Paths
 Client = MlflowClient
 """For those outside this room who pass one on."""
 
-EXPERIMENT = "lenet5-mnist"
-"""The default; MLflow's own ``MLFLOW_EXPERIMENT_NAME`` wins."""
-
 
 def connect(paths: Paths) -> MlflowClient:
     """A client of the store in force; the embedded one is made when it is first needed.
@@ -37,7 +34,7 @@ def connect(paths: Paths) -> MlflowClient:
         if "://" not in uri:
             raise UsageError(
                 "MLFLOW_TRACKING_URI cannot be used.",
-                expected="https://…, postgresql://… or sqlite:///…; without it, the embedded store is used",
+                expected="https://…, postgresql+psycopg://… or sqlite:///…; unset, it is embedded",
                 found=uri,
             )
         return MlflowClient(uri)
@@ -53,7 +50,7 @@ def is_embedded(paths: Paths) -> bool:
 
 def experiment(client: MlflowClient, paths: Paths) -> str:
     """The id of the project's experiment, created when it is not there."""
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings.EXPERIMENT
     location = (paths.state / "mlflow" / "artifacts").as_uri() if is_embedded(paths) else None
     for _ in range(2):
         if found := client.get_experiment_by_name(name):

@@ -39,6 +39,8 @@ PARENT = "lenet5.parent"
 DECISION = "gate.decision"
 COMPARISON = "gate.comparison"
 REPRODUCED = "reproduced"
+CLOSED = "lenet5.closed"
+"""Why a run that nobody ended was ended."""
 
 # for this package alone
 MODEL_ID = "lenet5.model_id"

@@ -12,6 +12,7 @@ from lenet5.dataset import Split
 from lenet5.errors import TrainingError
 from lenet5.params import Train
 from lenet5.train import model, optimizer
+from lenet5.train.checkpoint import Checkpoint, Keeper
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -23,14 +24,21 @@ def fit(
     *,
     on_epoch: OnEpoch,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    start: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> tuple[keras.Sequential, pd.DataFrame]:
-    """Train LeNet-5 from scratch.
+    """Train LeNet-5, from scratch or from where an earlier training of the same was ended.
+
+    Both give the same bytes: Keras on TensorFlow draws the order of the images from the seed at the start
+    of each epoch, so that no epoch depends on how many came before it in this process.
 
     Args:
         train: float32 images (N, H, W, 1) in 0 to 1, float32 one-hot labels (N, 10).
         validation: the same for the images that decide when to stop.
         on_epoch: is told each epoch's number, from 1, and metrics as soon as there are any.
         callbacks: further Keras callbacks, for progress and TensorBoard.
+        start: the epochs that it holds are not trained again.
+        keep: is given a checkpoint after each epoch.
 
     Returns:
         The model with the weights of its best epoch, and one row of metrics an epoch.
@@ -48,19 +56,25 @@ def fit(
         metrics=["accuracy"],
         steps_per_execution=params.steps_per_execution,
     )
-    epochs = _Epochs(on_epoch)
+    epochs = _Epochs(on_epoch, start.rows if start else ())
+    stopping = keras.callbacks.EarlyStopping("val_loss", patience=params.patience, restore_best_weights=True)
+    is_over = start is not None and start.wait >= params.patience
+    if start:
+        network.optimizer.build(network.trainable_variables)  # its variables are there only then
     network.fit(
         train.images,
         train.labels,
         batch_size=params.batch_size,
-        epochs=params.epochs,
+        epochs=start.epoch if start and is_over else params.epochs,
+        initial_epoch=start.epoch if start else 0,
         validation_data=(validation.images, validation.labels),
         validation_batch_size=1000,
         verbose=0,
         callbacks=[
             _StopOnNonFinite(),
-            keras.callbacks.EarlyStopping("val_loss", patience=params.patience, restore_best_weights=True),
+            stopping,
             epochs,
+            Keeper(stopping, epochs.rows, keep, start),
             *callbacks,
         ],
     )
@@ -70,9 +84,9 @@ def fit(
 class _Epochs(keras.callbacks.Callback):
     """Keeps one row an epoch and passes it on."""
 
-    def __init__(self, on_epoch: OnEpoch) -> None:
+    def __init__(self, on_epoch: OnEpoch, rows: Sequence[Mapping[str, float]]) -> None:
         super().__init__()
-        self.rows: list[dict[str, float]] = []
+        self.rows = [dict(row) for row in rows]
         self._on_epoch = on_epoch
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:

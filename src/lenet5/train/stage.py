@@ -6,12 +6,13 @@ from pathlib import Path
 
 import keras
 
-from lenet5 import archive, backend, dataset, environment, files
+from lenet5 import archive, backend, dataset, environment, files, settings
 from lenet5.params import Train
 from lenet5.paths import Paths
 from lenet5.results import Environment, Lineage, Training
 from lenet5.terminal import console
 from lenet5.tracking import runs
+from lenet5.train.checkpoint_store import CheckpointStore, alone
 from lenet5.train.fit import fit
 from lenet5.train.model import with_preprocessing
 from lenet5.train.progress import ProgressBar
@@ -19,6 +20,9 @@ from lenet5.train.progress import ProgressBar
 
 def run(paths: Paths, params: Train) -> None:
     """``data/processed`` → ``models/lenet5.keras``, its lineage and history; epochs reach MLflow as they end.
+
+    A training that was killed goes on after its last epoch, on this machine or on another one that has the
+    same ``LENET5_CHECKPOINTS``, and ends with the same bytes.
 
     Raises:
         DataError: the processed data is missing or damaged.
@@ -28,16 +32,24 @@ def run(paths: Paths, params: Train) -> None:
     data = processed.manifest
     training = _training_digest(data.digest, params)
     backend.use_threads(params.threads)
-    with runs.training_run(paths, training, params.model_dump()) as on_epoch:
-        progress = ProgressBar()
-        with contextlib.closing(progress):
-            network, history = fit(
-                processed.splits["train"],
-                processed.splits["validation"],
-                params,
-                on_epoch=on_epoch,
-                callbacks=[progress, _tensorboard(paths, training)],
-            )
+    checkpoints = CheckpointStore(settings.load(paths).lenet5_checkpoints, training)
+    with (
+        alone(paths.state / "training", training),
+        runs.training_run(paths, training, params.model_dump()) as on_epoch,
+        contextlib.closing(ProgressBar()) as progress,
+    ):
+        start = checkpoints.load()
+        if start:
+            console.print(f"an earlier training was ended after epoch {start.epoch}: going on from there")
+        network, history = fit(
+            processed.splits["train"],
+            processed.splits["validation"],
+            params,
+            on_epoch=on_epoch,
+            callbacks=[progress, _tensorboard(paths, training)],
+            start=start,
+            keep=checkpoints.save,
+        )
     model = with_preprocessing(network, data.padding)
     best_epoch = int(history["val_loss"].to_numpy().argmin()) + 1
     best = history.drop(columns=["epoch", "learning_rate"]).iloc[best_epoch - 1]
@@ -62,6 +74,7 @@ def run(paths: Paths, params: Train) -> None:
         **{str(name): value for name, value in best.items()},
     ).write(paths.training)
     files.write_csv(paths.history, history)
+    checkpoints.discard()
     console.print(f"{model.count_params():,} parameters → {paths.model}")
 
 

@@ -1,0 +1,67 @@
+# One image for MLflow, Prefect, the workers and TensorBoard: they share its layers, so it lies on disk once.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS tools
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_SYSTEM_CERTS=1
+# The installer and the build backend, by their hashes in the project's lock; they stay out of the final image.
+RUN --mount=type=bind,source=requirements.lock,target=/tmp/requirements.lock \
+    awk '/^[a-z0-9]/ {keep = /^(uv|hatchling)==/} keep' /tmp/requirements.lock > /tmp/tools.txt \
+    && python -m venv /opt/tools \
+    && /opt/tools/bin/python -m pip install --quiet --no-deps --require-hashes -r /tmp/tools.txt \
+    && /opt/tools/bin/uv pip install --quiet --python /opt/tools/bin/python \
+        --require-hashes -r /tmp/tools.txt --constraint /tmp/requirements.lock
+
+FROM tools AS environment
+# requirements-gpu.lock adds TensorFlow's CUDA libraries
+ARG LOCK=requirements.lock
+# Without compiled bytecode every process that imports TensorFlow starts seconds later.
+ENV UV_COMPILE_BYTECODE=1
+RUN --mount=type=bind,source=docker/requirements.lock,target=/tmp/requirements.lock \
+    --mount=type=bind,source=docker/requirements-gpu.lock,target=/tmp/requirements-gpu.lock \
+    python -m venv --without-pip /opt/venv \
+    && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --require-hashes -r "/tmp/${LOCK}" \
+    && ln -s /opt/lenet5/bin/lenet5 /opt/venv/bin/lenet5 \
+    && cd /opt/venv/lib/python3.*/site-packages \
+    # where the product will lie: apart, so that a change of it leaves this layer as it is
+    && echo /opt/lenet5 > lenet5.pth \
+    # C++ headers, which nothing here compiles against
+    && rm -rf tensorflow/include
+
+FROM environment AS product
+WORKDIR /build
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+COPY pipelines pipelines
+RUN /opt/tools/bin/python -m hatchling build --target wheel --directory /tmp/wheel \
+    && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --target /opt/lenet5 /tmp/wheel/*.whl \
+    && rm /opt/lenet5/.lock
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="lenet5" org.opencontainers.image.licenses="Apache-2.0"
+# git trusts a mounted checkout whoever owns it; `git clone` takes this from no variable
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git \
+    && rm -rf /var/lib/apt/lists/* \
+    && git config --system --add safe.directory /repository \
+    && git config --system --add safe.directory /repository/.git \
+    && groupadd --gid 10001 lenet5 \
+    && useradd --uid 10001 --gid lenet5 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin lenet5
+COPY --from=environment /opt/venv /opt/venv
+COPY --from=product /opt/lenet5 /opt/lenet5
+COPY --chmod=755 docker/entrypoint.sh /opt/bin/entrypoint
+COPY docker/setup docker/healthy.py /opt/setup/
+# The folder that `lenet5` works in. It is no git checkout: flows clone their own.
+COPY . /app/
+RUN cd /opt/bin && for program in dvc lenet5 mlflow prefect; do ln -s entrypoint "${program}"; done \
+    && printf '[core]\n    no_scm = true\n' > /app/.dvc/config.local \
+    && install --directory --owner=10001 --group=10001 /app/.dvc/tmp /app/.lenet5 /app/.lenet5/tensorboard
+ENV PATH=/opt/bin:/opt/venv/bin:${PATH} \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    DO_NOT_TRACK=true \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false
+USER 10001:10001
+WORKDIR /app
+ENTRYPOINT ["entrypoint"]
+CMD ["lenet5", "--help"]

@@ -1,0 +1,283 @@
+"""One stage sent to another machine: code and inputs go there, the result comes back, nothing runs twice.
+
+Code goes as a commit and a patch; data goes through the DVC remote. The worker gives back what ``dvc.lock``
+is to say of the stage, and this checkout then restores just that.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+from dvc.repo import Repo
+from dvc.utils.serialize import modify_yaml
+from prefect import runtime
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.deployments import run_deployment
+from prefect.states import Cancelling, Crashed
+from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from lenet5.errors import DataError, Lenet5Error, Unavailable, UsageError
+from lenet5.paths import Paths
+from lenet5.tracking import source_code
+from pipelines import placement, workspace
+from pipelines.execute import StageFailed, differs, run_stage
+from pipelines.graph import Stage
+from pipelines.placement import Mode
+
+OUTCOME = "lenet5-stage-outcome"
+"""The key of the artifact with which a worker answers."""
+POLL_SECONDS = 2.0
+BEGIN_WITHIN = timedelta(minutes=5)
+"""What a worker may take to make a workspace; no heart beats until then."""
+LARGEST_PATCH = 300_000
+"""Characters; Prefect's server takes parameters of half a megabyte in all."""
+
+_sent: set[UUID] = set()
+
+OnLine = Callable[[str], None]
+
+
+class Outcome(BaseModel):
+    """What a worker says of a stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    exit_code: int = 0
+    message: str = ""
+    """Why it failed."""
+    locked: str = ""
+    """The stage's entry in ``dvc.lock``, as YAML: its order counts, and a database forgets an object's."""
+
+
+def locked(paths: Paths, stage: str) -> str:
+    """What ``dvc.lock`` says of a stage, as YAML."""
+    entry, text = YAML().load(paths.lock)["stages"][stage], StringIO()
+    YAML().dump(entry, text)
+    return text.getvalue()
+
+
+def dvc(paths: Paths, *words: str) -> None:
+    """Let DVC exchange data with the remote.
+
+    Raises:
+        Unavailable: it could not.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", *words],
+        cwd=paths.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise Unavailable(
+            f"`dvc {' '.join(words)}` failed.",
+            expected="a DVC remote that answers",
+            found="\n            ".join(done.stderr.strip().splitlines()[-5:]),
+            do="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
+        )
+
+
+def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine) -> bool:
+    """Bring a stage up to date on a worker of its pool, and its result into this checkout.
+
+    Args:
+        paths: this checkout; the stages before are up to date.
+        stage: one with a work pool.
+        mode: whether it may run here when all workers are gone.
+        force: run it even if nothing changed.
+        on_line: is given each line that the worker logs.
+
+    Returns:
+        Whether it was run there; False when nothing had to be run, or no worker was left to run it.
+
+    Raises:
+        StageFailed: it ended with an error there.
+        Unavailable: the remote or the Prefect server does not answer, or every worker died at it.
+        UsageError: what was not committed is too much for a patch.
+        DataError: what came back is the result of other inputs.
+    """
+    timeout = stage.placement.timeout_seconds
+    if not force and not differs(paths.root, stage.name) and _pulled(paths, stage.name):
+        on_line(f"Stage '{stage.name}' didn't change, skipping")
+        return False
+    parameters = _order(paths, stage, force)
+    dvc(paths, "push", *sorted(stage.after))
+    for attempt in range(1 + stage.placement.replacements):
+        if attempt:
+            on_line(f"{stage.name} is sent to another worker")
+        ended = _follow(paths, stage, parameters, mode, on_line)
+        if ended is None:
+            run_stage(paths.root, stage.name, timeout=timeout, on_line=on_line, force=force, pull=True)
+            return True
+        if ended.state_type is not StateType.CRASHED:
+            adopt(paths, stage, _outcome(stage, ended))
+            on_line(f"{stage.name} is done, and its outputs are here")
+            return True
+        on_line(f"{ended.name}: {ended.state.message if ended.state else 'crashed'}")
+    raise Unavailable(
+        f"Stage {stage.name} was sent to {1 + stage.placement.replacements} workers, and each died at it.",
+        do="look at the flow runs of deployment " + placement.deployment(str(stage.placement.work_pool)),
+    )
+
+
+def recall_sent() -> None:
+    """Cancel what this process sent and did not hear the end of; for a flow that is interrupted."""
+    for number in list(_sent):
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(number, Cancelling(message="its flow was interrupted"), force=True)
+
+
+def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
+    code = source_code.find(paths.root)
+    if code is None:
+        raise UsageError(
+            f"Stage {stage.name} cannot be sent to a worker.",
+            expected="a git checkout, whose commit the worker fetches",
+            found=paths.root,
+            do="clone the project with git, or place the stages here",
+        )
+    patch = workspace.pack(code.patch)
+    if patch and len(patch) > LARGEST_PATCH:
+        raise UsageError(
+            f"What is not committed is too much to be sent to a worker: stage {stage.name} was not started.",
+            expected=f"a patch of at most {LARGEST_PATCH:,} characters, compressed",
+            found=f"{len(patch):,}",
+            do="commit and push it, or place the stages here",
+        )
+    return {
+        "stage": stage.name,
+        "ref": code.commit,
+        "patch": patch,
+        "lock": paths.lock.read_text() if paths.lock.exists() else None,
+        "force": force,
+        "timeout_seconds": stage.placement.timeout_seconds,
+        "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+        "for_flow_run": str(runtime.flow_run.id) if runtime.flow_run.id else None,
+    }
+
+
+def _follow(
+    paths: Paths, stage: Stage, parameters: Mapping[str, Any], mode: Mode, on_line: OnLine
+) -> FlowRun | None:
+    """Send, and wait for the end; None when no worker was left to begin, and the stage may run here."""
+    pool = str(stage.placement.work_pool)
+    run = cast(  # there is no event loop here
+        FlowRun,
+        run_deployment(
+            placement.deployment(pool),
+            parameters=dict(parameters),
+            timeout=0,
+            job_variables=stage.placement.resources or None,
+        ),
+    )
+    _sent.add(run.id)
+    on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
+    heard = 0
+    try:
+        with get_client(sync_client=True) as client:
+            while True:
+                run, lines = _patiently(_look, client, run.id, heard)
+                heard += len(lines)
+                for line in lines:
+                    on_line(line)
+                if run.state and run.state.is_final():
+                    return run
+                if run.state and run.state.is_pending() and _age(run.state) > BEGIN_WITHIN:
+                    message = f"its worker took it and did not begin within {BEGIN_WITHIN}"
+                    client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+                elif run.start_time is None and (reason := placement.obstacle(stage, Mode.AUTO)):
+                    client.set_flow_run_state(run.id, Cancelling(message=reason), force=True)
+                    placement.obstacle(stage, mode)  # an error, if it has to run there
+                    on_line(f"{stage.name} runs here: {reason}")
+                    return None
+                time.sleep(POLL_SECONDS)
+    except httpx.TransportError as error:
+        raise Unavailable("The Prefect server does not answer any more.", found=error) from error
+    finally:
+        if run.state and run.state.is_final():
+            _sent.discard(run.id)
+
+
+def _look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:
+    """A run as it is now, and what it logged beyond the first lines."""
+    run = client.read_flow_run(number)  # first: an ended run logs no more
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[number]))
+    lines = client.read_logs(wanted, offset=heard, limit=200)
+    return run, [line.message for line in lines]
+
+
+_patiently = Retrying(
+    retry=retry_if_exception_type(httpx.TransportError),  # a server that is started again
+    stop=stop_after_delay(300),
+    wait=wait_fixed(POLL_SECONDS),
+    reraise=True,
+)
+
+
+def _age(state: State[Any]) -> timedelta:
+    return datetime.now(UTC) - state.timestamp
+
+
+def _outcome(stage: Stage, run: FlowRun) -> Outcome:
+    wanted = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[OUTCOME])
+    )
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=wanted)
+    if found:
+        outcome = Outcome.model_validate(found[0].data)
+        if outcome.exit_code:
+            raise StageFailed(stage.name, outcome.message, outcome.exit_code)
+        return outcome
+    told = run.state.message if run.state and run.state.message else f"it ended as {run.state_type}"
+    raise StageFailed(stage.name, told, UsageError.exit_code)
+
+
+def adopt(paths: Paths, stage: Stage, outcome: Outcome) -> None:
+    """Take over what the worker's ``dvc.lock`` says of the stage, and fetch just that; nothing runs here."""
+    before = paths.lock.read_text()
+    with (
+        Repo(str(paths.root), _wait_for_lock=True) as repo,
+        repo.lock,
+        modify_yaml(str(paths.lock), fs=repo.fs) as content,
+    ):
+        content["stages"][stage.name] = YAML().load(outcome.locked)
+    try:
+        dvc(paths, "pull", stage.name)
+        if different := differs(paths.root, stage.name):
+            raise DataError(
+                f"Stage {stage.name} was run on a worker, and its result does not fit this checkout.",
+                expected="a result of the same code, parameters and data",
+                found=", ".join(f"{name} {how}" for name, how in sorted(different.items())),
+                do="see that no file was edited meanwhile, and run again",
+            )
+    except Lenet5Error:
+        paths.lock.write_text(before)
+        raise
+
+
+def _pulled(paths: Paths, stage: str) -> bool:
+    """Whether the outputs that ``dvc.lock`` names are here now."""
+    try:
+        dvc(paths, "pull", stage)
+    except Unavailable:
+        return False
+    return True

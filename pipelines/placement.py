@@ -1,0 +1,86 @@
+"""Where a stage runs: here, or on the work pool that its ``meta`` in ``dvc.yaml`` names."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import Worker, WorkerStatus
+from prefect.exceptions import ObjectNotFound
+
+from lenet5.errors import Unavailable
+from pipelines.graph import Stage
+
+STAGE_FLOW = "lenet5-stage"
+"""Its deployment for a pool has the pool's name."""
+_BEATS = 3
+"""Heartbeats that a worker may miss: one that is killed says no good-bye."""
+
+
+class Mode(StrEnum):
+    """What to do with a stage that names a work pool."""
+
+    AUTO = "auto"
+    """To the pool when one of its workers is alive, else here."""
+    HERE = "here"
+    """Here, whatever the graph says."""
+    STRICT = "strict"
+    """To the pool; that it has no worker is an error."""
+
+
+def deployment(pool: str) -> str:
+    """The deployment that runs stages on a pool's workers."""
+    return f"{STAGE_FLOW}/{pool}"
+
+
+def obstacle(stage: Stage, mode: Mode) -> str | None:
+    """Why a stage cannot go to its pool; None when it can.
+
+    Raises:
+        Unavailable: it cannot, and has to.
+    """
+    pool = stage.placement.work_pool
+    assert pool is not None
+    if mode is Mode.HERE:
+        return "it was asked for"
+    reason = _obstacle(pool)
+    if reason and mode is Mode.STRICT:
+        raise Unavailable(
+            f"Stage {stage.name} has nowhere to run.",
+            expected=f"a live worker in work pool {pool}",
+            found=reason,
+            do=f"start one (`lenet5 worker --pool {pool}`), or leave out the strict placement",
+        )
+    return reason
+
+
+def live_workers(client: SyncPrefectClient, pool: str) -> list[Worker]:
+    """The workers of a pool that were heard of lately."""
+    now = datetime.now(UTC)
+    return [worker for worker in client.read_workers_for_work_pool(pool) if _is_alive(worker, now)]
+
+
+def _obstacle(pool: str) -> str | None:
+    if not os.environ.get("PREFECT_API_URL"):
+        return "there is no Prefect server (PREFECT_API_URL is not set)"
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_work_pool(pool)
+        except ObjectNotFound:
+            return f"there is no work pool {pool} (`lenet5 deploy` makes it)"
+        try:
+            client.read_deployment_by_name(deployment(pool))
+        except ObjectNotFound:
+            return f"there is no deployment {deployment(pool)} (`lenet5 deploy` makes it)"
+        if found.is_paused:
+            return f"work pool {pool} is paused"
+        if not live_workers(client, pool):
+            return f"work pool {pool} has no live worker"
+    return None
+
+
+def _is_alive(worker: Worker, now: datetime) -> bool:
+    if worker.status is not WorkerStatus.ONLINE or worker.last_heartbeat_time is None:
+        return False
+    silence = now - worker.last_heartbeat_time
+    return silence < timedelta(seconds=_BEATS * (worker.heartbeat_interval_seconds or 30))

@@ -1,0 +1,105 @@
+"""A stage that is sent away, up to the wire: what is not sent or not taken. The rest is in tests/stack."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lenet5.errors import DataError, Unavailable, UsageError
+from pipelines import dispatch, graph, placement
+from pipelines.dispatch import Outcome
+from pipelines.placement import Mode
+from tests.conftest import Project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    copied = finished.copy(tmp_path)
+    for name, value in copied.environment().items():
+        monkeypatch.setenv(name, value)
+    return copied
+
+
+def train(project: Project) -> graph.Stage:
+    return next(stage for stage in graph.stages(project.root) if stage.name == "train")
+
+
+def send(project: Project, lines: list[str]) -> bool:
+    return dispatch.send(project.paths, train(project), mode=Mode.AUTO, force=False, on_line=lines.append)
+
+
+def test_the_graph_asks_for_a_gpu_to_train_on(project: Project) -> None:
+    asked = {stage.name: stage.placement.work_pool for stage in graph.stages(project.root)}
+    assert {name for name, pool in asked.items() if pool} == {"train"}
+    assert asked["train"] == "gpu"
+    assert train(project).placement.resources == {"gpus": 1}
+
+
+def test_without_a_server_it_runs_here(project: Project) -> None:
+    reason = "there is no Prefect server (PREFECT_API_URL is not set)"
+    assert placement.obstacle(train(project), Mode.AUTO) == reason
+    assert placement.obstacle(train(project), Mode.HERE) == "it was asked for"
+
+
+def test_where_it_has_to_run_elsewhere_the_lack_of_a_worker_is_an_error(project: Project) -> None:
+    with pytest.raises(Unavailable, match="Stage train has nowhere to run") as refused:
+        placement.obstacle(train(project), Mode.STRICT)
+    assert "lenet5 worker --pool gpu" in str(refused.value)
+    done = project.command("lenet5", "run", "--placement", "strict")
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "Stage train has nowhere to run." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_did_not_change_is_not_sent(project: Project) -> None:
+    lines: list[str] = []
+    assert not send(project, lines)
+    assert lines == ["Stage 'train' didn't change, skipping"]
+    project.paths.model.unlink()
+    assert not send(project, lines), "only missing: it is in the cache"
+    assert project.paths.model.exists()
+
+
+def test_what_is_not_committed_has_a_limit(project: Project) -> None:
+    project.set_params(**{"train.seed": 7})
+    (project.root / "large.bin").write_bytes(os.urandom(400_000))
+    with pytest.raises(UsageError, match="too much to be sent to a worker: stage train was not started"):
+        send(project, [])
+
+
+def test_a_result_of_other_inputs_is_not_taken(project: Project) -> None:
+    """As if the parameters were edited while the worker was at it."""
+    outcome = Outcome(locked=dispatch.locked(project.paths, "train"))
+    dispatch.adopt(project.paths, train(project), outcome)
+    project.set_params(**{"train.seed": 7})
+    before = project.paths.lock.read_bytes()
+    with pytest.raises(DataError, match="does not fit this checkout") as refused:
+        dispatch.adopt(project.paths, train(project), outcome)
+    assert "train.seed" in str(refused.value) or "params.yaml" in str(refused.value)
+    assert project.paths.lock.read_bytes() == before
+
+
+def test_a_result_that_is_not_in_the_remote_is_not_taken(project: Project) -> None:
+    before = project.paths.lock.read_bytes()
+    locked = dispatch.locked(project.paths, "train")
+    [old] = [line.split()[-1] for line in locked.splitlines() if "md5:" in line and "  " in line][-1:]
+    with pytest.raises(Unavailable, match="`dvc pull train` failed"):
+        dispatch.adopt(project.paths, train(project), Outcome(locked=locked.replace(old, "0" * 32)))
+    assert project.paths.lock.read_bytes() == before
+
+
+def test_a_worker_without_addresses_says_which_it_lacks(project: Project) -> None:
+    done = project.command("lenet5", "worker")
+    assert done.returncode == 2
+    for name in ("PREFECT_API_URL", "LENET5_GIT_URL", "LENET5_DVC_REMOTE", "MLFLOW_TRACKING_URI"):
+        assert name in done.stderr
+
+
+def test_deploying_to_no_server_is_a_clear_error(project: Project) -> None:
+    done = project.command("lenet5", "deploy")
+    assert done.returncode == 2
+    assert "There is no server to deploy to." in done.stderr
+    done = project.command("lenet5", "deploy", environment={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert done.returncode == 6
+    assert "Prefect at http://127.0.0.1:9/api" in done.stderr
+    assert "Traceback" not in done.stderr

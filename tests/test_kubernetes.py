@@ -1,0 +1,167 @@
+"""The Kubernetes pages: the pool's template and the worker's manifests, against Kubernetes' own schemas."""
+
+import json
+import re
+import shlex
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+from prefect.utilities.templating import apply_values, find_placeholders
+from ruamel.yaml import YAML
+
+from lenet5.settings import Settings
+from pipelines import graph
+from tests.conftest import REPOSITORY
+from tests.test_docs import code
+
+FOLDER = REPOSITORY / "docs/kubernetes"
+TEMPLATE: dict[str, Any] = json.loads((FOLDER / "gpu-pool.json").read_text())
+MANIFESTS: list[dict[str, Any]] = list(YAML(typ="safe").load_all((FOLDER / "worker.yaml").read_text()))
+PAGE = REPOSITORY / "docs/kubernetes.md"
+VERSIONS = ["1.30", "1.34", "1.37"]
+PLACED = [stage for stage in graph.stages(REPOSITORY) if stage.placement.work_pool]
+COMMANDS = {
+    each["work_pool"]["job_variables"]["command"]
+    for each in YAML(typ="safe").load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
+}
+
+
+def job(**variables: Any) -> dict[str, Any]:
+    """The job that a worker makes of the template, by Prefect's own substitution."""
+    known = TEMPLATE["variables"]["properties"]
+    jsonschema.validate(variables, TEMPLATE["variables"])  # so does the server, for a flow run
+    defaults = {name: each["default"] for name, each in known.items() if "default" in each}
+    made: dict[str, Any] = apply_values(TEMPLATE["job_configuration"], defaults | variables)["job_manifest"]
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    container["args"] = shlex.split(container["args"])  # and so does the worker
+    return made
+
+
+def pod(made: dict[str, Any]) -> dict[str, Any]:
+    return dict(made["spec"]["template"]["spec"])
+
+
+def manifest(kind: str, name: str) -> dict[str, Any]:
+    [found] = [each for each in MANIFESTS if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("stage", [None, *PLACED], ids=lambda stage: stage.name if stage else "defaults")
+def test_a_job_is_valid(stage: graph.Stage | None, version: str) -> None:
+    resources = stage.placement.resources if stage else {}
+    for command in COMMANDS:
+        kubernetes_validate.validate(job(command=command, **resources), version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("document", MANIFESTS, ids=lambda each: f"{each['kind']}-{each['metadata']['name']}")
+def test_a_manifest_is_valid(document: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_broken_manifest_is_refused() -> None:
+    misspelt = job()
+    misspelt["spec"]["template"]["spec"]["restartPolice"] = "Never"
+    mistyped = job() | {"spec": job()["spec"] | {"backoffLimit": "none"}}
+    for broken in (misspelt, mistyped):
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(broken, VERSIONS[-1], strict=True)
+    for variables in ({"gpus": "many"}, {"state_volume": {"name": "other", "emptyDir": {}}}):
+        with pytest.raises(jsonschema.ValidationError):
+            job(**variables)
+
+
+def test_every_placeholder_is_a_variable_and_every_variable_is_used() -> None:
+    used = {each.name for each in find_placeholders(TEMPLATE["job_configuration"])}
+    assert used == set(TEMPLATE["variables"]["properties"])
+
+
+def test_what_the_worker_of_prefect_insists_on() -> None:
+    made = job()
+    assert made["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    assert pod(made)["containers"][0]["name"] == "prefect-job"
+    # it wants both in the pod, where Kubernetes knows none; it takes them here
+    assert (made["spec"]["parallelism"], made["spec"]["completions"]) == (1, 1)
+
+
+@pytest.mark.parametrize("stage", PLACED, ids=lambda stage: stage.name)
+def test_what_a_stage_needs_reaches_its_pod(stage: graph.Stage) -> None:
+    assert set(stage.placement.resources) <= set(TEMPLATE["variables"]["properties"])
+    limits = pod(job(**stage.placement.resources))["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == stage.placement.resources["gpus"]
+
+
+def test_only_what_asks_for_a_gpu_gets_one() -> None:
+    assert pod(job())["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 0
+
+
+def test_a_job_outlives_the_longest_stage_and_is_not_repeated_by_kubernetes() -> None:
+    spec = job()["spec"]
+    assert spec["activeDeadlineSeconds"] > sum(
+        stage.placement.timeout_seconds for stage in graph.stages(REPOSITORY)
+    )
+    assert spec["backoffLimit"] == 0
+
+
+def test_pods_are_the_user_of_the_image_and_may_write_only_into_volumes() -> None:
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    [user, group] = map(int, re.findall(r"^USER (\d+):(\d+)$", dockerfile, re.MULTILINE)[0])
+    made = pod(job())
+    assert (
+        made["securityContext"] | {"runAsUser": user, "runAsGroup": group, "fsGroup": group}
+        == (made["securityContext"])
+    )
+    [container] = made["containers"]
+    [folder] = re.findall(r"^WORKDIR (.+)$", dockerfile.rpartition("\nFROM ")[2], re.MULTILINE)
+    assert container["workingDir"] == folder
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounted[f"{folder}/.lenet5"] == "state"
+    assert "HOME=/tmp" in dockerfile
+    assert "/tmp" in mounted
+    assert set(mounted.values()) == {volume["name"] for volume in made["volumes"]}
+
+
+def test_nothing_is_privileged() -> None:
+    worker = manifest("Deployment", "lenet5-worker-gpu")["spec"]["template"]["spec"]
+    for each in (pod(job()), worker):
+        assert each["securityContext"]["runAsNonRoot"]
+        assert each["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in each["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_what_jobs_refer_to_is_there() -> None:
+    made = pod(job())
+    assert not manifest("ServiceAccount", made["serviceAccountName"])["automountServiceAccountToken"]
+    config, secret = made["containers"][0]["envFrom"]
+    data = manifest("ConfigMap", config["configMapRef"]["name"])["data"]
+    assert f"secret generic {secret['secretRef']['name']} " in code(PAGE)
+    namespaces = {each["metadata"].get("namespace", "lenet5") for each in MANIFESTS}
+    assert namespaces == {job()["metadata"]["namespace"]}
+    assert set(data) <= {name.upper() for name in Settings.model_fields}
+    secrets = {
+        name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+    }
+    assert not secrets & set(data)
+
+
+def test_the_page_names_what_is_there() -> None:
+    typed = code(PAGE)
+    for path in re.findall(r"docs/kubernetes/[a-z.-]+", typed):
+        assert (REPOSITORY / path).exists(), path
+    for name in re.findall(r"\b((?:LENET5|AWS|MLFLOW)_[A-Z0-9_]+)\b", typed):
+        assert name.lower() in Settings.model_fields, name
+    variables = TEMPLATE["variables"]["properties"]
+    for name in re.findall(r"\.([a-z_]+)\.default\b", typed):
+        assert name in variables, name
+    version = re.search(r"^prefect-version: (\S+)$", (REPOSITORY / "prefect.yaml").read_text(), re.MULTILINE)
+    worker = manifest("Deployment", "lenet5-worker-gpu")["spec"]["template"]["spec"]["containers"][0]
+    assert version
+    assert f":{version[1]}-" in worker["image"]

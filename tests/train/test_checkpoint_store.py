@@ -1,0 +1,97 @@
+"""A checkpoint that is kept, found, damaged, out of reach."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from lenet5.train.checkpoint import Checkpoint
+from lenet5.train.checkpoint_store import CheckpointStore, alone
+
+KEPT = Checkpoint(
+    rows=({"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-45}),
+    weights=(np.arange(6, dtype=np.float32).reshape(2, 3), np.array([np.nextafter(1, 2)])),
+    optimizer=(np.array(860, dtype=np.int64),),
+    best_weights=(np.zeros((2, 3), np.float32), np.ones(1)),
+    best=0.1,
+    wait=3,
+)
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    return one.encode() == other.encode()
+
+
+@pytest.mark.parametrize("place", ["folder", "file", "memory"])
+def test_what_is_kept_is_found_by_its_training_alone(tmp_path: Path, place: str) -> None:
+    url = {
+        "folder": f"{tmp_path}/new",
+        "file": f"file://{tmp_path}/there",
+        "memory": f"memory://{tmp_path.name}",
+    }[place]
+    if place == "file":
+        (tmp_path / "there").mkdir()
+    store = CheckpointStore(url, "a" * 64)
+    assert store.load() is None
+    store.save(KEPT)
+    found = store.load()
+    assert found is not None
+    assert same(found, KEPT)
+    assert found.rows == KEPT.rows, "to the last bit"
+    assert found.optimizer[0].dtype == np.int64
+    assert CheckpointStore(url, "b" * 64).load() is None
+    store.discard()
+    assert store.load() is None
+    store.discard()
+
+
+def test_a_damaged_one_is_told_and_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = CheckpointStore(str(tmp_path), "a" * 64)
+    store.save(KEPT)
+    path = tmp_path / f"{'a' * 64}.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert store.load() is None
+    assert "is not used" in capsys.readouterr().err
+
+
+def test_a_store_that_is_not_there_costs_a_warning(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    store = CheckpointStore(str(tmp_path / "file" / "below"), "a" * 64)
+    store.save(KEPT)
+    assert "no checkpoint was kept after epoch 2" in capsys.readouterr().err
+
+
+def test_a_write_that_breaks_off_leaves_the_last_one(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path), "a" * 64)
+    store.save(KEPT)
+    file_system, path = fsspec.url_to_fs(f"{tmp_path}/{'a' * 64}.npz")
+    with pytest.raises(KeyboardInterrupt), file_system.transaction, file_system.open(path, "wb") as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    found = store.load()
+    assert found is not None
+    assert same(found, KEPT)
+
+
+def _hold(folder: str, seconds: float) -> None:
+    with alone(Path(folder), "a"):
+        time.sleep(seconds)
+
+
+def test_the_same_training_waits_for_its_twin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twin = multiprocessing.get_context("spawn").Process(target=_hold, args=(str(tmp_path), 2))
+    twin.start()
+    for _ in range(600):
+        if (tmp_path / "a.lock").exists():
+            break
+        time.sleep(0.05)
+    with alone(tmp_path, "b"):
+        pass  # another one does not wait
+    with alone(tmp_path, "a"):
+        assert "waiting for its end" in capsys.readouterr().out
+    twin.join()
