@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
-import kubernetes_validate  # type: ignore[import-untyped]
+import kubernetes_validate
 import pytest
 from prefect.utilities.templating import apply_values, find_placeholders
 from ruamel.yaml import YAML
