@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -144,10 +145,17 @@ def _automate(client: SyncPrefectClient) -> None:
         ],
     )
     there = client.read_automations_by_name(wanted.name)
-    if there:
-        client.update_automation(there[0].id, wanted)
-    else:
+    if not there:
         client.create_automation(wanted)
+    elif _core(there[0]) != _core(wanted):  # a change makes the server forget which hearts it listens to
+        client.update_automation(there[0].id, wanted)
+
+
+def _core(automation: AutomationCore) -> dict[str, Any]:
+    """What an automation does, without the numbers that the server gives to its parts."""
+    return automation.model_dump(
+        include={"description", "enabled", "trigger", "actions"}, exclude={"trigger": {"id"}}
+    )
 
 
 def _ours(client: SyncPrefectClient) -> list[DeploymentResponse]:

@@ -26,7 +26,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Crashed
 from pydantic import BaseModel, ConfigDict
@@ -200,8 +200,7 @@ def _follow(
                     on_line(line)
                 if run.state and run.state.is_final():
                     return run
-                if run.state and run.state.is_pending() and _age(run.state) > BEGIN_WITHIN:
-                    message = f"its worker took it and did not begin within {BEGIN_WITHIN}"
+                if message := _stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
                     client.set_flow_run_state(run.id, Crashed(message=message), force=True)
                 elif run.start_time is None and (reason := placement.obstacle(stage, Mode.AUTO)):
                     client.set_flow_run_state(run.id, Cancelling(message=reason), force=True)
@@ -232,8 +231,17 @@ _patiently = Retrying(
 )
 
 
-def _age(state: State[Any]) -> timedelta:
-    return datetime.now(UTC) - state.timestamp
+def _stuck(run: FlowRun, timeout: timedelta) -> str | None:
+    """Why a run that is neither at an end nor in a queue will not come to one."""
+    if run.state is None:
+        return None
+    age = datetime.now(UTC) - run.state.timestamp
+    if run.state.is_pending() and age > BEGIN_WITHIN:
+        return f"its worker took it and did not begin within {BEGIN_WITHIN}"
+    # a worker that lives ends it by itself then, and one that is dead was noticed long before
+    if run.state.is_running() and age > timeout + 2 * BEGIN_WITHIN:
+        return f"it has not ended within {timeout}"
+    return None
 
 
 def _outcome(stage: Stage, run: FlowRun) -> Outcome:

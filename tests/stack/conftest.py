@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +64,13 @@ class Worker:
         for process in everything:
             process.kill()
         self.process.wait()
+
+    def owns(self, process: psutil.Process) -> bool:
+        """Whether a process works in this machine's folder."""
+        try:
+            return process.cwd().startswith(str(self.project.root))
+        except psutil.Error:
+            return False
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -195,8 +203,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, postgres: Ne
     with servers(folder) as start:
         s3 = _s3(start, folder)
         upload(_s3_client(s3), digits)
-        mlflow = _mlflow(start, postgres, folder, s3)
-        prefect = _prefect(start, postgres, folder)
+        with ThreadPoolExecutor() as both:
+            starting = (
+                both.submit(_mlflow, start, postgres(), s3),
+                both.submit(_prefect, start, postgres(), folder),
+            )
+            mlflow, prefect = (server.result() for server in starting)
         environment = {
             **KEYS,
             "AWS_ENDPOINT_URL_S3": s3,
@@ -207,6 +219,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, postgres: Ne
             "LENET5_DVC_REMOTE": "s3://dvc/data",
             "LENET5_CHECKPOINTS": "s3://dvc/checkpoints",
             "LENET5_NIGHTLY": "* * * * *",  # so that a night is over within a minute
+            "LENET5_WATCH": "0 0 1 1 *",  # the tests look themselves
             "LENET5_TIMEZONE": "Europe/Paris",
             "LENET5_GPUS": "2",
             "LENET5_RUNS": "4",
@@ -274,11 +287,11 @@ def s3(stack: Stack) -> Any:
     return _s3_client(stack.environment["AWS_ENDPOINT_URL_S3"])
 
 
-def _mlflow(start: Serve, postgres: NewDatabase, folder: Path, s3: str) -> str:
-    return serve_mlflow(start, postgres(), "s3://mlflow/artifacts", KEYS | {"MLFLOW_S3_ENDPOINT_URL": s3})
+def _mlflow(start: Serve, database: str, s3: str) -> str:
+    return serve_mlflow(start, database, "s3://mlflow/artifacts", KEYS | {"MLFLOW_S3_ENDPOINT_URL": s3})
 
 
-def _prefect(start: Serve, postgres: NewDatabase, folder: Path) -> str:
+def _prefect(start: Serve, database: str, folder: Path) -> str:
     port = free_port()
     home = folder / "prefect"
     home.mkdir()
@@ -289,7 +302,7 @@ def _prefect(start: Serve, postgres: NewDatabase, folder: Path) -> str:
         environment={
             "PREFECT_HOME": str(home),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_API_DATABASE_CONNECTION_URL": postgres().replace("+psycopg", "+asyncpg"),
+            "PREFECT_API_DATABASE_CONNECTION_URL": database.replace("+psycopg", "+asyncpg"),
             "PREFECT_SERVER_API_AUTH_STRING": LOGIN,
             "PREFECT_API_AUTH_STRING": LOGIN,
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
