@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
 from lenet5 import settings
-from lenet5.errors import Lenet5Error
+from lenet5.errors import Lenet5Error, Unavailable
 from lenet5.paths import Paths
 from lenet5.tracking import runs, store
 from pipelines import occupancy, workspace
@@ -63,8 +64,8 @@ def cleanup(keep_days: int | None = None, ref: str | None = None) -> State[Any]:
 def _old_workspaces(paths: Paths, days: timedelta) -> Iterator[Path]:
     """Remove each workspace that is old and in which nobody works."""
     for folder in _others(paths):
-        if _age(folder) >= days and occupancy.is_free(Paths(folder)):
-            shutil.rmtree(folder)
+        if _age(folder) >= days and not _in_use(folder):
+            shutil.rmtree(folder, ignore_errors=True)
             yield folder
 
 
@@ -72,10 +73,11 @@ def _old_checkpoints(url: str, days: timedelta) -> Iterator[str]:
     """Remove each checkpoint of a training that nobody went on with."""
     file_system, path = fsspec.url_to_fs(url)
     for name in file_system.glob(f"{path.rstrip('/')}/*.npz"):
-        changed = file_system.modified(name)
-        if datetime.now(UTC) - changed.replace(tzinfo=changed.tzinfo or UTC) >= days:
-            file_system.rm_file(name)
-            yield name
+        with suppress(FileNotFoundError):  # its training has just ended
+            changed = file_system.modified(name)
+            if datetime.now(UTC) - changed.replace(tzinfo=changed.tzinfo or UTC) >= days:
+                file_system.rm_file(name)
+                yield name
 
 
 def _close_orphans(paths: Paths) -> int:
@@ -99,9 +101,14 @@ def _cache(paths: Paths) -> str:
         busy = [folder for folder in _others(paths) if _in_use(folder)]
         if busy:
             return f"the cache stays as it is: {len(busy)} flow runs use it"
-        command = [sys.executable, "-m", "dvc", "gc", "--workspace", "--all-commits", "--force"]
+        # what failed runs made is in no remote yet, and the next run goes on from it
+        left = [str(folder) for folder in _others(paths) if (folder / ".dvc").is_dir()]
+        kept = [word for folder in left for word in ("--projects", folder)]
+        command = [sys.executable, "-m", "dvc", "gc", "--workspace", "--all-commits", "--force", *kept]
         done = subprocess.run(command, cwd=paths.root, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()
+    if done.returncode:
+        raise Unavailable("The cache was not cleaned up.", found="\n".join(lines[-5:]))
     return f"cache: {lines[-1] if lines else 'nothing to remove'}"
 
 
@@ -116,4 +123,7 @@ def _in_use(folder: Path) -> bool:
 
 
 def _age(folder: Path) -> timedelta:
-    return timedelta(seconds=time.time() - folder.stat().st_mtime)
+    try:
+        return timedelta(seconds=time.time() - folder.stat().st_mtime)
+    except FileNotFoundError:  # its flow run has just ended
+        return timedelta(0)

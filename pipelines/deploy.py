@@ -72,15 +72,17 @@ def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] =
         with get_client(sync_client=True) as client:
             _pools(client, found)
             before = _active(_ours(client))
-            _apply(paths, found)
-            wanted = before | dict.fromkeys(activate, True) | dict.fromkeys(pause, False)
-            _set_active(client, _ours(client), wanted)
+            try:
+                _apply(paths, found)
+            finally:  # prefect.yaml pauses all of them; what was active stays so whatever happened
+                wanted = before | dict.fromkeys(activate, True) | dict.fromkeys(pause, False)
+                _set_active(client, _ours(client), wanted)
             _automate(client)
             return [_deployed(client, each) for each in _ours(client)]
     except (httpx.TransportError, PrefectHTTPStatusError) as error:
         raise Unavailable(
             "The Prefect server did not take the deployments.",
-            expected=f"Prefect at {found.prefect_api_url}",
+            expected=f"Prefect at {settings.in_urls(found.prefect_api_url)}",
             found=str(error).splitlines()[0],
             do="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING",
         ) from None
@@ -107,8 +109,11 @@ def _pools(client: SyncPrefectClient, found: Settings) -> None:
 
 def _apply(paths: Paths, found: Settings) -> None:
     """Let Prefect's own command read ``prefect.yaml``."""
-    names = {name: str(value) for name, value in found.model_dump(by_alias=True).items()}
-    wanted = {name: names[name] for name in ("LENET5_NIGHTLY", "LENET5_WATCH", "LENET5_TIMEZONE")}
+    wanted = {
+        "LENET5_NIGHTLY": found.lenet5_nightly,
+        "LENET5_WATCH": found.lenet5_watch,
+        "LENET5_TIMEZONE": found.lenet5_timezone,
+    }
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(
         command, cwd=paths.root, env=os.environ | wanted, capture_output=True, text=True, check=False
@@ -129,7 +134,10 @@ def _automate(client: SyncPrefectClient) -> None:
         trigger=EventTrigger(
             after={_HEARTBEAT},
             expect={_HEARTBEAT, *_ENDED},
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(  # other people's flows may have hearts that beat slower
+                {"prefect.resource.role": "flow", "prefect.resource.name": ["lenet5", "lenet5-*"]}
+            ),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,

@@ -7,8 +7,9 @@ is to say of the stage, and this checkout then restores just that.
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any, cast
@@ -19,30 +20,24 @@ from dvc.repo import Repo
 from dvc.utils.serialize import modify_yaml
 from prefect import runtime
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    ArtifactFilterKey,
-    LogFilter,
-    LogFilterFlowRunId,
-)
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Crashed
-from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from lenet5 import settings
 from lenet5.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.paths import Paths
 from lenet5.tracking import source_code
+from pipelines import outcome as outcomes
 from pipelines import placement, workspace
 from pipelines.execute import StageFailed, differs, run_stage
 from pipelines.graph import Stage
+from pipelines.outcome import Outcome
 from pipelines.placement import Mode
 
-OUTCOME = "lenet5-stage-outcome"
-"""The key of the artifact with which a worker answers."""
 POLL_SECONDS = 2.0
 BEGIN_WITHIN = timedelta(minutes=5)
 """What a worker may take to make a workspace; no heart beats until then."""
@@ -50,20 +45,9 @@ LARGEST_PATCH = 300_000
 """Characters; Prefect's server takes parameters of half a megabyte in all."""
 
 _sent: set[UUID] = set()
+_recalled = threading.Event()
 
 OnLine = Callable[[str], None]
-
-
-class Outcome(BaseModel):
-    """What a worker says of a stage."""
-
-    model_config = ConfigDict(frozen=True)
-
-    exit_code: int = 0
-    message: str = ""
-    """Why it failed."""
-    locked: str = ""
-    """The stage's entry in ``dvc.lock``, as YAML: its order counts, and a database forgets an object's."""
 
 
 def locked(paths: Paths, stage: str) -> str:
@@ -90,12 +74,12 @@ def dvc(paths: Paths, *words: str) -> None:
         raise Unavailable(
             f"`dvc {' '.join(words)}` failed.",
             expected="a DVC remote that answers",
-            found="\n            ".join(done.stderr.strip().splitlines()[-5:]),
+            found=settings.in_urls("\n            ".join(done.stderr.strip().splitlines()[-5:])),
             do="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
         )
 
 
-def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine) -> bool:
+def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine) -> None:
     """Bring a stage up to date on a worker of its pool, and its result into this checkout.
 
     Args:
@@ -105,32 +89,33 @@ def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine
         force: run it even if nothing changed.
         on_line: is given each line that the worker logs.
 
-    Returns:
-        Whether it was run there; False when nothing had to be run, or no worker was left to run it.
-
     Raises:
         StageFailed: it ended with an error there.
-        Unavailable: the remote or the Prefect server does not answer, or every worker died at it.
+        Unavailable: the remote or the Prefect server does not answer, every worker died at it, or this flow
+            was interrupted.
         UsageError: what was not committed is too much for a patch.
         DataError: what came back is the result of other inputs.
     """
-    timeout = stage.placement.timeout_seconds
     if not force and not differs(paths.root, stage.name) and _pulled(paths, stage.name):
         on_line(f"Stage '{stage.name}' didn't change, skipping")
-        return False
+        return
     parameters = _order(paths, stage, force)
     dvc(paths, "push", *sorted(stage.after))
     for attempt in range(1 + stage.placement.replacements):
         if attempt:
             on_line(f"{stage.name} is sent to another worker")
-        ended = _follow(paths, stage, parameters, mode, on_line)
+        try:
+            ended = _follow(paths, stage, parameters, mode, on_line)
+        except httpx.HTTPError as error:
+            raise Unavailable("The Prefect server does not answer any more.", found=error) from error
         if ended is None:
+            timeout = stage.placement.timeout_seconds
             run_stage(paths.root, stage.name, timeout=timeout, on_line=on_line, force=force, pull=True)
-            return True
+            return
         if ended.state_type is not StateType.CRASHED:
             adopt(paths, stage, _outcome(stage, ended))
             on_line(f"{stage.name} is done, and its outputs are here")
-            return True
+            return
         on_line(f"{ended.name}: {ended.state.message if ended.state else 'crashed'}")
     raise Unavailable(
         f"Stage {stage.name} was sent to {1 + stage.placement.replacements} workers, and each died at it.",
@@ -140,9 +125,10 @@ def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine
 
 def recall_sent() -> None:
     """Cancel what this process sent and did not hear the end of; for a flow that is interrupted."""
+    _recalled.set()
     for number in list(_sent):
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(number, Cancelling(message="its flow was interrupted"), force=True)
+        with suppress(httpx.HTTPError, RuntimeError), get_client(sync_client=True) as client:
+            client.set_flow_run_state(number, Cancelling(message="its flow was interrupted"))
 
 
 def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
@@ -191,28 +177,24 @@ def _follow(
     _sent.add(run.id)
     on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
     heard = 0
-    try:
-        with get_client(sync_client=True) as client:
-            while True:
-                run, lines = _patiently(_look, client, run.id, heard)
-                heard += len(lines)
-                for line in lines:
-                    on_line(line)
-                if run.state and run.state.is_final():
-                    return run
-                if message := _stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
-                    client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-                elif run.start_time is None and (reason := placement.obstacle(stage, Mode.AUTO)):
-                    client.set_flow_run_state(run.id, Cancelling(message=reason), force=True)
-                    placement.obstacle(stage, mode)  # an error, if it has to run there
-                    on_line(f"{stage.name} runs here: {reason}")
-                    return None
-                time.sleep(POLL_SECONDS)
-    except httpx.TransportError as error:
-        raise Unavailable("The Prefect server does not answer any more.", found=error) from error
-    finally:
-        if run.state and run.state.is_final():
-            _sent.discard(run.id)
+    with get_client(sync_client=True) as client:
+        while not _recalled.wait(POLL_SECONDS):
+            run, lines = _patiently(_look, client, run.id, heard)
+            heard += len(lines)
+            for line in lines:
+                on_line(line)
+            if run.state and run.state.is_final():
+                _sent.discard(run.id)
+                return run
+            if message := stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
+                client.set_flow_run_state(run.id, Crashed(message=message))
+            elif run.start_time is None and (reason := placement.obstacle(paths, stage, Mode.AUTO)):
+                client.set_flow_run_state(run.id, Cancelling(message=reason))
+                placement.obstacle(paths, stage, mode)  # an error, if it has to run there
+                on_line(f"{stage.name} runs here: {reason}")
+                _sent.discard(run.id)
+                return None
+    raise Unavailable(f"Stage {stage.name} was recalled: its flow was interrupted.")
 
 
 def _look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:
@@ -231,7 +213,7 @@ _patiently = Retrying(
 )
 
 
-def _stuck(run: FlowRun, timeout: timedelta) -> str | None:
+def stuck(run: FlowRun, timeout: timedelta) -> str | None:
     """Why a run that is neither at an end nor in a queue will not come to one."""
     if run.state is None:
         return None
@@ -245,31 +227,27 @@ def _stuck(run: FlowRun, timeout: timedelta) -> str | None:
 
 
 def _outcome(stage: Stage, run: FlowRun) -> Outcome:
-    wanted = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]), key=ArtifactFilterKey(any_=[OUTCOME])
-    )
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=wanted)
-    if found:
-        outcome = Outcome.model_validate(found[0].data)
-        if outcome.exit_code:
-            raise StageFailed(stage.name, outcome.message, outcome.exit_code)
-        return outcome
-    told = run.state.message if run.state and run.state.message else f"it ended as {run.state_type}"
-    raise StageFailed(stage.name, told, UsageError.exit_code)
+        outcome = outcomes.read(client, run.id)
+    if outcome is None:
+        told = run.state.message if run.state and run.state.message else f"it ended as {run.state_type}"
+        raise StageFailed(stage.name, told, 1)
+    if outcome.exit_code:
+        raise StageFailed(stage.name, outcome.message, outcome.exit_code)
+    return outcome
 
 
 def adopt(paths: Paths, stage: Stage, outcome: Outcome) -> None:
-    """Take over what the worker's ``dvc.lock`` says of the stage, and fetch just that; nothing runs here."""
-    before = paths.lock.read_text()
-    with (
-        Repo(str(paths.root), _wait_for_lock=True) as repo,
-        repo.lock,
-        modify_yaml(str(paths.lock), fs=repo.fs) as content,
-    ):
-        content["stages"][stage.name] = YAML().load(outcome.locked)
+    """Take over what the worker's ``dvc.lock`` says of the stage, and fetch just that; nothing runs here.
+
+    Raises:
+        Unavailable: it is not in the DVC remote.
+        DataError: it is the result of other inputs than those that lie here. ``dvc.lock`` is as before then.
+    """
+    before = _set_locked(paths, stage.name, YAML().load(outcome.locked))
     try:
-        dvc(paths, "pull", stage.name)
+        # what lies there may be of a training that nobody recorded; `dvc repro` would replace it, too
+        dvc(paths, "pull", "--force", stage.name)
         if different := differs(paths.root, stage.name):
             raise DataError(
                 f"Stage {stage.name} was run on a worker, and its result does not fit this checkout.",
@@ -278,8 +256,23 @@ def adopt(paths: Paths, stage: Stage, outcome: Outcome) -> None:
                 do="see that no file was edited meanwhile, and run again",
             )
     except Lenet5Error:
-        paths.lock.write_text(before)
+        _set_locked(paths, stage.name, before)
         raise
+
+
+def _set_locked(paths: Paths, stage: str, entry: Any) -> Any:
+    """Write a stage's entry in ``dvc.lock``, as DVC does; what was there before."""
+    with (
+        Repo(str(paths.root), _wait_for_lock=True) as repo,
+        repo.lock,
+        modify_yaml(str(paths.lock), fs=repo.fs) as content,
+    ):
+        before = content["stages"].get(stage)
+        if entry is None:
+            content["stages"].pop(stage, None)
+        else:
+            content["stages"][stage] = entry
+    return before
 
 
 def _pulled(paths: Paths, stage: str) -> bool:

@@ -51,7 +51,7 @@ def stage(paths: Paths, node: graph.Stage, force: bool, mode: Mode) -> State[Any
     say = get_run_logger().info
     try:
         if node.placement.work_pool:
-            obstacle = placement.obstacle(node, mode)
+            obstacle = placement.obstacle(paths, node, mode)
             if obstacle is None:
                 dispatch.send(paths, node, mode=mode, force=force, on_line=say)
                 return None
@@ -131,7 +131,8 @@ def training(
                 workspace.use_remote(paths, paths, remote)
             if new_data:
                 _pin(paths)
-            if workspace.is_workspace(paths) and not force and (made := _made_of_the_same(paths)):
+            more = force or experiment or branch  # whoever asks for these wants to see them
+            if workspace.is_workspace(paths) and not more and (made := _made_of_the_same(paths)):
                 workspace.leave(paths)
                 return Completed(message=f"up to date: version {made.number} was made of this code and data")
             _run_stages(paths, nodes, force or [], placement)
@@ -164,12 +165,12 @@ def _pin(paths: Paths) -> None:
 
 
 def _made_of_the_same(paths: Paths) -> Version | None:
-    """The version that came from this very commit, patch and data, if the gate has answered about it."""
+    """The version that came from this very commit, patch and data; none that the gate still has to refuse."""
     code = source_code.find(paths.root)
     with store.reachable():
         name = params.load(paths.params).section("register").model_name
         versions = registry.versions(store.connect(paths), name)
-    decided = [version for version in versions if tags.DECISION in version.tags]
+    decided = [each for each in versions if not each.tags.get(tags.DECISION, "reject").startswith("reject")]
     return next((version for version in decided if code and source_code.made(version.tags, code)), None)
 
 
@@ -231,12 +232,15 @@ def run(force: Sequence[str] = (), everything: bool = False, mode: Mode = Mode.A
             _start_server()
         named = [node.name for node in nodes] if everything else list(force)
         promoted = training(force=named, placement=mode)
-    except (httpx.TransportError, RuntimeError) as error:
-        api = os.environ.get("PREFECT_API_URL", "the embedded server")
-        if not isinstance(error, httpx.TransportError) and "reach" not in str(error).lower():
+    except (httpx.HTTPError, RuntimeError) as error:
+        api = settings.in_urls(os.environ.get("PREFECT_API_URL", "the embedded server"))
+        if not isinstance(error, httpx.HTTPError) and "reach" not in str(error).lower():
             raise
         raise Unavailable(
-            "Prefect does not answer.", expected=api, found=error, do="start it, or unset PREFECT_API_URL"
+            "Prefect does not answer.",
+            expected=api,
+            found=str(error).partition("\n")[0] or type(error).__name__,
+            do="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both",
         ) from error
     finally:
         # the last word is ours, not "Stopping temporary server"

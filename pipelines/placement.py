@@ -1,6 +1,5 @@
 """Where a stage runs: here, or on the work pool that its ``meta`` in ``dvc.yaml`` names."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -8,7 +7,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import Worker, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 
+from lenet5 import settings
 from lenet5.errors import Unavailable
+from lenet5.paths import Paths
+from lenet5.settings import Settings
 from pipelines.graph import Stage
 
 STAGE_FLOW = "lenet5-stage"
@@ -33,7 +35,7 @@ def deployment(pool: str) -> str:
     return f"{STAGE_FLOW}/{pool}"
 
 
-def obstacle(stage: Stage, mode: Mode) -> str | None:
+def obstacle(paths: Paths, stage: Stage, mode: Mode) -> str | None:
     """Why a stage cannot go to its pool; None when it can.
 
     Raises:
@@ -43,7 +45,7 @@ def obstacle(stage: Stage, mode: Mode) -> str | None:
     assert pool is not None
     if mode is Mode.HERE:
         return "it was asked for"
-    reason = _obstacle(pool)
+    reason = _lack(settings.load(paths)) or _absence(pool)
     if reason and mode is Mode.STRICT:
         raise Unavailable(
             f"Stage {stage.name} has nowhere to run.",
@@ -60,9 +62,19 @@ def live_workers(client: SyncPrefectClient, pool: str) -> list[Worker]:
     return [worker for worker in client.read_workers_for_work_pool(pool) if _is_alive(worker, now)]
 
 
-def _obstacle(pool: str) -> str | None:
-    if not os.environ.get("PREFECT_API_URL"):
+def _lack(found: Settings) -> str | None:
+    """What this machine would have to share with the worker, and does not."""
+    if not found.prefect_api_url:
         return "there is no Prefect server (PREFECT_API_URL is not set)"
+    if found.mlflow_tracking_uri.startswith("sqlite:"):
+        return "runs are kept on this machine (MLFLOW_TRACKING_URI is not set)"
+    if not found.lenet5_dvc_remote:
+        return "data is kept on this machine (LENET5_DVC_REMOTE is not set)"
+    return None
+
+
+def _absence(pool: str) -> str | None:
+    """Why the server has nobody for it."""
     with get_client(sync_client=True) as client:
         try:
             found = client.read_work_pool(pool)

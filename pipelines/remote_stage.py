@@ -5,7 +5,6 @@ from typing import Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
@@ -13,8 +12,8 @@ from lenet5 import settings
 from lenet5.errors import Lenet5Error
 from lenet5.paths import Paths
 from pipelines import dispatch, occupancy, placement, workspace
-from pipelines.dispatch import Outcome
 from pipelines.execute import StageFailed, kill_running, run_stage
+from pipelines.outcome import Outcome, tell
 
 
 @flow(name=placement.STAGE_FLOW)
@@ -58,20 +57,9 @@ def remote_stage(
     except BaseException:  # cancelled: the stage's own process group does not hear of it
         kill_running()
         raise
-    _answer(outcome)
+    with get_client(sync_client=True) as client:
+        tell(client, str(runtime.flow_run.id), outcome)
     if outcome.exit_code:
         return Failed(message=outcome.message)
     workspace.leave(paths)
     return None
-
-
-def _answer(outcome: Outcome) -> None:
-    artifact = ArtifactCreate(
-        key=dispatch.OUTCOME,
-        type="json",
-        description="What the stage ended with, for the flow that sent it",
-        data=outcome.model_dump(mode="json"),
-        flow_run_id=runtime.flow_run.id,
-    )
-    with get_client(sync_client=True) as client:
-        client.create_artifact(artifact)

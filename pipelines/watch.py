@@ -34,8 +34,9 @@ def watch(ref: str | None = None) -> State[Any]:
         found = ingest.survey(paths, said).model_dump()
     except Lenet5Error as error:
         return Failed(message=str(error))
+    finally:
+        workspace.leave(paths)
     seen = Variable.get(SEEN, default=None) or said.sha256.model_dump()
-    workspace.leave(paths)
     if found == seen:
         return Completed(message=f"up to date: {said.source} holds what it held")
     changed = sorted(name for name in found if found[name] != seen.get(name))

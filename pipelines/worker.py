@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -42,16 +43,16 @@ def work(paths: Paths, pool: str, *, limit: int | None, name: str | None) -> Non
         # a flow run calls `python` and `dvc`: those of this environment
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
-    # a group of its own: Ctrl-C reaches only this process, which then ends things in order
-    process = subprocess.Popen(command, env=environment, cwd=paths.root, start_new_session=True)
     stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal stopped
         stopped = True
 
-    for ending in (signal.SIGTERM, signal.SIGINT):
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ending, stop)
+    # a group of its own: Ctrl-C reaches only this process, which then ends things in order
+    process = subprocess.Popen(command, env=environment, cwd=paths.root, start_new_session=True)
     while process.poll() is None and not stopped:
         time.sleep(0.2)
     if stopped:
@@ -83,19 +84,24 @@ def _require(found: Settings) -> None:
 
 def _drain(process: "subprocess.Popen[bytes]") -> None:
     """End the flow runs, so that each reports it and is run again elsewhere; then the worker."""
-    everything = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGSTOP)  # else it takes up what its own flow runs leave
+    everything = psutil.Process(process.pid).children(recursive=True)
     flow_runs = [each for each in everything if _is_flow_run(each)]
     for each in flow_runs:
-        each.terminate()
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
     psutil.wait_procs(flow_runs, timeout=DRAIN_SECONDS)
     process.terminate()
+    process.send_signal(signal.SIGCONT)
     try:
         process.wait(timeout=10)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
     for each in everything:
-        if each.is_running():
+        with suppress(psutil.NoSuchProcess):
             each.kill()
 
 

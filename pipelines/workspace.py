@@ -27,6 +27,7 @@ from lenet5 import environment, settings
 from lenet5.errors import Lenet5Error, Unavailable, UsageError
 from lenet5.paths import Paths
 from lenet5.terminal import print_error
+from pipelines.outcome import Outcome, tell
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "lenet5",
@@ -79,7 +80,8 @@ def make(home: Paths, code: Code, name: str) -> Paths:
             found="no such setting",
             do="set them where the worker runs, and start the worker again",
         )
-    url = found.lenet5_git_url
+    local = home.root / found.lenet5_git_url
+    url = str(local) if local.exists() else found.lenet5_git_url
     folder = home.workspaces / name
     home.workspaces.mkdir(parents=True, exist_ok=True)
     with FileLock(repository_lock(home)):
@@ -87,17 +89,21 @@ def make(home: Paths, code: Code, name: str) -> Paths:
         commit = _resolve(mirror, code.ref or "HEAD", url)
         shutil.rmtree(folder, ignore_errors=True)
         _git(home.workspaces, "clone", "--quiet", "--shared", "--no-checkout", str(mirror), str(folder))
-    _git(folder, "remote", "set-url", "origin", url)
-    _git(folder, "checkout", "--quiet", "--detach", commit)
-    workspace = Paths(folder)
-    if code.patch:
-        _git(folder, "apply", "--whitespace=nowarn", "-", stdin=_unpack(code.patch))
-    if code.lock:
-        workspace.lock.write_text(code.lock)
-    _require_packages(workspace)
-    # one cache for all workspaces; outputs are links into it, so that a workspace is small
-    cache = {"dir": str(home.state / "cache"), "type": "hardlink,copy"}
-    use_remote(workspace, home, found.lenet5_dvc_remote, cache=cache)
+    try:
+        _git(folder, "remote", "set-url", "origin", url)
+        _git(folder, "checkout", "--quiet", "--detach", commit)
+        workspace = Paths(folder)
+        if code.patch:
+            _git(folder, "apply", "--whitespace=nowarn", "-", stdin=_unpack(code.patch))
+        if code.lock:
+            workspace.lock.write_text(code.lock)
+        _require_packages(workspace)
+        # one cache for all workspaces; outputs are links into it, so that a workspace is small
+        cache = {"dir": str(home.state / "cache"), "type": "hardlink,copy"}
+        use_remote(workspace, home, found.lenet5_dvc_remote, cache=cache)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # there is nothing to look at yet
+        raise
     return workspace
 
 
@@ -149,9 +155,8 @@ def publish(workspace: Paths, branch: str, message: str) -> str:
 def _mirror(home: Paths, url: str) -> Path:
     """The machine's copy of the repository, as it is now."""
     mirror = home.state / "repository.git"
-    if not mirror.exists():
-        mirror.mkdir(parents=True)
-        _git(mirror, "init", "--quiet", "--bare")
+    mirror.mkdir(parents=True, exist_ok=True)
+    _git(mirror, "init", "--quiet", "--bare")  # always: in an empty folder git would take the one around it
     everything = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
     try:
         _git(mirror, "fetch", "--quiet", "--prune", url, *everything)
@@ -159,7 +164,7 @@ def _mirror(home: Paths, url: str) -> Path:
     except UsageError as error:
         raise Unavailable(
             "The repository does not answer.",
-            expected=settings.mask("", url),
+            expected=settings.in_urls(url),
             found=error,
             do="correct LENET5_GIT_URL, or give the worker access to it",
         ) from None
@@ -178,7 +183,7 @@ def _resolve(mirror: Path, ref: str, url: str) -> str:
     raise UsageError(
         f"The repository has no {ref}.",
         expected="a branch, a tag or a commit that was pushed",
-        found=f"none of that name at {settings.mask('', url)}",
+        found=f"none of that name at {settings.in_urls(url)}",
         do="`git push` it, or name another one",
     )
 
@@ -205,8 +210,8 @@ def _git(folder: Path, *words: str, stdin: bytes | None = None) -> str:
     )
     if not done.returncode:
         return done.stdout.decode().strip()
-    said = done.stderr.decode(errors="replace").strip()
-    shown = " ".join(settings.mask("", word) for word in words)
+    said = settings.in_urls(done.stderr.decode(errors="replace").strip())
+    shown = settings.in_urls(" ".join(words))
     raise UsageError(f"`git {shown}` failed.", found=said or f"exit code {done.returncode}")
 
 
@@ -214,16 +219,20 @@ def main() -> None:
     """Make the workspace of the flow run that Prefect names in the environment; become its engine there."""
     number = UUID(os.environ["PREFECT__FLOW_RUN_ID"])
     home = Paths(Path(os.environ["LENET5_HOME"])) if os.environ.get("LENET5_HOME") else Paths.find()
-    try:
-        settings.apply(home)
-        with get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client:
+        try:
+            settings.apply(home)
             run = client.read_flow_run(number)
-        workspace = make(home, Code.model_validate(run.parameters), str(number))
-    except Lenet5Error as error:
-        print_error(error)
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(number, Failed(message=str(error)), force=True)
-        return
+            workspace = make(home, Code.model_validate(run.parameters), str(number))
+        except Lenet5Error as error:
+            print_error(error)
+            tell(client, number, Outcome(exit_code=error.exit_code, message=str(error)))
+            client.set_flow_run_state(number, Failed(message=str(error)))
+            return
+        state = client.read_flow_run(number).state
+        if state and state.is_final():  # somebody gave up waiting for it
+            shutil.rmtree(workspace.root, ignore_errors=True)
+            return
     os.chdir(workspace.root)
     os.environ["PYTHONPATH"] = f"{workspace.root / 'src'}{os.pathsep}{workspace.root}"
     os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])

@@ -96,7 +96,7 @@ def test_secrets_are_not_shown(paths: Paths, monkeypatch: pytest.MonkeyPatch) ->
         "AWS_SESSION_TOKEN": "hidden",
         "MLFLOW_TRACKING_URI": "postgresql+psycopg://me:hidden@host/database",
         "LENET5_GIT_URL": "https://me:hidden@git.example.org/digits.git",
-        "LENET5_DVC_REMOTE": "https://me:hi:dden@example.org",
+        "LENET5_DVC_REMOTE": "https://hidden@example.org",
     }
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
@@ -105,7 +105,7 @@ def test_secrets_are_not_shown(paths: Paths, monkeypatch: pytest.MonkeyPatch) ->
         assert "hidden" not in shown[name]
         assert "dden" not in shown[name]
         assert "********" in shown[name]
-    assert shown["LENET5_GIT_URL"] == "https://me:********@git.example.org/digits.git"
+    assert shown["LENET5_GIT_URL"] == "https://********@git.example.org/digits.git"
     assert "hidden" not in repr(settings.load(paths).aws_secret_access_key)
 
 

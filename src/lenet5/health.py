@@ -45,7 +45,7 @@ def _stages(paths: Paths) -> dict[str, Any]:
 
 
 def _registry(paths: Paths, params: Params) -> dict[str, Any]:
-    tracking = {"address": os.environ["MLFLOW_TRACKING_URI"]}
+    tracking = {"address": settings.in_urls(os.environ["MLFLOW_TRACKING_URI"])}
     try:
         with store.reachable():
             versions = registry.versions(store.connect(paths), params.section("register").model_name)
@@ -71,11 +71,12 @@ def _prefect() -> dict[str, Any]:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         return {"address": None, "embedded": True}
+    address = settings.in_urls(url)
     try:
         code = requests.get(f"{url.rstrip('/')}/health", timeout=_SECONDS).status_code
     except requests.RequestException as error:
-        return {"address": url, "answers": False, "problem": type(error).__name__}
-    return {"address": url, "answers": code == requests.codes.ok}
+        return {"address": address, "answers": False, "problem": type(error).__name__}
+    return {"address": address, "answers": code == requests.codes.ok}
 
 
 def _shared(paths: Paths, found: Settings) -> dict[str, Any]:
@@ -109,13 +110,13 @@ def _work_pools(found: Settings) -> dict[str, Any]:
             pools = [pool["name"] for pool in ask("")]
             return {name: f"{_alive(ask(f'{name}/workers/'))} live workers" for name in sorted(pools)}
         except requests.RequestException as error:
-            return {"problem": str(error)}
+            return {"problem": settings.in_urls(str(error))}
 
 
 def _alive(workers: list[dict[str, Any]]) -> int:
-    now = datetime.now(UTC)
-    heard = [datetime.fromisoformat(worker["last_heartbeat_time"]) for worker in workers]
-    return sum(now - last < timedelta(seconds=90) for last in heard)
+    online = [worker["last_heartbeat_time"] for worker in workers if worker["status"] == "ONLINE"]
+    heard = [datetime.fromisoformat(last) for last in online if last]
+    return sum(datetime.now(UTC) - last < timedelta(seconds=90) for last in heard)
 
 
 def _object_store(url: str) -> dict[str, Any]:
@@ -133,12 +134,13 @@ def _data_remote(url: str) -> dict[str, Any]:
         file_system, path = fsspec.url_to_fs(url)
         file_system.exists(path)
     except Exception as error:  # each driver has its own kinds
-        return {"address": url, "answers": False, "problem": str(error) or type(error).__name__}
-    return {"address": url, "answers": True}
+        problem = settings.in_urls(str(error)) or type(error).__name__
+        return {"address": settings.in_urls(url), "answers": False, "problem": problem}
+    return {"address": settings.in_urls(url), "answers": True}
 
 
 def _repository(paths: Paths, url: str) -> dict[str, Any]:
-    said = {"address": settings.mask("", url)}
+    said = {"address": settings.in_urls(url)}
     try:
         done = subprocess.run(
             ["git", "ls-remote", "--quiet", "--exit-code", url, "HEAD"],
@@ -152,5 +154,6 @@ def _repository(paths: Paths, url: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return said | {"answers": False, "problem": "it took too long"}
     if done.returncode:
-        return said | {"answers": False, "problem": done.stderr.strip() or "it has no commits"}
+        problem = settings.in_urls(done.stderr.strip()) or "it has no commits"
+        return said | {"answers": False, "problem": problem}
     return said | {"answers": True}

@@ -1,13 +1,18 @@
 """A stage that is sent away, up to the wire: what is not sent or not taken. The rest is in tests/stack."""
 
 import os
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Completed, Pending, Running, Scheduled
 
 from lenet5.errors import DataError, Unavailable, UsageError
 from pipelines import dispatch, graph, placement
-from pipelines.dispatch import Outcome
+from pipelines.outcome import Outcome
 from pipelines.placement import Mode
 from tests.conftest import Project
 
@@ -24,8 +29,8 @@ def train(project: Project) -> graph.Stage:
     return next(stage for stage in graph.stages(project.root) if stage.name == "train")
 
 
-def send(project: Project, lines: list[str]) -> bool:
-    return dispatch.send(project.paths, train(project), mode=Mode.AUTO, force=False, on_line=lines.append)
+def send(project: Project, lines: list[str]) -> None:
+    dispatch.send(project.paths, train(project), mode=Mode.AUTO, force=False, on_line=lines.append)
 
 
 def test_the_graph_asks_for_a_gpu_to_train_on(project: Project) -> None:
@@ -37,13 +42,42 @@ def test_the_graph_asks_for_a_gpu_to_train_on(project: Project) -> None:
 
 def test_without_a_server_it_runs_here(project: Project) -> None:
     reason = "there is no Prefect server (PREFECT_API_URL is not set)"
-    assert placement.obstacle(train(project), Mode.AUTO) == reason
-    assert placement.obstacle(train(project), Mode.HERE) == "it was asked for"
+    assert placement.obstacle(project.paths, train(project), Mode.AUTO) == reason
+    assert placement.obstacle(project.paths, train(project), Mode.HERE) == "it was asked for"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("PREFECT_API_URL", "http://127.0.0.1:9/api", "runs are kept on this machine"),
+        ("MLFLOW_TRACKING_URI", "http://127.0.0.1:9", "data is kept on this machine"),
+    ],
+)
+def test_what_machines_have_to_share_is_told(
+    project: Project, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv(variable, value)
+    assert told in str(placement.obstacle(project.paths, train(project), Mode.AUTO))
+
+
+def test_a_run_that_comes_to_no_end_is_given_up() -> None:
+    def run(state: State[None], minutes: float) -> FlowRun:
+        state.timestamp = datetime.now(UTC) - timedelta(minutes=minutes)
+        return FlowRun(flow_id=uuid4(), state=state)
+
+    hour = timedelta(hours=1)
+    assert dispatch.stuck(run(Pending(), 4), hour) is None
+    assert "did not begin" in str(dispatch.stuck(run(Pending(), 6), hour))
+    assert dispatch.stuck(run(Running(), 65), hour) is None
+    assert "has not ended" in str(dispatch.stuck(run(Running(), 75), hour))
+    assert dispatch.stuck(run(Scheduled(), 600), hour) is None, "it waits for its turn"
+    assert dispatch.stuck(run(Completed(), 600), hour) is None
 
 
 def test_where_it_has_to_run_elsewhere_the_lack_of_a_worker_is_an_error(project: Project) -> None:
     with pytest.raises(Unavailable, match="Stage train has nowhere to run") as refused:
-        placement.obstacle(train(project), Mode.STRICT)
+        placement.obstacle(project.paths, train(project), Mode.STRICT)
     assert "lenet5 worker --pool gpu" in str(refused.value)
     done = project.command("lenet5", "run", "--placement", "strict")
     assert done.returncode == 6, done.stdout + done.stderr
@@ -53,11 +87,11 @@ def test_where_it_has_to_run_elsewhere_the_lack_of_a_worker_is_an_error(project:
 
 def test_what_did_not_change_is_not_sent(project: Project) -> None:
     lines: list[str] = []
-    assert not send(project, lines)
+    send(project, lines)
     assert lines == ["Stage 'train' didn't change, skipping"]
     project.paths.model.unlink()
-    assert not send(project, lines), "only missing: it is in the cache"
-    assert project.paths.model.exists()
+    send(project, lines)
+    assert project.paths.model.exists(), "it was only missing, and is in the cache"
 
 
 def test_what_is_not_committed_has_a_limit(project: Project) -> None:
@@ -82,9 +116,10 @@ def test_a_result_of_other_inputs_is_not_taken(project: Project) -> None:
 def test_a_result_that_is_not_in_the_remote_is_not_taken(project: Project) -> None:
     before = project.paths.lock.read_bytes()
     locked = dispatch.locked(project.paths, "train")
-    [old] = [line.split()[-1] for line in locked.splitlines() if "md5:" in line and "  " in line][-1:]
-    with pytest.raises(Unavailable, match="`dvc pull train` failed"):
-        dispatch.adopt(project.paths, train(project), Outcome(locked=locked.replace(old, "0" * 32)))
+    elsewhere = re.sub(r"(?<=path: models/lenet5.keras\n  hash: md5\n  md5: )\w+", "a" * 32, locked)
+    assert elsewhere != locked
+    with pytest.raises(Unavailable, match="`dvc pull --force train` failed"):
+        dispatch.adopt(project.paths, train(project), Outcome(locked=elsewhere))
     assert project.paths.lock.read_bytes() == before
 
 

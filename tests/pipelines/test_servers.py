@@ -49,7 +49,8 @@ def test_a_flow_reports_to_servers_and_fills_an_empty_store(
     time.sleep(2)  # logs are sent in batches
     logs = requests.post(f"{prefect}/api/logs/filter", json={}, timeout=30).json()
     assert any("didn't change, skipping" in log["message"] for log in logs)
-    here = "train runs here and not on work pool gpu: there is no work pool gpu (`lenet5 deploy` makes it)"
+    reason = "data is kept on this machine (LENET5_DVC_REMOTE is not set)"
+    here = f"train runs here and not on work pool gpu: {reason}"
     assert any(log["message"] == here for log in logs)
 
     status = json.loads(project.run("lenet5", "status", "--json", environment=servers))

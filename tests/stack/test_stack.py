@@ -5,7 +5,10 @@ late, because a dead one is noticed by its silence.
 """
 
 import json
+import os
 import signal
+import subprocess
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lenet5.ingest.catalog import ITEMS
-from tests.conftest import TRAIN, Arrays, decode
+from tests.conftest import BIN, TRAIN, Arrays, decode
 from tests.stack.conftest import Employ, Stack, Worker, until, upload
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
@@ -314,15 +317,44 @@ def test_a_worker_that_is_told_to_stop_says_so_and_another_one_goes_on(
     assert "an earlier training was ended after epoch " in log
 
 
+def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> None:
+    changed = {"train.seed": 9, "train.epochs": EPOCHS, "train.patience": EPOCHS}
+    stack.developer.set_params(**changed)
+    flow = subprocess.Popen(
+        [str(BIN / "lenet5"), "run"],
+        cwd=stack.developer.root,
+        env=stack.developer.environment() | stack.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        known = {run["id"] for run in stack.flow_runs("lenet5-stage/gpu")}
+
+        def trains() -> dict[str, Any] | None:
+            new = [run for run in stack.flow_runs("lenet5-stage/gpu") if run["id"] not in known]
+            return new[0] if new and f"epoch 10/{EPOCHS}" in stack.log(new[0]["id"]) else None
+
+        sent = until(trains, 120, "the tenth epoch")
+        flow.send_signal(signal.SIGINT)
+        assert flow.wait(timeout=60) == 130
+    finally:
+        flow.kill()
+    stack.wait(sent["id"], state="CANCELLED", seconds=60)
+    assert len(stack.flow_runs("lenet5-stage/gpu")) == len(known) + 1, "it was not sent again"
+    stack.git("checkout", "--quiet", "params.yaml")
+
+
 def test_clean_up_closes_orphans_and_removes_what_is_old(stack: Stack, cut: Cut, gpu: Worker) -> None:
     stack.wait(cut.flow_run, seconds=300)
     client = MlflowClient(stack.mlflow)
     experiment = client.get_experiment_by_name("lenet5-mnist").experiment_id
     tags = {"prefect.flow_run_id": "00000000-0000-0000-0000-000000000000"}
-    orphan = client.create_run(experiment, tags=tags).info.run_id
+    long_ago = int((time.time() - 2 * 3600) * 1000)
+    orphan = client.create_run(experiment, start_time=long_ago, tags=tags).info.run_id
     mine = client.create_run(experiment).info.run_id
     left = stack.folder / "cpu-2/project/.lenet5/workspaces/left"
     left.mkdir(parents=True)
+    os.utime(left, (0, 0))
     cleaned = stack.wait(stack.start("lenet5-cleanup/cpu", keep_days=0))
     assert "1 workspaces" in cleaned["state"]["message"]
     assert "1 orphan runs" in cleaned["state"]["message"]

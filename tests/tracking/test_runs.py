@@ -146,13 +146,14 @@ def test_orphans_are_closed_and_what_is_alive_is_not(client: MlflowClient, paths
         start = int((time.time() - 60 * minutes_ago) * 1000)
         return str(client.create_run(experiment, start_time=start, tags=tag).info.run_id)
 
-    over, going = begun(1, **{tags.FLOW_RUN: "over"}), begun(600, **{tags.FLOW_RUN: "going"})
+    over, going = begun(90, **{tags.FLOW_RUN: "over"}), begun(600, **{tags.FLOW_RUN: "going"})
+    just_over = begun(1, **{tags.FLOW_RUN: "over"})
     silent, young = begun(90), begun(30)
     fed = begun(90)
     client.log_metric(fed, "system/cpu_utilization_percentage", 50.0)
     hour = timedelta(hours=1)
     closed = runs.close_orphans(client, paths, is_over=lambda flow_run: flow_run == "over", silent=hour)
-    status = {run: client.get_run(run).info.status for run in (over, going, silent, young, fed)}
+    status = {run: client.get_run(run).info.status for run in (over, just_over, going, silent, young, fed)}
     assert {run for run, said in status.items() if said == "KILLED"} == {over, silent}
     assert closed == 2
     assert client.get_run(over).data.tags[tags.CLOSED]

@@ -3,8 +3,7 @@
 import importlib
 import os
 import shlex
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -15,14 +14,6 @@ from lenet5.paths import Paths
 from lenet5.terminal import console, quiet_libraries
 
 
-class Placement(StrEnum):
-    """As in ``pipelines.placement``, which is too heavy for ``--help``."""
-
-    AUTO = "auto"
-    HERE = "here"
-    STRICT = "strict"
-
-
 @app.command(rich_help_panel=PIPELINE)
 def run(
     force: Annotated[bool, typer.Option("--force", help="Run every stage, even if nothing changed.")] = False,
@@ -30,18 +21,19 @@ def run(
         list[str] | None, typer.Option(help="Run this stage even if nothing changed; can be repeated.")
     ] = None,
     placement: Annotated[
-        Placement,
+        Literal["auto", "here", "strict"],
         typer.Option(
             help="Where a stage that names a work pool runs. auto: there when a worker is alive, else here; "
             "here; strict: there, or it is an error."
         ),
-    ] = Placement.AUTO,
+    ] = "auto",
 ) -> None:
     """Run the whole graph as a Prefect flow, then ask the promotion gate.
 
     Stages whose inputs have not changed are not run again. The flow runs in this process; set
-    PREFECT_API_URL to report to a server, and to send the training to a GPU worker. A candidate that the
-    gate keeps back as a tie is no failure; one that it rejects is: exit code 3.
+    PREFECT_API_URL to report to a server. The training goes to a GPU worker when one is alive and both
+    machines share MLFLOW_TRACKING_URI and LENET5_DVC_REMOTE. A candidate that the gate keeps back as a tie
+    is no failure; one that it rejects is: exit code 3.
     """
     checkout()
     with quiet_libraries():
@@ -94,14 +86,20 @@ def ui(
 
 @app.command(rich_help_panel=PIPELINE)
 def env() -> None:
-    """Print the embedded settings as shell exports, for bare `mlflow`, `prefect` and `dvc`.
+    """Print the settings in force as shell exports, for bare `mlflow`, `prefect` and `dvc`.
 
     Use it as: eval "$(lenet5 env)"
     """
     from lenet5 import settings
 
-    for name, value in settings.embedded(Paths.find()).items():
-        print(f"export {name}={shlex.quote(os.environ.get(name, value))}")
+    paths = Paths.find()
+    names = {
+        *settings.embedded(paths),
+        *(fact.name for fact in settings.facts(paths) if fact.origin == ".env"),
+    }
+    settings.apply(paths)
+    for name in sorted(names):
+        print(f"export {name}={shlex.quote(os.environ[name])}")
 
 
 def _print_settings(paths: Paths, as_json: bool) -> None:

@@ -154,7 +154,7 @@ def close_orphans(
         client: of the store.
         paths: for the experiment.
         is_over: whether a flow run, by its id, has ended.
-        silent: how long a run without a flow run may say nothing.
+        silent: how long a run may say nothing: its flow run may be one of another server.
     """
     running = client.search_runs([store.experiment(client, paths)], "attributes.status = 'RUNNING'")
     orphans = [run for run in running if _is_orphan(client, run, is_over, silent)]
@@ -165,8 +165,8 @@ def close_orphans(
 
 
 def _is_orphan(client: MlflowClient, run: Run, is_over: Callable[[str], bool], silent: timedelta) -> bool:
-    if flow_run := run.data.tags.get(FLOW_RUN):
-        return is_over(flow_run)
+    if (flow_run := run.data.tags.get(FLOW_RUN)) and not is_over(flow_run):
+        return False
     signs = client.get_metric_history(run.info.run_id, "system/cpu_utilization_percentage")
     last = max([run.info.start_time, *(sign.timestamp for sign in signs)])
     return bool(time.time() * 1000 - last > silent.total_seconds() * 1000)

@@ -20,7 +20,8 @@ class Checkpoint:
 
     rows: tuple[Mapping[str, float], ...]
     """Metrics, one row an epoch; as many as epochs were trained."""
-    weights: Arrays
+    variables: Arrays
+    """Of the model: its weights, and the state of random layers."""
     optimizer: Arrays
     """Its variables: the step count, by which the schedule goes, and both moments."""
     best_weights: Arrays
@@ -36,7 +37,7 @@ class Checkpoint:
     def encode(self) -> bytes:
         """As the bytes of an ``.npz`` file."""
         lists = {
-            "weights": self.weights,
+            "variables": self.variables,
             "optimizer": self.optimizer,
             "best_weights": self.best_weights,
         }
@@ -61,7 +62,7 @@ class Checkpoint:
                 rows=tuple(scalars["rows"]),
                 best=scalars["best"],
                 wait=scalars["wait"],
-                **{name: _numbered(arrays, name) for name in ("weights", "optimizer", "best_weights")},
+                **{name: _numbered(arrays, name) for name in ("variables", "optimizer", "best_weights")},
             )
         except (zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
             raise ValueError(f"no checkpoint: {error}") from error
@@ -90,7 +91,7 @@ class Keeper(keras.callbacks.Callback):
     def on_train_begin(self, logs: object = None) -> None:
         if self._start is None:
             return
-        _assign(self.model.weights, self._start.weights)
+        _assign(self.model.variables, self._start.variables)
         _assign(self.model.optimizer.variables, self._start.optimizer)
         self._stopping.best_weights = list(self._start.best_weights)
         self._stopping.best = self._start.best
@@ -100,7 +101,7 @@ class Keeper(keras.callbacks.Callback):
         self._keep(
             Checkpoint(
                 rows=tuple(self._rows),
-                weights=_values(self.model.weights),
+                variables=_values(self.model.variables),
                 optimizer=_values(self.model.optimizer.variables),
                 best_weights=tuple(np.asarray(weight) for weight in self._stopping.best_weights),
                 best=float(self._stopping.best),

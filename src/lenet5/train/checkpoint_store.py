@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 from filelock import FileLock, Timeout
 
+from lenet5 import files
 from lenet5.terminal import console, print_warning
 from lenet5.train.checkpoint import Checkpoint
 
@@ -19,7 +20,7 @@ class CheckpointStore:
 
     def __init__(self, url: str, training: str) -> None:
         self._path = f"{url.rstrip('/')}/{training}.npz"
-        self._options = {} if "://" in url else {"auto_mkdir": True}  # an object store has no folders
+        self._folder = None if "://" in url else Path(url)
 
     def load(self) -> Checkpoint | None:
         """The last one; None when there is none, or none that can be read."""
@@ -35,9 +36,12 @@ class CheckpointStore:
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the last one, whole or not at all."""
         try:
-            file_system, path = fsspec.url_to_fs(self._path, **self._options)
-            with file_system.transaction, file_system.open(path, "wb") as file:
-                file.write(checkpoint.encode())
+            if self._folder:
+                with files.replacing(Path(self._path)) as aside:
+                    aside.write_bytes(checkpoint.encode())
+                return
+            file_system, path = fsspec.url_to_fs(self._path)
+            file_system.pipe_file(path, checkpoint.encode())  # an object is there whole or not at all
         except Exception as error:  # each driver has its own kinds
             print_warning(f"no checkpoint was kept after epoch {checkpoint.epoch}: {error}")
 

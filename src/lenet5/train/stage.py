@@ -1,6 +1,7 @@
 import contextlib
 import hashlib
 import json
+import platform
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def run(paths: Paths, params: Train) -> None:
     data = processed.manifest
     training = _training_digest(data.digest, params)
     backend.use_threads(params.threads)
-    checkpoints = CheckpointStore(settings.load(paths).lenet5_checkpoints, training)
+    checkpoints = CheckpointStore(settings.load(paths).lenet5_checkpoints, _on_this_device(training))
     with (
         alone(paths.state / "training", training),
         runs.training_run(paths, training, params.model_dump()) as on_epoch,
@@ -89,6 +90,11 @@ def _training_digest(data: str, params: Train) -> str:
         "switches": environment.switches(),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _on_this_device(training: str) -> str:
+    """Another kind of device gives other bytes: none goes on with what another one began."""
+    return hashlib.sha256(f"{training} {backend.device()} {platform.machine()}".encode()).hexdigest()
 
 
 def _tensorboard(paths: Paths, training: str) -> keras.callbacks.Callback:
