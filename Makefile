@@ -15,15 +15,19 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: pipeline
 pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, registered model out
 	$(BIN)/lenet5 run
 
 .PHONY: test
-test: .venv/installed ## set up, then run every test (about ten minutes on two cores)
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+test: .venv/installed ## set up, then run every test but the next (about ten minutes on two cores)
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m "not stack"
+
+.PHONY: test-stack
+test-stack: .venv/installed ## test servers and workers, from a night to a power cut (about ten minutes more)
+	$(BIN)/pytest -m stack
 
 .PHONY: check
 check: .venv/installed ## lint, formatting, types

@@ -189,3 +189,26 @@ def test_env_gives_bare_tools_the_same_state(finished: Project) -> None:
         ["bash", "-c", script], env=finished.environment(), capture_output=True, text=True, check=True
     )
     assert "lenet5-mnist" in done.stdout
+
+
+def test_settings_are_shown_with_where_they_come_from(project: Project) -> None:
+    (project.root / ".env").write_text("LENET5_TIMEZONE=Europe/Paris\nAWS_SECRET_ACCESS_KEY=hidden\n")
+    environment = {"LENET5_GPUS": "4"}
+    shown = json.loads(project.run("lenet5", "status", "--settings", "--json", environment=environment))
+    assert shown["LENET5_GPUS"] == {"value": "4", "from": "environment"}
+    assert shown["LENET5_TIMEZONE"] == {"value": "Europe/Paris", "from": ".env"}
+    assert shown["LENET5_RUNS"] == {"value": "2", "from": "default"}
+    assert shown["MLFLOW_TRACKING_URI"]["from"] == "default"
+    assert shown["AWS_SECRET_ACCESS_KEY"] == {"value": "********", "from": ".env"}
+    exported = project.run("lenet5", "env")
+    assert "export LENET5_TIMEZONE=Europe/Paris" in exported, "as `lenet5` itself has it"
+    assert "export DO_NOT_TRACK=true" in exported
+
+
+@pytest.mark.parametrize("value", ["4", "none"])
+def test_a_setting_that_cannot_be_used_ends_every_command(project: Project, value: str) -> None:
+    name = "LENET5_GPU" if value == "4" else "LENET5_GPUS"
+    done = project.command("lenet5", "status", environment={name: value})
+    assert done.returncode == 2
+    assert "LENET5_GPUS" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -26,7 +26,7 @@ def test_commands_exist(document: Path) -> None:
     commands = {
         command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
     }
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     typed = re.findall(r"(?:^|[`$(] ?)(lenet5|make) ([a-z]+)", code(document), re.MULTILINE)
     for program, word in typed:
         assert word in (commands if program == "lenet5" else targets), f"{program} {word}"

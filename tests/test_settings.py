@@ -77,7 +77,7 @@ def test_what_cannot_be_used_is_an_error(
         settings.load(paths)
     assert told in str(refused.value)
     assert f"found:    {value}" in str(refused.value)
-    assert "correct it in environment" in str(refused.value)
+    assert "correct it in the environment" in str(refused.value)
 
 
 def test_a_name_that_is_mistyped_is_an_error(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

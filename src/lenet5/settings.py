@@ -126,16 +126,17 @@ def load(paths: Paths) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = str(first["loc"][0])
+        where = ".env" if name not in os.environ else "the environment"
         raise UsageError(
             f"The setting {name} cannot be used.",
-            expected=first["msg"],
+            expected=first["msg"].removeprefix("Value error, "),
             found=mask(name, said.get(name)),
-            do=f"correct it in {_said(paths).get(name, ('', 'default'))[1]}; `.env.example` tells what it is",
+            do=f"correct it in {where}; `.env.example` tells what it is",
         ) from None
 
 
 def facts(paths: Paths) -> list[Fact]:
-    """Every setting, the product's and the tools', with where it came from."""
+    """Every setting, the product's and the tools', with its origin, until :func:`apply` mixes those."""
     load(paths)  # what cannot be used is an error here, too
     said = _said(paths)
     about = {name.upper(): field.description or "" for name, field in Settings.model_fields.items()}
@@ -151,12 +152,12 @@ def facts(paths: Paths) -> list[Fact]:
 
 def mask(name: str, value: object) -> str:
     """A value that may be shown: no password, key or token."""
-    if not isinstance(value, str) or not value:
+    if value is None or value == "":
         return ""
     field = Settings.model_fields.get(name.lower())
     if field and "SecretStr" in str(field.annotation):
         return "********"
-    return in_urls(value)
+    return in_urls(str(value))
 
 
 def in_urls(text: str, shown: str = "********@") -> str:

@@ -22,7 +22,7 @@ from lenet5.ingest.catalog import ITEMS
 from tests.conftest import BIN, TRAIN, Arrays, decode
 from tests.stack.conftest import Employ, Stack, Worker, until, upload
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("stack"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 EPOCHS = 120
 """Of the training that is cut off: half a minute."""

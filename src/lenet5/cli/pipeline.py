@@ -56,10 +56,10 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show what is up to date, which version is champion, each service and whether it answers."""
-    paths, params = checkout()
     if of_settings:
-        _print_settings(paths, as_json)
+        _print_settings(Paths.find(), as_json)
         return
+    paths, params = checkout()
     from lenet5 import health
 
     report = health.report(paths, params)
