@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from lenet5 import settings
+from lenet5 import environment, settings
 from lenet5.paths import Paths
 from pipelines import graph
 from tests.conftest import REPOSITORY
@@ -141,3 +141,14 @@ def test_the_committed_lock_describes_the_committed_code_and_parameters() -> Non
         if state == "modified"
     }
     assert not stale, "run `dvc repro`, and commit dvc.lock with the change"
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-gpu.lock"])
+def test_images_hold_the_packages_that_the_project_pins(lock: str) -> None:
+    """A worker refuses a commit that pins others than it has; what a GPU needs is pinned nowhere else."""
+    ours = environment.pinned((REPOSITORY / "requirements.lock").read_text())
+    of_the_image = environment.pinned((REPOSITORY / "docker" / lock).read_text())
+    assert {"tensorflow", "mlflow", "prefect", "psycopg", "boto3"} <= of_the_image.keys()
+    assert "pytest" not in of_the_image
+    other = {name for name, version in of_the_image.items() if ours.get(name, version) != version}
+    assert not other, "run `make lock`"
