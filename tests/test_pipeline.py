@@ -235,7 +235,7 @@ def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: 
 
 
 def test_a_second_flow_in_the_same_checkout_is_refused_at_once(copy: Project) -> None:
-    with FileLock(copy.paths.state / "flow.lock"):
+    with FileLock(copy.paths.in_use):
         refused = copy.command("lenet5", "run")
     assert refused.returncode == 6
     assert "Another flow run is at work in this checkout." in refused.stderr

@@ -48,7 +48,7 @@ def test_behind_the_server_is_postgresql(
     any_client: MlflowClient, any_paths: Paths, model_name: str, mlflow_database: str
 ) -> None:
     version = record(any_client, any_paths, model_name)
-    with psycopg.connect(mlflow_database) as database:
+    with psycopg.connect(mlflow_database.replace("+psycopg", "")) as database:
         rows = database.execute(
             "SELECT v.version, v.run_id, a.alias FROM model_versions v"
             " JOIN registered_model_aliases a USING (name, version) WHERE name = %s",
