@@ -318,6 +318,10 @@ def test_a_worker_that_is_told_to_stop_says_so_and_another_one_goes_on(
         return bool(again) and "an earlier training was ended after epoch " in stack.log(again[0]["id"])
 
     until(goes_on, 120, "the training on another worker")
+    # and a flow run that is cancelled takes along what it sent
+    stack.cancel(flow_run)
+    for number in (flow_run, stack.sent_for(flow_run)[1]["id"]):
+        stack.wait(number, state="CANCELLED", seconds=60)
 
 
 def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> None:
