@@ -98,12 +98,12 @@ def _is_over(number: str) -> bool:
 def _cache(paths: Paths) -> str:
     """Remove what no commit names from the cache of this machine, unless somebody uses it."""
     with FileLock(workspace.repository_lock(paths)):  # so that no workspace is made meanwhile
-        busy = [folder for folder in _others(paths) if _in_use(folder)]
-        if busy:
+        others = _others(paths)
+        if busy := [folder for folder in others if _in_use(folder)]:
             return f"the cache stays as it is: {len(busy)} flow runs use it"
         # what failed runs made is in no remote yet, and the next run goes on from it
-        left = [str(folder) for folder in _others(paths) if (folder / ".dvc").is_dir()]
-        kept = [word for folder in left for word in ("--projects", folder)]
+        left = [folder for folder in others if (folder / ".dvc").is_dir()]
+        kept = [word for folder in left for word in ("--projects", str(folder))]
         command = [sys.executable, "-m", "dvc", "gc", "--workspace", "--all-commits", "--force", *kept]
         done = subprocess.run(command, cwd=paths.root, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()

@@ -18,7 +18,6 @@ _ADVICE = re.compile(
     r"\s*$|To track the changes|\s+git add|To enable auto staging|\s+dvc config|Use `dvc push`"
 )
 _EXITED = re.compile(r"failed to run: .* exited with (-?\d+)$")
-_RUNNING = re.compile(r"Running stage '")
 
 
 _running: set[subprocess.Popen[str]] = set()
@@ -42,7 +41,7 @@ def run_stage(
     force: bool = False,
     pull: bool = False,
     environment: Mapping[str, str | None] | None = None,
-) -> bool:
+) -> None:
     """Bring one stage up to date; the stages before it are taken as they are.
 
     Args:
@@ -53,9 +52,6 @@ def run_stage(
         force: run it even if nothing changed.
         pull: ask the DVC remote for what the local cache lacks.
         environment: variables for the stage, beside this process's own; None takes one away.
-
-    Returns:
-        Whether its command was run; else, nothing had changed, or its result was in the cache.
 
     Raises:
         StageFailed: the stage said no, broke, or took too long.
@@ -98,7 +94,6 @@ def run_stage(
         raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
     if code:
         raise StageFailed(stage, *_reason(lines, code))
-    return any(_RUNNING.match(line) for line in lines)
 
 
 def differs(root: Path, stage: str) -> dict[str, str]:

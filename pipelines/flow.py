@@ -118,6 +118,7 @@ def training(
         ref: the branch, tag or commit to run; for deployments, whose workspace is at it already.
     """
     paths = Paths.find()
+    in_a_workspace = workspace.is_workspace(paths)
     settings.apply(paths)
     os.environ["LENET5_FLOW_RUN_ID"] = str(runtime.flow_run.id)  # for what is registered, here or in a stage
     if experiment:
@@ -127,16 +128,16 @@ def training(
         _require_stages(force or [], nodes)
         with occupancy.only_one(paths):
             remote = settings.load(paths).lenet5_dvc_remote
-            if remote and not workspace.is_workspace(paths):
+            if remote and not in_a_workspace:
                 workspace.use_remote(paths, paths, remote)
             if new_data:
                 _pin(paths)
             more = force or experiment or branch  # whoever asks for these wants to see them
-            if workspace.is_workspace(paths) and not more and (made := _made_of_the_same(paths)):
+            if in_a_workspace and not more and (made := _made_of_the_same(paths)):
                 workspace.leave(paths)
                 return Completed(message=f"up to date: version {made.number} was made of this code and data")
             _run_stages(paths, nodes, force or [], placement)
-            if workspace.is_workspace(paths):
+            if in_a_workspace:
                 _share(paths, branch)
             promoted = promote.submit(paths).result()
             assert isinstance(promoted, promotion.Promotion)
