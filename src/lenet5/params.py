@@ -69,6 +69,12 @@ class Preprocess(_Section):
     padding: Annotated[int, Field(ge=0, le=14)]
 
 
+class Distortion(_Section):
+    shift: Annotated[float, Field(ge=0, le=14)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Train(_Section):
     seed: Seed
     kernel_size: Literal[3, 5]
@@ -79,11 +85,13 @@ class Train(_Section):
     schedule: Literal["cosine", "constant"]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    distortion: Distortion
     batch_size: Positive
     epochs: Positive
     patience: Positive
     steps_per_execution: Positive
     threads: Positive
+    precision: Literal["float32", "mixed_bfloat16"]
 
 
 class Evaluate(_Section):

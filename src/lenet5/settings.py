@@ -204,6 +204,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's own 7 keep a person waiting for four minutes
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # model files are no code
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of a GPU's memory at once
         # quiet logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -9,7 +9,7 @@ import pytest
 from lenet5 import archive
 from lenet5.dataset import Split
 from lenet5.errors import TrainingError
-from lenet5.params import Train
+from lenet5.params import Distortion, Train
 from lenet5.train.checkpoint import Checkpoint
 
 from . import test_optimizer
@@ -22,6 +22,7 @@ KNOBS: dict[str, Any] = {
     "kernel_size": 5,
     "learning_rate": 0.004,
     "label_smoothing": 0.0,
+    "distortion": Distortion(shift=1, rotation=10, scale=0.1),
     "batch_size": 64,
     "epochs": 1,
 }
@@ -84,7 +85,7 @@ def test_each_epoch_is_told_and_kept(once: Fitted) -> None:
 
 
 def test_every_parameter_has_a_test() -> None:
-    elsewhere = {"patience", "steps_per_execution", "threads"}  # below, and in test_stage.py
+    elsewhere = {"patience", "steps_per_execution", "threads", "precision"}  # below, and in test_stage.py
     assert KNOBS.keys() | test_optimizer.KNOBS.keys() | elsewhere == set(Train.model_fields)
 
 

@@ -28,11 +28,13 @@ def run(paths: Paths, params: Train) -> None:
     Raises:
         DataError: the processed data is missing or damaged.
         TrainingError: the loss or a weight is not finite; nothing is saved then.
+        UsageError: the device at hand cannot train in ``params.precision``.
     """
     processed = dataset.load(paths.processed)
     data = processed.manifest
     training = _training_digest(data.digest, params)
     backend.use_threads(params.threads)
+    backend.require(params.precision)
     checkpoints = CheckpointStore(settings.load(paths).lenet5_checkpoints, _on_this_device(training))
     with (
         alone(paths.state / "training", training),
