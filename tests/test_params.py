@@ -52,7 +52,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.distortion.scale": [-0.1, 1],
     "train.batch_size": [0],
     "train.epochs": [0, 4.0, "4", True],
-    "train.patience": [0],
+    "train.patience": [-1],
     "train.steps_per_execution": [0],
     "train.threads": [0],
     "train.precision": ["float16", ""],

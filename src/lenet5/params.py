@@ -1,5 +1,6 @@
 """``params.yaml``, typed: every value is checked before a stage runs, and an unknown key is an error."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -88,7 +89,7 @@ class Train(_Section):
     distortion: Distortion
     batch_size: Positive
     epochs: Positive
-    patience: Positive
+    patience: Natural
     steps_per_execution: Positive
     threads: Positive
     precision: Literal["float32", "mixed_bfloat16"]
@@ -164,14 +165,25 @@ def load(path: Path) -> Params:
             found="nothing" if content is None else repr(content),
             do="git checkout params.yaml",
         )
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
-        raise UsageError(
-            f"{path} has values that cannot be used:\n{problems}",
-            do="correct them; the comments in params.yaml give the meaning and the limits",
-        ) from None
+    return _check(content, f"{path} has values that cannot be used")
+
+
+def override(params: Params, values: Mapping[str, Any]) -> Params:
+    """Parameters with other values under some dotted names, checked like the rest.
+
+    Raises:
+        UsageError: a name is unknown, or a value out of range; the message lists every such name at once.
+    """
+    content = params.model_dump(by_alias=True)
+    for name, value in values.items():
+        *sections, key = name.split(".")
+        section = content
+        for part in sections:
+            if not isinstance(section.get(part), dict):
+                section[part] = {}  # which is then refused: it has none of the keys of a section
+            section = section[part]
+        section[key] = value
+    return _check(content, "These parameters cannot be used")
 
 
 def pin(path: Path, found: Checksums) -> None:
@@ -184,6 +196,17 @@ def pin(path: Path, found: Checksums) -> None:
     content["ingest"]["sha256"].update(found.model_dump())
     with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
+
+
+def _check(content: dict[str, Any], failing: str) -> Params:
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
+        raise UsageError(
+            f"{failing}:\n{problems}",
+            do="correct them; the comments in params.yaml give the meaning and the limits",
+        ) from None
 
 
 def _problem(details: "ErrorDetails") -> str:

@@ -43,6 +43,10 @@ class Paths:
         return self.root / "params.yaml"
 
     @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
+    @property
     def requirements(self) -> Path:
         return self.root / "requirements.lock"
 

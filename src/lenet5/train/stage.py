@@ -14,7 +14,7 @@ from lenet5.results import Environment, Lineage, Training
 from lenet5.terminal import console
 from lenet5.tracking import runs
 from lenet5.train.checkpoint_store import CheckpointStore, alone
-from lenet5.train.fit import fit
+from lenet5.train.fit import fit, kept_epoch
 from lenet5.train.model import with_preprocessing
 from lenet5.train.progress import ProgressBar
 
@@ -54,7 +54,7 @@ def run(paths: Paths, params: Train) -> None:
             keep=checkpoints.save,
         )
     model = with_preprocessing(network, data.padding)
-    best_epoch = int(history["val_loss"].to_numpy().argmin()) + 1
+    best_epoch = kept_epoch(history, params)
     best = history.drop(columns=["epoch", "learning_rate"]).iloc[best_epoch - 1]
     archive.save(model, paths.model)
     Lineage(
