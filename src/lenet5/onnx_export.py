@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lenet5 import archive, files
+from lenet5 import archive
 from lenet5.onnx_model import PIXELS, PROBABILITIES
 from lenet5.terminal import quiet_libraries
 
@@ -17,8 +17,8 @@ WEIGHTS = "lenet5.weights"
 """The file's own note of which weights it holds: :func:`archive.weights_digest`."""
 
 
-def save(model: "keras.Model", target: Path) -> None:
-    """Save a model so that equal weights and layers give equal bytes.
+def export(model: "keras.Model") -> bytes:
+    """A model as the content of an ONNX file: equal weights and layers give equal bytes.
 
     The exporter numbers what it makes, in an order that differs from process to process: every name but those
     of the input and the output is given anew, in the order in which the graph is computed.
@@ -37,8 +37,7 @@ def save(model: "keras.Model", target: Path) -> None:
     normal.graph.name = model.name
     onnx.helper.set_model_props(normal, {WEIGHTS: archive.weights_digest(model)})
     onnx.checker.check_model(normal, full_check=True)
-    with files.replacing(target) as aside:
-        aside.write_bytes(normal.SerializeToString(deterministic=True))
+    return bytes(normal.SerializeToString(deterministic=True))
 
 
 def normalise(model: "onnx.ModelProto") -> "onnx.ModelProto":
