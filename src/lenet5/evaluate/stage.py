@@ -9,9 +9,8 @@ from lenet5.paths import Paths
 from lenet5.results import Evaluation, Lineage
 from lenet5.terminal import console
 
-
 TOLERANCE = 1e-5
-"""How far a probability may be from Keras': the order of a sum moves the seventh digit, an error the first."""
+"""How far a probability may be from Keras': sums in another order move the seventh digit."""
 
 
 def run(paths: Paths, params: Evaluate) -> None:
@@ -76,13 +75,14 @@ def compare(exported: bytes, images: NDArray[np.uint8], expected: NDArray[np.flo
         TrainingError: a probability is another one.
     """
     found = onnx_model.probabilities(onnx_model.load(exported), images)
-    apart = np.abs(found - expected).max(axis=1)  # NaN, which is not less than anything, does not pass
-    if not (apart <= TOLERANCE).all():
+    apart = np.abs(found - expected).max(axis=1)
+    beyond = ~(apart <= TOLERANCE)  # NaN is not less than anything
+    if beyond.any():
         worst = int(apart.argmax())
         raise TrainingError(
             "The ONNX file does not give the model's answers.",
             expected=f"probabilities within {TOLERANCE:g} of Keras'",
-            found=f"{np.count_nonzero(~(apart <= TOLERANCE)):,} images beyond, image {worst} by {apart[worst]:.3g}",
+            found=f"{beyond.sum():,} images beyond, image {worst} by {apart[worst]:.3g}",
             do="a defect of the exporter: compare the versions of tf2onnx, onnx and onnxruntime with "
             "requirements.lock",
         )

@@ -51,7 +51,10 @@ def find(name: str, wanted: str) -> Found | None:
         return None
     by_number = re.fullmatch("[1-9][0-9]*", wanted) is not None
     label = wanted if by_number else wanted.removeprefix("@")
-    if label.lower() in ("", "latest"):  # a server takes that for the newest version, the full client does not
+    if label.lower() in (
+        "",
+        "latest",
+    ):  # to a server, and to no one else, the newest version
         return None
     if uri.startswith(("http://", "https://")):
         return _ask_server(uri, name, label, by_number)
