@@ -1,7 +1,9 @@
 """``lenet5 predict``: the registered bytes alone, quickly, from the store's answer of this moment."""
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from lenet5 import files, inference, settings
 from lenet5.errors import DataError, Unavailable, UsageError
 from lenet5.paths import Paths
 from lenet5.tracking import tags
-from tests.conftest import Arrays, Project, flip_a_bit
+from tests.conftest import REPOSITORY, Arrays, Project, flip_a_bit
 
 MODEL = "lenet5-mnist"
 HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sqlalchemy", "onnx")
@@ -58,8 +60,8 @@ def test_the_downloaded_file_is_used_again_and_the_store_is_asked_again(
     paths: Paths, client: MlflowClient, pictures: list[Path], digits: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = inference.predict(paths, MODEL, "champion", pictures)
-    right = [answer["digit"] for answer in first] == digits["test_labels"][: len(pictures)]
-    assert right.mean() > 0.8
+    right = np.array([answer["digit"] for answer in first]) == digits["test_labels"][: len(pictures)]
+    assert np.mean(right) > 0.8
     assert [file.name for file in paths.downloaded.iterdir()] == [f"{digest(client)}.onnx"]
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "lenet5.tracking.registry", None)  # importing it fails
@@ -116,6 +118,30 @@ def test_a_server_that_is_not_there_is_told_as_such(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(Unavailable, match="does not answer"):
         inference.predict(paths, MODEL, "1", pictures)
+
+
+def test_the_documented_way_needs_neither_tensorflow_nor_mlflow(
+    finished: Project, digits: Arrays, tmp_path: Path
+) -> None:
+    told = (REPOSITORY / "docs/tracking.md").read_text().partition("Without TensorFlow")[2]
+    fetch, use = re.findall(r"```(?:sh|python)\n(.*?)```", told, re.DOTALL)[:2]
+    uri = settings.embedded(finished.paths)["MLFLOW_TRACKING_URI"]
+    environment = finished.environment() | {"MLFLOW_TRACKING_URI": uri}
+    subprocess.run(fetch, shell=True, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    np.save(tmp_path / "images.npy", digits["test_images"][:100])
+    script = (
+        "import sys, numpy\n"
+        "sys.modules |= dict.fromkeys(['lenet5', 'tensorflow', 'keras', 'mlflow', 'onnx'])  # not there\n"
+        "images = numpy.load('images.npy')\n"
+        f"{use}\n"
+        "print(*probabilities.argmax(axis=1), session.get_modelmeta().custom_metadata_map['lenet5.weights'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    *answers, weights = done.stdout.split()
+    assert (np.array(answers, int) == digits["test_labels"][:100]).mean() > 0.8
+    assert weights == Lineage.read(finished.paths.lineage).weights
 
 
 def test_the_command_imports_nothing_heavy(finished: Project, pictures: list[Path]) -> None:

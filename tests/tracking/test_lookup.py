@@ -34,21 +34,8 @@ def test_it_finds_what_the_full_client_finds_at_every_moment(
 
     any_client.delete_model_version(model_name, "3")
     registry.set_alias(any_client, model_name, registry.CHAMPION, None)
-    nothing = (
-        "3",
-        "challenger",
-        "champion",
-        "4",
-        "0",
-        "01",
-        "-1",
-        str(10**30),
-        "latest",
-        "@",
-        "",
-        "' OR 1=1 --",
-    )
-    for wanted in nothing:
+    gone, odd = ["3", "challenger", "champion"], ["4", "0", "01", "-1", "latest", "@"]
+    for wanted in (*gone, *odd, "", str(10**30), "' OR 1=1 --"):
         assert lookup.find(model_name, wanted) is None, wanted
     assert lookup.find(f"{model_name}.other", "1") is None
     assert lookup.find("%", "1") is None
