@@ -15,6 +15,7 @@ from PIL import Image
 from lenet5 import files, inference, settings
 from lenet5.errors import DataError, Unavailable, UsageError
 from lenet5.paths import Paths
+from lenet5.results import Lineage
 from lenet5.tracking import tags
 from tests.conftest import REPOSITORY, Arrays, Project, flip_a_bit
 
@@ -134,7 +135,8 @@ def test_the_documented_way_needs_neither_tensorflow_nor_mlflow(
         "sys.modules |= dict.fromkeys(['lenet5', 'tensorflow', 'keras', 'mlflow', 'onnx'])  # not there\n"
         "images = numpy.load('images.npy')\n"
         f"{use}\n"
-        "print(*probabilities.argmax(axis=1), session.get_modelmeta().custom_metadata_map['lenet5.weights'])\n"
+        "print(*probabilities.argmax(axis=1))\n"
+        "print(session.get_modelmeta().custom_metadata_map['lenet5.weights'])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
