@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow.onnx
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -55,6 +56,8 @@ def digest(client: MlflowClient) -> str:
 
 def test_a_version_holds_the_onnx_file_that_was_checked(finished: Project, client: MlflowClient) -> None:
     assert digest(client) == files.sha256(finished.paths.onnx)
+    loaded = mlflow.onnx.load_model(f"models:/{MODEL}/1")  # as MLflow's own flavor
+    assert [value.name for value in loaded.graph.input] == ["pixels"]
 
 
 def test_the_downloaded_file_is_used_again_and_the_store_is_asked_again(
