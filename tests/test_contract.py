@@ -17,6 +17,7 @@ from tests.conftest import REPOSITORY
 PACKAGE = REPOSITORY / "src/lenet5"
 ROOMS = sorted(door.parent.name for door in PACKAGE.glob("*/stage.py"))
 HEAVY = {"tensorflow", "keras", "mlflow", "prefect", "great_expectations", "pandas", "sklearn", "dvc"}
+HEAVY |= {"onnx", "onnxruntime", "tf2onnx"}
 
 
 def stages_as_written() -> dict[str, dict[str, list[str]]]:
@@ -95,6 +96,7 @@ def test_only_tracking_knows_mlflow() -> None:
     ("module", "allowed"),
     [
         ("lenet5.cli", set()),
+        ("lenet5.inference", set()),
         ("lenet5.ingest.stage", set()),
         ("lenet5.preprocess.stage", {"sklearn", "pandas"}),
         ("lenet5.register.stage", {"mlflow", "pandas", "sklearn"}),

@@ -65,6 +65,11 @@ class Paths:
         return self.root / ".lenet5"
 
     @property
+    def downloaded(self) -> Path:
+        """ONNX files of the registry that were used here, named after their SHA-256."""
+        return self.state / "models"
+
+    @property
     def workspaces(self) -> Path:
         """A folder a flow run of this machine's workers."""
         return self.state / "workspaces"
@@ -123,6 +128,10 @@ class Paths:
         return self.state / "tensorboard"
 
     # evaluate
+    @property
+    def onnx(self) -> Path:
+        return self.root / "models" / "lenet5.onnx"
+
     @property
     def evaluation(self) -> Path:
         return self.root / "metrics" / "evaluation.json"

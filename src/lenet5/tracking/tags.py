@@ -23,6 +23,9 @@ VALIDATION = "lenet5.validation"
 # files that a later command relies on: JSON, SHA-256 by path
 ARTIFACTS = "lenet5.artifacts"
 MODEL_FOLDER = "lenet5.model_folder"
+KERAS_FILE = "data/model.keras"
+ONNX_FILE = "data/model.onnx"
+"""In the model folder. Versions of earlier releases have none."""
 
 # where and by whom
 ENVIRONMENT = "environment."
