@@ -43,6 +43,11 @@ class Paths:
         return self.root / "params.yaml"
 
     @property
+    def sweep(self) -> Path:
+        """What `lenet5 sweep` searches."""
+        return self.root / "sweep.yaml"
+
+    @property
     def requirements(self) -> Path:
         return self.root / "requirements.lock"
 
@@ -59,6 +64,11 @@ class Paths:
             if folder.parts[-2:] == (".lenet5", "workspaces"):
                 return folder.parent
         return self.root / ".lenet5"
+
+    @property
+    def sweeps(self) -> Path:
+        """The trials of sweeps, and a lock for each that is at work."""
+        return self.state / "sweeps"
 
     @property
     def workspaces(self) -> Path:

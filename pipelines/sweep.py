@@ -1,0 +1,187 @@
+"""A sweep: searchers here or on a work pool until all trials are there; what came of them goes to MLflow."""
+
+import importlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+
+from lenet5 import dataset, settings
+from lenet5.errors import Lenet5Error, TrainingError, Unavailable
+from lenet5.params import Params
+from lenet5.paths import Paths
+from lenet5.sweep import plots, result, study
+from lenet5.sweep.order import Order
+from lenet5.sweep.result import Result
+from lenet5.sweep.space import Sweep
+from lenet5.terminal import print_warning
+from lenet5.tracking import sweeps
+from pipelines import execute
+
+OnLine = Callable[[str], None]
+
+
+class SearcherFailed(Lenet5Error):
+    """A searcher ended with an error; carries its message and its exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def run(
+    paths: Paths, params: Params, sweep: Sweep, *, workers: int | None, pool: str | None, on_line: OnLine
+) -> Result:
+    """Search, or go on with what was ended; when all trials are there, only say what came of them.
+
+    Args:
+        paths: a checkout whose data is processed.
+        params: for all that is not searched.
+        sweep: what is searched, and how.
+        workers: searchers at a time; on this machine, by default, as many as it has cores for.
+        pool: the work pool that runs them; here when None.
+        on_line: is told each trial that ends.
+
+    Raises:
+        UsageError: the settings do not allow a pool.
+        DataError: the data is not processed.
+        TrainingError: no trial was trained to its end.
+        Unavailable: a store, a database or a worker does not answer, or this sweep is at work already.
+        SearcherFailed: what a searcher ended with; the study is not at its end then.
+    """
+    name = study.name(sweep, params, dataset.load_manifest(paths.processed).digest)
+    remote = importlib.import_module("pipelines.sweep_pool") if pool else None
+    if remote:
+        remote.require(paths, pool)
+    with _only_one(paths, name), _ended_by_signals():
+        found = study.create(paths, name, sweep, params)
+        _settle(paths, found)
+        done = len(study.trials(found, *study.DONE))
+        run_id = sweeps.open_run(paths, name, _common(params, sweep))
+        status = "FAILED"
+        try:
+            on_line(f"study {name[:8]}: {done} of {sweep.trials} trials are there")
+            orders = [Order(study=name, run=run_id, searcher=n, sweep=sweep) for n in range(workers or 1)]
+            if done < sweep.trials and remote:
+                remote.search(paths, pool, orders, found, on_line)
+            elif done < sweep.trials:
+                _search_here(paths, orders if workers else _one_a_core(orders[0], params), found, on_line)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            _settle(paths, found)
+            _record(paths, run_id, found, sweep, params, status)
+    return result.of(found, sweep, params)
+
+
+def searcher(paths: Paths, order: Order, on_line: OnLine) -> None:
+    """Run one searcher in a process of its own, which ends with this one.
+
+    Raises:
+        SearcherFailed: it ended with an error.
+    """
+    failed = False
+
+    def pass_on(line: str) -> None:
+        nonlocal failed
+        failed = failed or line.startswith(("error: ", "Traceback "))
+        if not failed:  # the error is told once, at the end
+            on_line(line)
+
+    command = [sys.executable, "-m", "lenet5.sweep.searcher"]
+    ended = execute.run(command, paths.root, on_line=pass_on, stdin=order.model_dump_json())
+    if ended.code < 0:
+        message = f"A searcher was killed by signal {-ended.code} (9 can mean that the memory ran out)."
+        raise SearcherFailed(message, 1)
+    if ended.code:
+        raise SearcherFailed(*execute.reason(ended.lines, ended.code))
+
+
+def _search_here(paths: Paths, orders: list[Order], found: optuna.Study, on_line: OnLine) -> None:
+    with ThreadPoolExecutor(len(orders)) as threads:
+        try:
+            running = [threads.submit(searcher, paths, order, on_line) for order in orders]
+            errors = [error for each in running if (error := each.exception())]
+        except BaseException:  # Ctrl-C: the searchers' own process groups do not hear of it
+            execute.kill_running()
+            raise
+    if not errors:
+        return
+    if len(study.trials(found, *study.DONE)) < orders[0].sweep.trials:
+        raise errors[0]
+    for error in errors:  # the others went on without it
+        print_warning(error)
+
+
+def _one_a_core(order: Order, params: Params) -> list[Order]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = max(1, min(order.sweep.trials, cores // params.train.threads))
+    return [order.model_copy(update={"searcher": number}) for number in range(wanted)]
+
+
+def _settle(paths: Paths, found: optuna.Study) -> None:
+    """Nothing says that it runs and does not: what a killed searcher left is failed, and queued again."""
+    if study.is_local(settings.load(paths).lenet5_sweep_storage):
+        study.take_over(found)  # this machine's lock is held, so nobody is at work
+    else:
+        study.drop_dead(found)
+    at_work = [trial.number for trial in study.trials(found, TrialState.RUNNING)]
+    sweeps.close_trials(paths, found.study_name, at_work)
+
+
+def _record(
+    paths: Paths, run_id: str, found: optuna.Study, sweep: Sweep, params: Params, status: str
+) -> None:
+    try:
+        came = result.of(found, sweep, params)
+    except TrainingError:
+        sweeps.close_run(paths, run_id, status)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plots.draw(found, Path(folder))
+        metrics = {"sweep.best": came.winner.score, "sweep.trials": float(came.trials)}
+        best = came.winner.values
+        sweeps.close_run(paths, run_id, status, best=best, metrics=metrics, pictures=Path(folder))
+
+
+def _common(params: Params, sweep: Sweep) -> dict[str, object]:
+    return {
+        name: value
+        for name, value in params.flat().items()
+        if name.startswith("train.") and name not in sweep.space
+    }
+
+
+@contextmanager
+def _only_one(paths: Paths, name: str) -> Iterator[None]:
+    """Keep a second command on this machine out of the same sweep."""
+    paths.sweeps.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(paths.sweeps / f"{name}.lock", timeout=0):
+            yield
+    except Timeout:
+        raise Unavailable(
+            "Another command is at work on this sweep.",
+            expected="one at a time on a machine; it starts searchers enough",
+            do="wait for it, or end it: nothing is lost",
+        ) from None
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ended by SIGTERM, this process still ends its searchers."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
