@@ -15,11 +15,11 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from lenet5 import dataset, settings
-from lenet5.errors import Lenet5Error, TrainingError, Unavailable
+from lenet5.errors import TrainingError, Unavailable
 from lenet5.params import Params
 from lenet5.paths import Paths
 from lenet5.sweep import plots, result, study
-from lenet5.sweep.order import Order
+from lenet5.sweep.order import Order, SearcherFailed
 from lenet5.sweep.result import Result
 from lenet5.sweep.space import Sweep
 from lenet5.terminal import print_warning
@@ -27,14 +27,6 @@ from lenet5.tracking import sweeps
 from pipelines import execute
 
 OnLine = Callable[[str], None]
-
-
-class SearcherFailed(Lenet5Error):
-    """A searcher ended with an error; carries its message and its exit code."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def run(
@@ -69,11 +61,13 @@ def run(
         status = "FAILED"
         try:
             on_line(f"study {name[:8]}: {done} of {sweep.trials} trials are there")
-            orders = [Order(study=name, run=run_id, searcher=n, sweep=sweep) for n in range(workers or 1)]
-            if done < sweep.trials and remote:
-                remote.search(paths, pool, orders, found, on_line)
-            elif done < sweep.trials:
-                _search_here(paths, orders if workers else _one_a_core(orders[0], params), found, on_line)
+            if not study.is_complete(found, sweep):
+                count = workers or (1 if remote else _cores(params))
+                orders = [Order(study=name, run=run_id, searcher=n, sweep=sweep) for n in range(count)]
+                if remote:
+                    remote.search(paths, pool, orders, found, on_line)
+                else:
+                    _search_here(paths, orders, found, on_line)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -117,16 +111,16 @@ def _search_here(paths: Paths, orders: list[Order], found: optuna.Study, on_line
             raise
     if not errors:
         return
-    if len(study.trials(found, *study.DONE)) < orders[0].sweep.trials:
+    if not study.is_complete(found, orders[0].sweep):
         raise errors[0]
     for error in errors:  # the others went on without it
         print_warning(error)
 
 
-def _one_a_core(order: Order, params: Params) -> list[Order]:
+def _cores(params: Params) -> int:
+    """Trainings that this machine has cores for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = max(1, min(order.sweep.trials, cores // params.train.threads))
-    return [order.model_copy(update={"searcher": number}) for number in range(wanted)]
+    return max(1, cores // params.train.threads)
 
 
 def _settle(paths: Paths, found: optuna.Study) -> None:

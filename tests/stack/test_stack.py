@@ -152,6 +152,8 @@ def test_deploying_again_changes_nothing_and_leaves_schedules_as_they_are(stack:
         "lenet5/nightly",
         "lenet5/train",
         "lenet5-stage/gpu",
+        "lenet5-search/cpu",
+        "lenet5-search/gpu",
         "lenet5-watch/watch",
         "lenet5-cleanup/cpu",
         "lenet5-cleanup/gpu",

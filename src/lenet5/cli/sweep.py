@@ -55,7 +55,7 @@ def sweep(
     with quiet_libraries():
         pipeline = importlib.import_module("pipelines.sweep")
     # with --json, standard output is the answer's alone
-    told = (lambda line: errors.print(line, markup=False)) if as_json else _tell
+    told = (lambda line: errors.print(line, markup=False, soft_wrap=True)) if as_json else _tell
     found: Result = pipeline.run(paths, params, wanted, workers=workers, pool=pool, on_line=told)
     if apply:
         write(paths.params, found.winner.values)
@@ -66,7 +66,7 @@ def sweep(
 
 
 def _tell(line: str) -> None:
-    console.print(line, markup=False)
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def _print(found: "Result", *, applied: bool) -> None:

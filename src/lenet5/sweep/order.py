@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from lenet5.errors import Lenet5Error
 from lenet5.sweep.space import Sweep
 
 
@@ -17,3 +18,11 @@ class Order(BaseModel):
     searcher: int
     """Its number, from 0."""
     sweep: Sweep
+
+
+class SearcherFailed(Lenet5Error):
+    """A searcher ended with an error, here or on its worker; carries its message and its exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -17,6 +17,7 @@ from lenet5.params import Params
 from lenet5.paths import Paths
 from lenet5.sweep import study as studies
 from lenet5.sweep.order import Order
+from lenet5.sweep.space import SECTION
 from lenet5.terminal import console, print_error, quiet_libraries
 from lenet5.tracking import sweeps
 
@@ -68,7 +69,9 @@ def search(paths: Paths, base: Params, order: Order) -> None:
 
     def tell(study: optuna.Study, trial: FrozenTrial) -> None:
         done = studies.trials(study, *studies.DONE)
-        console.print(f"{len(done):>3}/{order.sweep.trials}  {_line(trial, order)}", markup=False)
+        console.print(
+            f"{len(done):>3}/{order.sweep.trials}  {_line(trial, order)}", markup=False, soft_wrap=True
+        )
 
     while (done := len(studies.trials(study, *studies.DONE))) < order.sweep.trials:
         if done + len(studies.trials(study, TrialState.RUNNING)) < order.sweep.trials:
@@ -79,7 +82,8 @@ def search(paths: Paths, base: Params, order: Order) -> None:
 
 
 def _line(trial: FrozenTrial, order: Order) -> str:
-    values = ", ".join(f"{name} {value}" for name, value in order.sweep.values(trial.params).items())
+    drawn = order.sweep.values(trial.params)
+    values = ", ".join(f"{name.removeprefix(SECTION)} {value}" for name, value in drawn.items())
     return f"trial {trial.number:<3} {_fate(trial):<26} {values}"
 
 

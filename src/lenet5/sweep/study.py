@@ -91,6 +91,11 @@ def trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=states)
 
 
+def is_complete(study: optuna.Study, sweep: Sweep) -> bool:
+    """Whether all trials that are wanted came to an end."""
+    return len(trials(study, *DONE)) >= sweep.trials
+
+
 def drop_dead(study: optuna.Study) -> None:
     """Fail trials whose searcher was silent for too long, and put them into the queue again."""
     with warnings.catch_warnings():
