@@ -14,7 +14,7 @@ from lenet5.sweep import study as studies
 
 
 def draw(study: optuna.Study, folder: Path) -> list[Path]:
-    """Draw what the trials tell so far, as PNG files; importances need two trials that differ in score."""
+    """Draw what the trials tell so far, as PNG files; most pictures need two trials that differ in score."""
     mpl.use("agg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -22,10 +22,10 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
         from optuna.visualization import matplotlib as pictures
 
         wanted: dict[str, Callable[[optuna.Study], Any]] = {
-            "optimization_history": pictures.plot_optimization_history,
-            "parallel_coordinates": pictures.plot_parallel_coordinate,
+            "optimization_history": pictures.plot_optimization_history
         }
         if len({trial.value for trial in studies.trials(study, TrialState.COMPLETE)}) > 1:
+            wanted["parallel_coordinates"] = pictures.plot_parallel_coordinate
             wanted["param_importances"] = pictures.plot_param_importances
         made = []
         for name, plot in wanted.items():

@@ -4,6 +4,7 @@
 any number of machines; what they share is the study's database.
 """
 
+import logging
 import sys
 import time
 from typing import Any
@@ -51,6 +52,8 @@ def search(paths: Paths, base: Params, order: Order) -> None:
         from lenet5 import backend
         from lenet5.sweep import trial as trials
 
+    # "5 out of the last 5 calls triggered retracing": each trial has a graph of its own
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     backend.use_threads(base.train.threads)
     study = studies.join(paths, order.study, order.sweep, order.searcher)
 

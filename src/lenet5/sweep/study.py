@@ -129,7 +129,8 @@ def _open(paths: Paths, study: str, sweep: Sweep, *, seed: int) -> optuna.Study:
 def _pruner(sweep: Sweep) -> BasePruner:
     match sweep.pruner:
         case Median(startup_trials=startup, warmup_epochs=warmup):
-            return MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+            # Optuna counts from 0 and prunes at a step that is not below the warm-up; epochs count from 1
+            return MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup + 1)
         case Halving(min_epochs=epochs, reduction=reduction):
             return SuccessiveHalvingPruner(min_resource=epochs, reduction_factor=reduction)
     return NopPruner()

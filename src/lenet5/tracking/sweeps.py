@@ -99,8 +99,12 @@ def close_trials(paths: Paths, study: str, at_work: Collection[int]) -> int:
 class TrialRun:
     """The run of one trial. After the first time that the store does not answer, it keeps still."""
 
-    def __init__(self, client: MlflowClient | None, run_id: str = "") -> None:
+    def __init__(
+        self, client: MlflowClient | None, parent: str = "", trial: int = 0, run_id: str = ""
+    ) -> None:
         self._client = client
+        self._parent = parent
+        self._trial = trial
         self._run_id = run_id
         self.is_over = client is None
 
@@ -114,7 +118,8 @@ class TrialRun:
 
         def say(client: MlflowClient) -> None:
             if score is not None:
-                runs.log_metrics(client, self._run_id, {"sweep.score": score})
+                runs.log_metrics(client, self._run_id, {runs.SCORE: score})
+                runs.log_metrics(client, self._parent, {runs.SCORE: score}, self._trial)
             client.set_tag(self._run_id, TRIAL_STATE, state)
             client.set_terminated(self._run_id, RunStatus.to_string(status))
 
@@ -161,7 +166,7 @@ def trial_run(
                 said[FLOW_RUN] = flow_run
             run = _create(client, paths, study, f"trial-{trial:03}", said)
             runs.log_params(client, run, _named(params))
-            opened = TrialRun(client, run.info.run_id)
+            opened = TrialRun(client, parent, trial, run.info.run_id)
     except Unavailable as error:
         print_warning(error)
         opened = TrialRun(None)
