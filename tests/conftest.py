@@ -37,6 +37,7 @@ CLONED = (
     "dvc.yaml",
     "params.yaml",
     "prefect.yaml",
+    "sweep.yaml",
     "requirements.lock",
     ".dvcignore",
     ".gitignore",

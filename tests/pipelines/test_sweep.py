@@ -34,7 +34,7 @@ from tests.conftest import BIN, REPOSITORY, Arrays, Project
 SPACE = """
 trials: 4
 seed: 2
-pruner: {kind: median, startup_trials: 2, warmup_epochs: 0}
+pruner: {kind: percentile, keep: 0.5, startup_trials: 2, warmup_epochs: 0}
 space:
   train.learning_rate: {low: 0.0001, high: 0.05, log: true}
   train.batch_size: {choices: [32, 64]}

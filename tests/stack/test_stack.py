@@ -178,7 +178,7 @@ def test_status_tells_of_every_service_and_of_no_secret(stack: Stack, night: dic
     told = stack.lenet5("status", "--settings")
     for secret in ("of-the-tests", "not-a-secret"):
         assert secret not in told
-    assert told.count("********") == 2
+    assert told.count("********") == 3
     [zone] = [line for line in told.splitlines() if "LENET5_TIMEZONE" in line]
     assert "Europe/Paris" in zone
     assert "environment" in zone

@@ -90,10 +90,12 @@ class Choices(_Record):
         return value in self.choices
 
 
-class Median(_Record):
-    """Ends a trial that is worse after an epoch than the median of the others was then."""
+class Percentile(_Record):
+    """Ends a trial that is not among the best after an epoch, of those that were trained to their end."""
 
-    kind: Literal["median"]
+    kind: Literal["percentile"]
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    """The share that is: 0.5 is the median rule."""
     startup_trials: NonNegativeInt = 5
     """So many come to their end before any is ended."""
     warmup_epochs: NonNegativeInt = 1
@@ -117,7 +119,7 @@ class Sweep(_Record):
 
     trials: PositiveInt
     seed: Seed
-    pruner: Annotated[Median | Halving | NoPruner, Field(discriminator="kind")]
+    pruner: Annotated[Percentile | Halving | NoPruner, Field(discriminator="kind")]
     space: Annotated[dict[str, Range | Choices], Field(min_length=1)]
 
     def draw(self, trial: "Trial", params: Params) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
@@ -20,7 +20,7 @@ from lenet5 import files, settings
 from lenet5.errors import Unavailable, UsageError
 from lenet5.params import Params
 from lenet5.paths import Paths
-from lenet5.sweep.space import Halving, Median, Sweep
+from lenet5.sweep.space import Halving, Percentile, Sweep
 
 HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 60
@@ -128,9 +128,9 @@ def _open(paths: Paths, study: str, sweep: Sweep, *, seed: int) -> optuna.Study:
 
 def _pruner(sweep: Sweep) -> BasePruner:
     match sweep.pruner:
-        case Median(startup_trials=startup, warmup_epochs=warmup):
+        case Percentile(keep=keep, startup_trials=startup, warmup_epochs=warmup):
             # Optuna counts from 0 and prunes at a step that is not below the warm-up; epochs count from 1
-            return MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup + 1)
+            return PercentilePruner(100 * keep, n_startup_trials=startup, n_warmup_steps=warmup + 1)
         case Halving(min_epochs=epochs, reduction=reduction):
             return SuccessiveHalvingPruner(min_resource=epochs, reduction_factor=reduction)
     return NopPruner()
