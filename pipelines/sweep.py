@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from lenet5 import dataset, settings
-from lenet5.errors import TrainingError, Unavailable
+from lenet5.errors import Unavailable
 from lenet5.params import Params
 from lenet5.paths import Paths
 from lenet5.sweep import plots, result, study
@@ -58,7 +58,6 @@ def run(
         _settle(paths, found)
         done = len(study.trials(found, *study.DONE))
         run_id = sweeps.open_run(paths, name, _common(params, sweep))
-        status = "FAILED"
         try:
             on_line(f"study {name[:8]}: {done} of {sweep.trials} trials are there")
             if not study.is_complete(found, sweep):
@@ -68,14 +67,13 @@ def run(
                     remote.search(paths, pool, orders, found, on_line)
                 else:
                     _search_here(paths, orders, found, on_line)
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
             _settle(paths, found)
-            _record(paths, run_id, found, sweep, params, status)
-    return result.of(found, sweep, params)
+            came = result.of(found, sweep, params)
+        except BaseException as error:
+            _close_unfinished(paths, run_id, found, error)
+            raise
+        _record(paths, run_id, found, came)
+    return came
 
 
 def searcher(paths: Paths, order: Order, on_line: OnLine) -> None:
@@ -133,19 +131,22 @@ def _settle(paths: Paths, found: optuna.Study) -> None:
     sweeps.close_trials(paths, found.study_name, at_work)
 
 
-def _record(
-    paths: Paths, run_id: str, found: optuna.Study, sweep: Sweep, params: Params, status: str
-) -> None:
+def _close_unfinished(paths: Paths, run_id: str, found: optuna.Study, error: BaseException) -> None:
+    """End what says that it runs. What was found stays, and the next command goes on from it."""
+    status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
     try:
-        came = result.of(found, sweep, params)
-    except TrainingError:
+        _settle(paths, found)
         sweeps.close_run(paths, run_id, status)
-        return
+    except Unavailable as problem:
+        print_warning(problem)
+
+
+def _record(paths: Paths, run_id: str, found: optuna.Study, came: Result) -> None:
+    metrics = {"sweep.best": came.winner.score, "sweep.trials": float(came.trials)}
     with tempfile.TemporaryDirectory() as folder:
         plots.draw(found, Path(folder))
-        metrics = {"sweep.best": came.winner.score, "sweep.trials": float(came.trials)}
         best = came.winner.values
-        sweeps.close_run(paths, run_id, status, best=best, metrics=metrics, pictures=Path(folder))
+        sweeps.close_run(paths, run_id, "FINISHED", best=best, metrics=metrics, pictures=Path(folder))
 
 
 def _common(params: Params, sweep: Sweep) -> dict[str, object]:

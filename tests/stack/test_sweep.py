@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ space:
 
 def test_two_machines_share_a_sweep_and_one_of_them_dies(stack: Stack, employ: Employ) -> None:
     machines = employ("cpu", "--limit", "1"), employ("cpu", "--limit", "1")
-    stack.developer.paths.sweep.write_text(SPACE)  # not committed: it travels with the order
+    stack.developer.paths.sweep.write_text(SPACE)
+    stack.developer.set_params(**{"train.epochs": 8})  # not committed: it travels as a patch
     stack.developer.run("dvc", "repro", "preprocess", environment=stack.environment)
     sweeping = subprocess.Popen(
         [str(BIN / "lenet5"), "sweep", "--pool", "cpu", "--workers", "2", "--json"],
@@ -33,7 +35,7 @@ def test_two_machines_share_a_sweep_and_one_of_them_dies(stack: Stack, employ: E
         text=True,
     )
 
-    def trials(**wanted: str) -> list[dict[str, object]]:
+    def trials(**wanted: str) -> list[dict[str, Any]]:
         runs = [run for run in stack.mlflow_runs() if tags.TRIAL in run["tags"]]
         return [run for run in runs if all(run[name] == value for name, value in wanted.items())]
 

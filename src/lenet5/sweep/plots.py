@@ -18,6 +18,8 @@ def draw(study: optuna.Study, folder: Path) -> list[Path]:
     mpl.use("agg")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        # an axis of a parameter that had one value in all trials so far
+        warnings.filterwarnings("ignore", "Attempting to set identical", UserWarning)
         from matplotlib import pyplot
         from optuna.visualization import matplotlib as pictures
 

@@ -54,7 +54,6 @@ def close_run(
     *,
     best: Mapping[str, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
-    note: str = "",
     pictures: Path | None = None,
 ) -> None:
     """Say what came of a study so far, and end its run.
@@ -68,8 +67,6 @@ def close_run(
             runs.log_metrics(client, run_id, metrics)
         for name, value in (best or {}).items():
             client.set_tag(run_id, f"{BEST}{name}", str(value))
-        if note:
-            client.set_tag(run_id, "mlflow.note.content", note)
         if pictures:
             client.log_artifacts(run_id, str(pictures), "plots")
         client.set_terminated(run_id, status)
