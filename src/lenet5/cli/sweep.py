@@ -62,14 +62,15 @@ def sweep(
     if as_json:
         print_json(found.as_dict())
         return
-    _print(found, applied=apply)
+    asked = [*(["--trials", str(trials)] if trials else []), *(["--space", str(space)] if space else [])]
+    _print(found, applied=apply, to_apply=" ".join(["lenet5 sweep", *asked, "--apply"]))
 
 
 def _tell(line: str) -> None:
     console.print(line, markup=False, soft_wrap=True)
 
 
-def _print(found: "Result", *, applied: bool) -> None:
+def _print(found: "Result", *, applied: bool, to_apply: str) -> None:
     names = list(found.winner.values)
     table = Table("trial", "hold-out accuracy", "epochs", *(name.removeprefix("train.") for name in names))
     for row in found.rows[:_SHOWN]:
@@ -88,5 +89,5 @@ def _print(found: "Result", *, applied: bool) -> None:
         console.print("params.yaml has the winner's values. Next: `lenet5 run`, whose gate decides.")
         return
     changed = " ".join(f"-S {name}={value}" for name, value in found.winner.values.items())
-    console.print("Next: `lenet5 sweep --apply` and `lenet5 run`; or, with params.yaml left as it is,")
+    console.print(f"Next: `{to_apply}` and `lenet5 run`; or, with params.yaml left as it is,", markup=False)
     console.print(f"    dvc exp run {changed}\n    lenet5 promote", soft_wrap=True, markup=False)
