@@ -61,7 +61,7 @@ def run(
         try:
             on_line(f"study {name[:8]}: {done} of {sweep.trials} trials are there")
             if not study.is_complete(found, sweep):
-                count = workers or (1 if remote else _cores(params))
+                count = min(workers or (1 if remote else _cores(params)), sweep.trials - done)
                 orders = [Order(study=name, run=run_id, searcher=n, sweep=sweep) for n in range(count)]
                 if remote:
                     remote.search(paths, pool, orders, found, on_line)
