@@ -183,7 +183,7 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     yaml.indent(mapping=2, sequence=4, offset=2)
     content = yaml.load(path.read_text(encoding="utf-8"))
     for name, value in values.items():
-        _set(content, name, value)
+        _replace(content, name, value)
     with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
 
@@ -199,6 +199,17 @@ def _check(content: dict[str, Any], where: str, do: str) -> Params:
     except ValidationError as error:
         problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
         raise UsageError(f"{where} has values that cannot be used:\n{problems}", do=do) from None
+
+
+def _replace(content: Any, name: str, value: Any) -> None:
+    """Set what is there already, and keep the comment behind it at its distance."""
+    *sections, key = name.split(".")
+    for section in sections:
+        content = content[section]
+    comment = content.ca.items.get(key, [None] * 3)[2]
+    if comment is not None:
+        comment.column += len(str(value)) - len(str(content[key]))
+    content[key] = value
 
 
 def _set(content: dict[str, Any], name: str, value: Any) -> None:
