@@ -47,6 +47,11 @@ class Paths:
         return self.root / "recipes"
 
     @property
+    def sweep(self) -> Path:
+        """What `lenet5 sweep` searches."""
+        return self.root / "sweep.yaml"
+
+    @property
     def requirements(self) -> Path:
         return self.root / "requirements.lock"
 
@@ -68,6 +73,11 @@ class Paths:
     def downloaded(self) -> Path:
         """ONNX files of the registry that were used here, named after their SHA-256."""
         return self.state / "models"
+
+    @property
+    def sweeps(self) -> Path:
+        """The trials of sweeps, and a lock for each that is at work."""
+        return self.state / "sweeps"
 
     @property
     def workspaces(self) -> Path:

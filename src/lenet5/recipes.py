@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from lenet5.errors import UsageError
-from lenet5.params import Params, override
+from lenet5.params import Params
 
 
 class Recipe(BaseModel):
@@ -29,7 +29,7 @@ class Recipe(BaseModel):
         Raises:
             UsageError: a name or a value is none that ``params.yaml`` could have.
         """
-        return override(params, self.overrides)
+        return params.changed(self.overrides)
 
     @property
     def options(self) -> str:

@@ -45,6 +45,14 @@ REPRODUCED = "reproduced"
 CLOSED = "lenet5.closed"
 """Why a run that nobody ended was ended."""
 
+# sweeps
+SWEEP = "lenet5.sweep"
+"""The study that a run tells of; its trials have it, too. No model comes from these runs."""
+TRIAL = "lenet5.trial"
+"""The number of a trial in its study."""
+TRIAL_STATE = "lenet5.trial_state"
+"""What became of a trial: complete, pruned, diverged."""
+
 # for this package alone
 MODEL_ID = "lenet5.model_id"
 RECORD = "lenet5.record"
