@@ -233,7 +233,7 @@ def test_writing_a_value_leaves_its_comment_where_it_was(tmp_path: Path) -> None
     before = REAL.read_text()
     assert "learning_rate: 0.008  #" in before
     longer = before.replace("learning_rate: 0.008  #", "learning_rate: 0.01803  #")
-    assert path.read_text() == longer.replace("batch_size: 128  #", "batch_size: 64  #")
+    assert path.read_text() == longer.replace("batch_size: 96  #", "batch_size: 64  #")
 
 
 def test_changed_values_are_checked_like_those_of_the_file() -> None:
