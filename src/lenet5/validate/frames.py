@@ -72,8 +72,8 @@ def described(rows: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFrame:
     rows = rows.copy()
     means = [None if image is None else image.mean() for image in found]
     digests = [None if image is None else hashlib.sha256(image.tobytes()).hexdigest() for image in found]
-    rows.insert(rows.columns.get_loc("ink"), "mean", means)
-    rows.insert(rows.columns.get_loc("duplicate_of"), "sha256", digests)
+    rows.insert(list(rows).index("ink"), "mean", means)
+    rows.insert(list(rows).index("duplicate_of"), "sha256", digests)
     return rows
 
 
@@ -151,6 +151,6 @@ def _pixels(images: Array, ink_threshold: int) -> pd.DataFrame:
             "min": flat.min(axis=1),
             "max": flat.max(axis=1),
             "ink": ink,
-            "ink_bin": pd.Categorical.from_codes(np.digitize(ink, _INK_EDGES), list(INK_BINS)),
+            "ink_bin": pd.Categorical.from_codes(np.digitize(ink, _INK_EDGES), pd.Index(INK_BINS)),
         }
     )
