@@ -1,31 +1,30 @@
-"""The stages on more data than fits in memory: ``python -m benchmarks.large --times 1 --times 10 --times 100``.
+"""Every stage on more data than fits in memory: ``python -m benchmarks.large``.
 
-MNIST's train images are distorted at random, 1, 10 or 100 times over, and every stage runs on them in a process
-of its own. Its anonymous memory is watched from outside: what a process holds itself, not the files that it maps,
-which the system drops when it needs room. A hundred times is 6 million images, 25 GB of free disk, and about
-twenty minutes.
+MNIST's train images come many times over, each time distorted at random by another seed, and every stage runs
+on them in a process of its own that is watched from outside.
+
+``--times 1 --times 10 --times 100`` goes up to 6 million images, 25 GB of disk and about half an hour.
 """
 
 import math
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-import psutil
 import typer
 from rich.table import Table
 from ruamel.yaml import YAML
 
 from benchmarks import one_stage
 from benchmarks.enlarge import write_source
+from benchmarks.watched import anonymous_peak
 from lenet5 import dataset, environment, files
 from lenet5.errors import Lenet5Error, UsageError
 from lenet5.paths import Paths
@@ -42,7 +41,6 @@ LINEAR = 1.25
 
 _DISK = 4000  # bytes an image: 784 raw, 3,136 + 40 preprocessed; at the time of ingest fewer
 _SPARE = 1_000_000_000
-_INTERVAL = 0.05  # seconds between two looks at a process
 _RESULT = Path(__file__).parent / "results" / "large.json"
 
 
@@ -122,33 +120,39 @@ def measure(paths: Paths, times: Sequence[int]) -> list[Row]:
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
-    """What the requirement says, asked of the rows."""
-    verdicts = []
+    """What is asked of the stages: a bound on memory, a cost that is linear, training that does not wait."""
     by_stage = {stage: [row for row in rows if row.stage == stage] for stage in STAGES}
-    for stage, found in by_stage.items():
-        if stage == one_stage.IN_MEMORY:
-            continue
-        most = max(row.anonymous_bytes for row in found)
-        verdicts.append(Verdict(f"{stage} holds less than 1 GiB", f"{most / 2**20:,.0f} MiB", most < MEMORY))
-        costs = [row.seconds_per_base for row in found]
-        growth = max((after / before for before, after in zip(costs, costs[1:])), default=1.0)  # noqa: RUF007
-        verdicts.append(
-            Verdict(
-                f"{stage} is linear in the images",
-                f"an image costs at most {growth:.2f} times what it costs among fewer",
-                growth <= LINEAR,
-            )
+    reference = by_stage.pop(one_stage.IN_MEMORY)
+    return [
+        *(_memory(stage, found) for stage, found in by_stage.items()),
+        *(_linearity(stage, found) for stage, found in by_stage.items() if len(found) > 1),
+        *_rates(by_stage["train"], reference),
+    ]
+
+
+def _memory(stage: str, rows: Sequence[Row]) -> Verdict:
+    most = max(row.anonymous_bytes for row in rows)
+    return Verdict(f"{stage} holds less than 1 GiB", f"{most / 2**20:,.0f} MiB", most < MEMORY)
+
+
+def _linearity(stage: str, rows: Sequence[Row]) -> Verdict:
+    """A process's start weighs less the more images there are: an image must not cost more among more."""
+    growth = max(after.seconds_per_base / before.seconds_per_base for before, after in pairwise(rows))
+    return Verdict(
+        f"{stage} is linear in the images",
+        f"an image costs at most {growth:.2f} times what it costs among fewer",
+        growth <= LINEAR,
+    )
+
+
+def _rates(mapped: Sequence[Row], in_memory: Sequence[Row]) -> Iterator[Verdict]:
+    for row, other in zip(mapped, in_memory, strict=True):
+        rate, reference = row.images_per_second or 0.0, other.images_per_second or math.inf
+        yield Verdict(
+            f"training on {row.images:,} images keeps {SPEED:.0%} of the rate in memory",
+            f"{rate:,.0f} of {reference:,.0f} images/s, {rate / reference:.0%}",
+            rate >= SPEED * reference,
         )
-    for mapped, memory in zip(by_stage["train"], by_stage[one_stage.IN_MEMORY], strict=True):
-        share = (mapped.images_per_second or 0) / (memory.images_per_second or math.inf)
-        verdicts.append(
-            Verdict(
-                f"training on {mapped.images:,} images keeps {SPEED:.0%} of the rate in memory",
-                f"{mapped.images_per_second:,.0f} of {memory.images_per_second:,.0f} images/s, {share:.0%}",
-                share >= SPEED,
-            )
-        )
-    return verdicts
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -182,10 +186,10 @@ def _require_room(folder: Path, times: int) -> None:
 
 def _lay_out(paths: Paths, project: Paths, source: Path, pins: dict[str, str], times: int) -> None:
     """Everything a stage reads that no stage makes. The recipe is the checkout's, but for one epoch."""
-    for file in (paths.requirements, paths.reference, paths.graph):
-        copy = project.root / file.relative_to(paths.root)
+    for kept in (paths.requirements, paths.reference, paths.graph):
+        copy = project.root / kept.relative_to(paths.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+        shutil.copyfile(kept, copy)
     yaml = YAML()
     params: dict[str, Any] = yaml.load(paths.params)
     params["ingest"] |= {
@@ -205,7 +209,7 @@ def _row(project: Paths, stage: str, times: int) -> Row:
     rate = project.root / one_stage.RATE
     rate.unlink(missing_ok=True)
     before, started = os.times(), time.perf_counter()
-    peak = _watch([sys.executable, "-m", "benchmarks.one_stage", str(project.root), stage])
+    peak = anonymous_peak([sys.executable, "-m", "benchmarks.one_stage", str(project.root), stage])
     seconds, after = time.perf_counter() - started, os.times()
     return Row(
         times=times,
@@ -216,43 +220,6 @@ def _row(project: Paths, stage: str, times: int) -> Row:
         anonymous_bytes=peak,
         images_per_second=float(rate.read_text()) if rate.exists() else None,
     )
-
-
-def _watch(command: Sequence[str]) -> int:
-    """Run a command that must succeed; the most anonymous memory that it and its children held, in bytes."""
-    ours = ("MLFLOW_", "PREFECT_", "DVC_", "LENET5_")
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command, env=variables, cwd=Path(__file__).parents[1], stdout=said, stderr=subprocess.STDOUT
-        )
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, sum(_anonymous(each.pid) for each in _family(process.pid)))
-            time.sleep(_INTERVAL)
-        if process.returncode:
-            said.seek(0)
-            raise RuntimeError(
-                f"{' '.join(command)} ended with {process.returncode}:\n{said.read().decode()}"
-            )
-    return peak
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _anonymous(pid: int) -> int:
-    """``RssAnon``: the kernel keeps count of it, so that a look costs the process nothing, however much it maps."""
-    try:
-        found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except OSError:  # it has just ended
-        return 0
-    return int(found[1]) * 1024 if found else 0
 
 
 if __name__ == "__main__":

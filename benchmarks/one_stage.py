@@ -1,4 +1,4 @@
-"""One stage in a process of its own, for whoever looks at it from outside: ``python -m benchmarks.one_stage``.
+"""One stage in a process of its own, for whoever looks at it from outside.
 
     python -m benchmarks.one_stage ROOT STAGE       what `lenet5 STAGE` does in the project ROOT
     python -m benchmarks.one_stage ROOT in-memory   what ``train`` does, with 55,000 images in memory
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet5 import dataset, files, params, settings
+from lenet5 import files, params, settings
 from lenet5.dataset import Split
 from lenet5.params import Params
 from lenet5.paths import Paths
@@ -34,7 +34,7 @@ def main(root: Path, stage: str) -> None:
         _train_in_memory(paths, everything)
         return
     with quiet_libraries():
-        door = importlib.import_module(f"lenet5.{stage}.stage")
+        door: Any = importlib.import_module(f"lenet5.{stage}.stage")
     if stage == "train":
         clock, fit = _clock(), door.fit
         door.fit = lambda *arrays, callbacks, **how: fit(*arrays, callbacks=[*callbacks, clock], **how)

@@ -5,8 +5,10 @@ only there while repetitions are searched for, and what no check asks about come
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from lenet5.dataset import CLASSES, Array, Split, chunks
 SPLITS = ("train", "test")
 
 PAIRED = "image and label"
+_HOLDS = [PAIRED, "image only", "label only"]
 
 # Shares of inked pixels. Two hundredths wide where MNIST's digits are; the ends take everything beyond,
 # blank and full images too, so that no image is outside the bins.
@@ -24,9 +27,8 @@ _INK_EDGES = np.arange(6, 42, 2) / 100
 _INK_LIMITS = [0.0, *_INK_EDGES.tolist(), 1.0]
 INK_BINS = tuple(f"{low:.2f}-{high:.2f}" for low, high in pairwise(_INK_LIMITS))
 
-_CATEGORIES = dict.fromkeys(
-    ("split", "holds", "label_type", "shape", "height", "width", "dtype", "ink_bin"), "category"
-)
+_SAME = ("label_type", "shape", "height", "width", "dtype")
+"""Columns that say the same of every image of a split."""
 
 
 def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
@@ -44,13 +46,8 @@ def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
     """
     present = {name: splits[name] for name in SPLITS if name in splits}
     frame = pd.concat(
-        [
-            _rows(name, rows, split, ink_threshold)
-            for name, split in present.items()
-            for rows in chunks(_length(split))
-        ],
-        ignore_index=True,
-    ).astype(_CATEGORIES)  # again, for a column whose categories are not the same everywhere
+        [_rows(name, split, ink_threshold) for name, split in present.items()], ignore_index=True
+    ).astype(dict.fromkeys(_SAME, "category"))  # again: where the splits differ, they are not any more
     first = _first_in_train(present)
     train = frame["split"] == "train"
     frame["duplicate_of"] = first.where(train & (first != frame["index"]))
@@ -118,13 +115,25 @@ def _digests(images: Array) -> NDArray[np.uint64]:
     )
 
 
-def _rows(name: str, rows: slice, split: Split, ink_threshold: int) -> pd.DataFrame:
-    parts = [_labels(split.labels[rows]), _pixels(split.images[rows], ink_threshold)]
-    index = np.arange(max(len(part) for part in parts))
-    frame = pd.DataFrame({"split": name, "index": (rows.start + index).astype(np.uint32)})
-    lonely = "image only" if len(split.images) > len(split.labels) else "label only"
-    frame["holds"] = np.where(index < min(len(part) for part in parts), PAIRED, lonely)
-    return pd.concat([frame, *parts], axis=1).astype(_CATEGORIES)
+def _rows(name: str, split: Split, ink_threshold: int) -> pd.DataFrame:
+    parts = [_labels(split.labels), _pixels(split.images, ink_threshold)]
+    length, paired = max(map(len, parts)), min(map(len, parts))
+    holds = np.zeros(length, np.int8)
+    holds[paired:] = 1 if len(split.images) > paired else 2
+    frame = pd.DataFrame(
+        {
+            "split": _same(name, length, SPLITS),
+            "index": np.arange(length, dtype=np.uint32),
+            "holds": pd.Categorical.from_codes(holds, pd.Index(_HOLDS)),
+        }
+    )
+    return pd.concat([frame, *parts], axis=1)
+
+
+def _same(value: Any, rows: int, values: Sequence[Any] = ()) -> pd.Categorical:
+    """One of ``values`` in every row."""
+    values = values or [value]
+    return pd.Categorical.from_codes(np.full(rows, values.index(value), np.int8), pd.Index(values))
 
 
 def _labels(labels: Array) -> pd.DataFrame:
@@ -134,22 +143,26 @@ def _labels(labels: Array) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "label": pd.Series(pd.array(first) if whole else first),
-            "label_type": " x ".join(map(str, (labels.dtype, *labels.shape[1:]))),
+            "label_type": _same(" x ".join(map(str, (labels.dtype, *labels.shape[1:]))), len(labels)),
         }
     )
 
 
 def _pixels(images: Array, ink_threshold: int) -> pd.DataFrame:
-    images = np.ascontiguousarray(images)  # out of the memory map, once
-    flat = images.reshape(len(images), int(np.prod(images.shape[1:])))  # (N, pixels)
-    ink = (flat > ink_threshold).mean(axis=1)
+    count = len(images)
+    low, high, ink = np.empty(count, images.dtype), np.empty(count, images.dtype), np.empty(count)
+    for rows in chunks(count):
+        flat = images[rows].reshape(-1, math.prod(images.shape[1:]))  # (N, pixels)
+        low[rows], high[rows] = flat.min(axis=1), flat.max(axis=1)
+        ink[rows] = (flat > ink_threshold).mean(axis=1)
+    sides = zip(("height", "width"), images.shape[1:], strict=False)
     return pd.DataFrame(
         {
-            "shape": "x".join(map(str, images.shape[1:])),
-            **dict(zip(("height", "width"), images.shape[1:], strict=False)),
-            "dtype": str(images.dtype),
-            "min": flat.min(axis=1),
-            "max": flat.max(axis=1),
+            "shape": _same("x".join(map(str, images.shape[1:])), count),
+            **{name: _same(side, count) for name, side in sides},
+            "dtype": _same(str(images.dtype), count),
+            "min": low,
+            "max": high,
             "ink": ink,
             "ink_bin": pd.Categorical.from_codes(np.digitize(ink, _INK_EDGES), pd.Index(INK_BINS)),
         }
