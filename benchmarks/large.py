@@ -156,20 +156,34 @@ def _rates(mapped: Sequence[Row], in_memory: Sequence[Row]) -> Iterator[Verdict]
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Stage by scale."""
-    made = Table("stage", "images", "seconds", "CPU-seconds", f"s per {BASE:,}", "anonymous, MiB", "images/s")
+    """Stage by scale; ``more`` is beyond the scale before: without the start of the process."""
+    made = Table(
+        "stage",
+        "images",
+        "seconds",
+        "CPU-seconds",
+        f"s per {BASE:,}",
+        f"s per {BASE:,} more",
+        "anonymous, MiB",
+        "images/s",
+    )
     for column in made.columns[1:]:
         column.justify = "right"
+    before: Row | None = None
     for row in sorted(rows, key=lambda row: (STAGES.index(row.stage), row.times)):
+        known = before if before and before.stage == row.stage else None
+        more = (row.seconds - known.seconds) / (row.times - known.times) if known else None
         made.add_row(
             row.stage,
             f"{row.images:,}",
             f"{row.seconds:.1f}",
             f"{row.cpu_seconds:.1f}",
             f"{row.seconds_per_base:.2f}",
+            "" if more is None else f"{more:.2f}",
             f"{row.anonymous_bytes / 2**20:,.0f}",
             f"{row.images_per_second:,.0f}" if row.images_per_second else "",
         )
+        before = row
     return made
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from lenet5.dataset import CLASSES, Array, Split, chunks
+from lenet5.validate import duplicates
 
 SPLITS = ("train", "test")
 
@@ -48,7 +48,7 @@ def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
     frame = pd.concat(
         [_rows(name, split, ink_threshold) for name, split in present.items()], ignore_index=True
     ).astype(dict.fromkeys(_SAME, "category"))  # again: where the splits differ, they are not any more
-    first = _first_in_train(present)
+    first = pd.concat(_first_in_train(present), ignore_index=True)
     train = frame["split"] == "train"
     frame["duplicate_of"] = first.where(train & (first != frame["index"]))
     frame["also_in_train"] = first.where(~train)
@@ -84,35 +84,15 @@ def classes(images: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _length(split: Split) -> int:
-    return max(len(split.images), len(split.labels))
-
-
-def _first_in_train(splits: Mapping[str, Split]) -> "pd.Series[int]":
-    """For each row of ``images``, the index of the first identical image of train, or null."""
-    digests = {name: _digests(split.images) for name, split in splits.items()}
-    train = digests.get("train", np.empty(0, np.uint64))
-    known, index = np.unique(train, return_index=True)  # in ascending order, and where each comes first
-    known, index = np.append(known, 0), np.append(index, 0)  # what is beyond all of them falls on a last one
-    parts = []
+def _first_in_train(splits: Mapping[str, Split]) -> "list[pd.Series[int]]":
+    """For each row of each split, the index of the first identical image of train, or null."""
+    known = duplicates.digests(splits["train"].images) if "train" in splits else np.empty(0, np.uint64)
+    firsts = []
     for name, split in splits.items():
-        place = np.searchsorted(known[:-1], digests[name])
-        first = pd.arrays.IntegerArray(index[place].astype(np.uint32), mask=known[place] != digests[name])
-        parts.append(pd.Series(first).reindex(range(_length(split))))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _digests(images: Array) -> NDArray[np.uint64]:
-    """Eight bytes for each image (N,). Of six million, two that differ share them once in a million times."""
-    return np.fromiter(
-        (
-            int.from_bytes(hashlib.blake2b(image.data, digest_size=8).digest())
-            for rows in chunks(len(images))
-            for image in np.ascontiguousarray(images[rows])
-        ),
-        np.uint64,
-        count=len(images),
-    )
+        wanted = known if name == "train" else duplicates.digests(split.images)
+        rows = range(max(len(split.images), len(split.labels)))
+        firsts.append(duplicates.first_among(known, wanted).reindex(rows))
+    return firsts
 
 
 def _rows(name: str, split: Split, ink_threshold: int) -> pd.DataFrame:
