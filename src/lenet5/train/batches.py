@@ -49,6 +49,22 @@ class Batches(keras.utils.PyDataset):
         self._order = order(len(self._split.images), [self._params.seed, self._epoch])
 
 
+class InOrder(keras.utils.PyDataset):
+    """Batches of a split as they lie, for validation: one at a time is in memory."""
+
+    def __init__(self, split: Split, size: int) -> None:
+        super().__init__()
+        self._split = split
+        self._size = size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._split.images) / self._size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rows = slice(index * self._size, (index + 1) * self._size)
+        return self._split.images[rows], self._split.labels[rows]
+
+
 def order(images: int, seed: list[int], window: int = WINDOW) -> NDArray[np.intp]:
     """A permutation of ``images`` indices (N,).
 

@@ -11,7 +11,7 @@ from lenet5.dataset import Split
 from lenet5.errors import TrainingError
 from lenet5.params import Train
 from lenet5.train import model, optimizer
-from lenet5.train.batches import Batches
+from lenet5.train.batches import Batches, InOrder
 from lenet5.train.checkpoint import Checkpoint, Keeper
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -66,8 +66,7 @@ def fit(
         shuffle=False,  # they are; Keras would mix them by a state that the epochs before have moved
         epochs=start.epoch if start and is_over else params.epochs,
         initial_epoch=start.epoch if start else 0,
-        validation_data=(validation.images, validation.labels),
-        validation_batch_size=1000,
+        validation_data=InOrder(validation, size=1000),
         verbose=0,
         callbacks=[
             _StopOnNonFinite(),
