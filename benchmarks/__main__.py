@@ -85,7 +85,9 @@ def _measure(part: str, paths: Paths, seeds: int, quick: bool, folder: Path) -> 
         markup=False,
     )
     if result.others_cores > QUIET:
-        print_warning("the machine was not quiet: what is measured in wall time is too long, and ratios may be")
+        print_warning(
+            "the machine was not quiet: what is measured in wall time is too long, and ratios may be"
+        )
 
 
 if __name__ == "__main__":

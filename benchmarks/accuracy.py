@@ -1,4 +1,4 @@
-"""Test accuracy of the recipes over seeds, without anybody else: ``python -m benchmarks accuracy --seeds 20``.
+"""Test accuracy of the recipes alone over seeds: ``python -m benchmarks accuracy --seeds 20``.
 
 The part ``time`` has the same lines for its own seeds.
 """

@@ -47,15 +47,24 @@ class Bench:
         A round has a seed of its own, which every contestant is given.
         """
         found: dict[str, list[Measured]] = {contestant.name: [] for contestant in contestants}
+        # whoever has to be installed is, before the first of them runs
+        interpreters = {contestant.name: self._interpreter(contestant) for contestant in contestants}
         for number in range(rounds or self.seeds):
             for contestant in contestants:
                 seed = FIRST_SEED + number
-                words = ("--seed", str(seed), *contestant.words)
+                program = f"benchmarks.contestants.{contestant.program}"
+                command = (
+                    interpreters[contestant.name],
+                    "-m",
+                    program,
+                    *contestant.words,
+                    "--seed",
+                    str(seed),
+                )
                 found[contestant.name].append(
                     self.command(
                         contestant.name,
-                        (self._interpreter(contestant), "-m", f"benchmarks.contestants.{contestant.program}")
-                        + words,
+                        command,
                         environment=environment(ROOT) | contestant.environment,
                         watch_memory=watch_memory,
                     )

@@ -1,6 +1,6 @@
 """Peak memory of a whole training process of one epoch. The stages' own peaks are in the part ``pipeline``.
 
-Resident memory holds shared libraries and mapped files; anonymous memory is what the machine must really have.
+Resident memory holds shared libraries and mapped files, too; anonymous memory is what must really be there.
 Looking costs time, so nothing is timed here.
 """
 
@@ -19,7 +19,6 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
             Contestant(BASELINE, "notebook", one),
             Contestant("PyTorch", "torch_lenet", one, peer=True),
             Contestant("JAX", "jax_lenet", one, peer=True),
-            Contestant("Keras on JAX", "keras_on_jax", one, peer=True),
         ],
         rounds=min(bench.seeds, 3),
         watch_memory=True,

@@ -15,7 +15,9 @@ FOLDER = Path(__file__).parent / "results"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)  # what is computed is written, too, and not read
+    model_config = ConfigDict(
+        frozen=True, allow_inf_nan=False
+    )  # what is computed is written, too, and not read
 
 
 class Line(_Record):
@@ -25,7 +27,7 @@ class Line(_Record):
     name: str
     unit: str
     values: tuple[float, ...]
-    """In the order of the repetitions: a line and its baselines were measured in turn. Empty: never reached."""
+    """In the order of the rounds: a line and its baselines were measured in turn. Empty: never reached."""
     baselines: tuple[str, ...] = ()
     """The lines of the same table that ratios are to."""
     headline: bool = False

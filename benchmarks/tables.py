@@ -16,7 +16,10 @@ def tables(result: Result) -> Iterable[Table]:
         for verdict in result.verdicts:
             target = f"{verdict.relation} {number(verdict.target)} {verdict.unit}"
             table.add_row(
-                verdict.name, target, f"{number(verdict.measured)} {verdict.unit}", "yes" if verdict.met else "no"
+                verdict.name,
+                target,
+                f"{number(verdict.measured)} {verdict.unit}",
+                "yes" if verdict.met else "no",
             )
         yield table
 

@@ -62,7 +62,9 @@ def litert(folder: Path, threads: int) -> Ask:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(folder / "model.tflite"), num_threads=threads)
-    asked, said = (end()[0]["index"] for end in (interpreter.get_input_details, interpreter.get_output_details))
+    asked, said = (
+        end()[0]["index"] for end in (interpreter.get_input_details, interpreter.get_output_details)
+    )
     shape: tuple[int, ...] = ()
 
     def ask(images: Array) -> Array:

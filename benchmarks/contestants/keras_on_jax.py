@@ -1,4 +1,4 @@
-"""The notebook's model and recipe in Keras on JAX, as Keras' own guides write it: float32 NumPy arrays, ``fit``."""
+"""The notebook's model and recipe in Keras on JAX, as Keras' guides write it: float32 arrays, ``fit``."""
 
 import os
 import tempfile

@@ -1,5 +1,6 @@
-"""The notebook that everybody writes: LeNet-5 in Keras, ten epochs of all 60,000 images, test set as validation.
+"""The notebook that everybody writes: LeNet-5 in Keras, ten epochs of all 60,000 images.
 
+The test set is its validation set.
 Nothing is set: threads, engine and data types are what they are by default.
 """
 

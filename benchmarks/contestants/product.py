@@ -18,7 +18,8 @@ import numpy as np
 from benchmarks.contestants.program import Epochs, Stopwatch, answer, options
 from benchmarks.recipes import DEFAULT, recipe
 from lenet5 import dataset, settings
-from lenet5.dataset import Split
+from lenet5.dataset import Dataset, Split
+from lenet5.params import Train
 from lenet5.paths import Paths
 from lenet5.terminal import quiet_libraries
 
@@ -37,10 +38,9 @@ def main() -> None:
     with quiet_libraries():
         import keras
 
-        from lenet5 import archive, backend
+        from lenet5 import backend
         from lenet5.evaluate.metrics import probabilities
-        from lenet5.train import model as lenet5
-        from lenet5.train import optimizer
+        from lenet5.train.model import with_preprocessing
         from lenet5.train.fit import fit
     watch.lap("import")
     backend.use_threads(params.threads)
@@ -55,19 +55,7 @@ def main() -> None:
     watch.lap("data")
 
     if wanted.what == "fixed":
-        images = np.asarray(train.images[: params.batch_size])
-        network = lenet5.build(*images.shape[1:3], params.kernel_size)
-        network.compile(optimizer.build(params, 100), "categorical_crossentropy")
-        watch.lap("build")
-        network.train_on_batch(images, train.labels[: params.batch_size])
-        watch.lap("first step")
-        with tempfile.TemporaryDirectory() as folder:
-            served = lenet5.with_preprocessing(network, processed.manifest.padding)
-            archive.save(served, Path(folder) / "model.keras")
-            watch.lap("save")
-            archive.load(Path(folder) / "model.keras")
-            watch.lap("load")
-        answer(**watch.laps)
+        _fixed(watch, processed, params)
         return
 
     train = Split(train.images[: wanted.images], train.labels[: wanted.images])
@@ -91,11 +79,31 @@ def main() -> None:
         facts |= epochs.steady(len(train.images))
     else:
         test = dataset.load(paths.raw).splits["test"]
-        served = lenet5.with_preprocessing(network, processed.manifest.padding)
+        served = with_preprocessing(network, processed.manifest.padding)
         answers = probabilities(served, test.images, batch_size=1000).argmax(axis=1)
         facts["test_accuracy"] = float((answers == test.labels).mean())
         facts["validation_accuracy"] = float(history["val_accuracy"].max())
     answer(**facts)
+
+
+def _fixed(watch: Stopwatch, processed: Dataset, params: Train) -> None:
+    from lenet5 import archive
+    from lenet5.train import model, optimizer
+
+    some = processed.splits["train"]
+    images, labels = np.asarray(some.images[: params.batch_size]), some.labels[: params.batch_size]
+    network = model.build(*images.shape[1:3], params.kernel_size)
+    network.compile(optimizer.build(params, steps=100), "categorical_crossentropy")
+    watch.lap("build")
+    network.train_on_batch(images, labels)
+    watch.lap("first step")
+    with tempfile.TemporaryDirectory() as folder:
+        served = model.with_preprocessing(network, processed.manifest.padding)
+        archive.save(served, Path(folder) / "model.keras")
+        watch.lap("save")
+        archive.load(Path(folder) / "model.keras")
+        watch.lap("load")
+    answer(**watch.laps)
 
 
 def _callbacks(wanted: argparse.Namespace) -> Sequence[Any]:

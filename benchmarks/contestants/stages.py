@@ -1,7 +1,7 @@
 """The work of each stage, and nothing else: what handles data, trains and evaluates, in one warm process.
 
-Everything is imported and called once before the clock runs, so that no import and no first call counts. Of
-training, it is loading, fitting and saving, without MLflow and TensorBoard. Registering is no work of this kind.
+Everything is imported and called once before the clock runs, so that no import and no first call counts.
+Training is loading, fitting and saving, without MLflow and TensorBoard. Registering is no work of this kind.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""LeNet-5 in PyTorch with the notebook's recipe, as somebody who wants it fast on a processor writes it."""
+"""LeNet-5 in PyTorch with the notebook's recipe, as somebody who wants it fast on a processor writes it.
+
+`torch.compile` is left out: here its steps took nearly twice as long, after 12 seconds of compiling.
+"""
 
 import tempfile
 import time
