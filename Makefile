@@ -68,7 +68,7 @@ smoke: ## bring up a stack of its own from nothing, train in it, check it, remov
 
 .PHONY: bench
 bench: .venv/installed ## measure the figures that the README quotes; PARTS="time rate" measures some, SEEDS=10 more often
-	test -d data/processed || $(BIN)/dvc repro
+	test -f models/lenet5.keras || $(BIN)/dvc repro
 	$(BIN)/python -m benchmarks --seeds $(or $(SEEDS),5) $(PARTS)
 
 .PHONY: setup

@@ -53,19 +53,12 @@ class Bench:
             for contestant in contestants:
                 seed = FIRST_SEED + number
                 program = f"benchmarks.contestants.{contestant.program}"
-                command = (
-                    interpreters[contestant.name],
-                    "-m",
-                    program,
-                    *contestant.words,
-                    "--seed",
-                    str(seed),
-                )
+                words = (*contestant.words, "--seed", str(seed))
                 found[contestant.name].append(
                     self.command(
                         contestant.name,
-                        command,
-                        environment=environment(ROOT) | contestant.environment,
+                        (interpreters[contestant.name], "-m", program, *words),
+                        environment=environment(ROOT) | dict(contestant.environment),
                         watch_memory=watch_memory,
                     )
                 )
@@ -82,8 +75,9 @@ class Bench:
     ) -> Measured:
         """Run one command, tell of it, keep it."""
         done = measure.whole_process(command, cwd=cwd, environment=environment, watch_memory=watch_memory)
-        # the words, not where the interpreter lies
-        self.repetitions.append({"name": name, "command": list(command)[1:], **done.as_row()})
+        # by their names: where things lie on this machine is nobody's business
+        said = [Path(word).name if Path(word).is_absolute() else word for word in command]
+        self.repetitions.append({"name": name, "command": said, **done.as_row()})
         others = f", others {done.others_cores:.2f} cores" if done.others_cores > 0.1 else ""
         console.print(f"  {name}: {done.wall_s:.2f} s, {done.cpu_s:.2f} CPU-s{others}", style="dim")
         return done
@@ -99,7 +93,7 @@ class Bench:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """A shell's environment that says nothing about the product or an engine, but runs the code in ``root``."""
+    """The shell's environment, without a word about the product or an engine; it runs the code in `root`."""
     said = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     said = {name: value for name, value in said.items() if name not in settings.ENGINE}
     bin_folder = str(Path(sys.executable).parent)

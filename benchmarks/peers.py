@@ -37,7 +37,7 @@ def python(paths: Paths) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         # compiled beforehand, as the product's is: else the first import of each would pay for it
-        command = [interpreter, "-m", "pip", "install", "--quiet", "--compile", "-r", REQUIREMENTS]
+        command = [str(interpreter), "-m", "pip", "install", "--quiet", "--compile", "-r", str(REQUIREMENTS)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Unavailable(

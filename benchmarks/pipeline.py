@@ -136,7 +136,7 @@ def _shares(took: dict[str, list[Measured]], cpu: dict[str, tuple[float, ...]]) 
                 name=name,
                 unit="%",
                 values=tuple(shares),
-                note=f"work of {', '.join(stages)}" if stages else "there is none to do",
+                note="" if stages else "there is no work to do",
             )
         )
     return lines

@@ -67,7 +67,7 @@ def _rates(found: dict[str, list[Measured]]) -> list[Line]:
         names = [name for name in found if name.endswith(case)]
         baselines = (NOTEBOOK, f"PyTorch, {case}")
         for name in (NOTEBOOK, *names) if names else ():
-            against = [other for other in baselines if other != name and name != NOTEBOOK]
+            against = [other for other in baselines if name not in (other, NOTEBOOK)]
             for key, unit, what in (
                 ("images_per_s", "images/s", "training rate"),
                 ("cpu_us_per_image", "CPU-µs/image", "CPU of training"),

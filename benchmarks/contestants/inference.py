@@ -59,7 +59,7 @@ def onnxruntime(folder: Path, threads: int) -> Ask:
 
 
 def litert(folder: Path, threads: int) -> Ask:
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
 
     interpreter = Interpreter(str(folder / "model.tflite"), num_threads=threads)
     asked, said = (
@@ -98,7 +98,7 @@ def main() -> None:
     ask(images[:1])
     watch.lap("first")
 
-    each = []
+    each: list[float] = []
     end = time.perf_counter() + wanted.seconds
     while time.perf_counter() < end:
         at = len(each) % len(images)

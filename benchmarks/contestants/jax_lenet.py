@@ -32,8 +32,8 @@ def main() -> None:
     watch.lap("build")
 
     if wanted.what == "fixed":
-        rows = slice(wanted.batch_size)
-        params, state = jax_model.step(params, state, x_train[rows], y_train[rows])
+        few = wanted.batch_size
+        params, state = jax_model.step(params, state, x_train[:few], y_train[:few])
         jax.block_until_ready(params)
         watch.lap("first step")
         with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def main() -> None:
             epochs.end()
             continue
         batches = [slice(at, at + 1000) for at in range(0, len(x_test), 1000)]
-        counted = sum(int(jax_model.right(params, x_test[rows], y_test[rows])) for rows in batches)
+        counted = sum(int(jax_model.right(params, x_test[some], y_test[some])) for some in batches)
         epochs.end(test_accuracy=(reached := counted / len(x_test)))
         if wanted.until and reached >= wanted.until:
             break

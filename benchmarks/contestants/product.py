@@ -39,9 +39,8 @@ def main() -> None:
         import keras
 
         from lenet5 import backend
-        from lenet5.evaluate.metrics import probabilities
-        from lenet5.train.model import with_preprocessing
         from lenet5.train.fit import fit
+        from lenet5.train.model import with_preprocessing
     watch.lap("import")
     backend.use_threads(params.threads)
     if wanted.deterministic:
@@ -78,6 +77,8 @@ def main() -> None:
     if wanted.what == "rate":
         facts |= epochs.steady(len(train.images))
     else:
+        from lenet5.evaluate.metrics import probabilities
+
         test = dataset.load(paths.raw).splits["test"]
         served = with_preprocessing(network, processed.manifest.padding)
         answers = probabilities(served, test.images, batch_size=1000).argmax(axis=1)
@@ -92,7 +93,8 @@ def _fixed(watch: Stopwatch, processed: Dataset, params: Train) -> None:
 
     some = processed.splits["train"]
     images, labels = np.asarray(some.images[: params.batch_size]), some.labels[: params.batch_size]
-    network = model.build(*images.shape[1:3], params.kernel_size)
+    _, height, width, _ = images.shape
+    network = model.build(height, width, params.kernel_size)
     network.compile(optimizer.build(params, steps=100), "categorical_crossentropy")
     watch.lap("build")
     network.train_on_batch(images, labels)

@@ -13,9 +13,9 @@ from benchmarks.contestants.program import Epochs, Stopwatch, answer, digits, op
 def main() -> None:
     wanted = options().parse_args()
     watch = Stopwatch()
-    import torch
+    import torch  # type: ignore[import-not-found]
     from torch import nn
-    from torch.nn import functional
+    from torch.nn import functional  # type: ignore[import-not-found]
 
     watch.lap("import")
     torch.set_num_threads(wanted.threads)
