@@ -19,6 +19,12 @@ TAKEN_AWAY = {
     "without oneDNN": ("--engine", "TF_ENABLE_ONEDNN_OPTS=0"),
     "XLA": ("--jit",),
     "op determinism": ("--deterministic",),
+    "bfloat16": ("--set", 'train.precision="mixed_bfloat16"'),
+    "images distorted anew in every epoch": (
+        *("--set", "train.distortion.shift=1.0"),
+        *("--set", "train.distortion.rotation=10.0"),
+        *("--set", "train.distortion.scale=0.1"),
+    ),
     "validation of 5,000 images an epoch": ("--validation-images", "5000"),
     "TensorBoard": ("--tensorboard",),
 }

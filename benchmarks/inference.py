@@ -1,4 +1,4 @@
-"""One image at a time, and 10,000 in batches of 1000, by every way to ask the model.
+"""One image at a time, and 10,000 in batches of 64 and of 1000, by every way to ask the model.
 
 Each is a process of its own with one thread, and ONNX Runtime and LiteRT with all cores, too. The latency is
 the median of a second's calls after the first one; the throughput is the median of three passes.
@@ -45,12 +45,13 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
             unit=unit,
             values=tuple(each.answer[key] for each in runs),
             baselines=(BASELINE,) if name != BASELINE else (),
-            headline=key in ("one_us", "images_per_s"),
+            headline=key != "one_99_us" and unit != "s",
         )
         for table, key, unit in (
             ("one image, median", "one_us", "µs"),
             ("one image, 99 of 100 calls", "one_99_us", "µs"),
-            ("10,000 images", "images_per_s", "images/s"),
+            ("10,000 images, 64 at a time", "images_per_s_64", "images/s"),
+            ("10,000 images, 1000 at a time", "images_per_s_1000", "images/s"),
             ("until it is loaded, imports included", "ready_s", "s"),
             ("first answer", "first_s", "s"),
         )
@@ -61,7 +62,9 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
 
 def _verdicts(lines: list[Line]) -> list[Verdict]:
     medians = {line.table: line.median or 0.0 for line in lines if line.name == ONNX}
-    one, many = (medians[f"inference: {table}"] for table in ("one image, median", "10,000 images"))
+    one, many = (
+        medians[f"inference: {table}"] for table in ("one image, median", "10,000 images, 64 at a time")
+    )
     return [
         Verdict(name=f"{ONNX}: one image", measured=one / 1000, relation="<=", target=0.1, unit="ms"),
         Verdict(name=f"{ONNX}: 10,000 images", measured=many, relation=">=", target=50_000, unit="images/s"),

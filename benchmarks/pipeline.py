@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from ruamel.yaml import YAML
 
 from benchmarks.bench import ROOT, Bench, environment
 from benchmarks.measure import Measured
 from benchmarks.results import Line, Verdict
-from lenet5 import dataset
+from lenet5 import dataset, params
+from lenet5.paths import Paths
 
 STAGES = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 COLD, NOTHING = "dvc repro, cold", "dvc repro, nothing to do"
@@ -52,13 +52,8 @@ class _Clone:
         return done
 
     def set(self, name: str, value: Any) -> None:
-        """Edit one parameter as a person would."""
-        section, key = name.split(".")
-        yaml, path = YAML(), self.root / "params.yaml"
-        content = yaml.load(path.read_text())
-        content[section][key] = value
-        with path.open("w") as file:
-            yaml.dump(content, file)
+        """Edit one parameter."""
+        params.write(Paths(self.root).params, {name: value})
 
 
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:

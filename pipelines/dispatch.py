@@ -105,18 +105,18 @@ def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine
         if attempt:
             on_line(f"{stage.name} is sent to another worker")
         try:
-            ended = _follow(paths, stage, parameters, mode, on_line)
+            run = _follow(paths, stage, parameters, mode, on_line)
         except httpx.HTTPError as error:
             raise Unavailable("The Prefect server does not answer any more.", found=error) from error
-        if ended is None:
+        if run is None:
             timeout = stage.placement.timeout_seconds
             run_stage(paths.root, stage.name, timeout=timeout, on_line=on_line, force=force, pull=True)
             return
-        if ended.state_type is not StateType.CRASHED:
-            adopt(paths, stage, _outcome(stage, ended))
+        if run.state_type is not StateType.CRASHED:
+            adopt(paths, stage, _outcome(stage, run))
             on_line(f"{stage.name} is done, and its outputs are here")
             return
-        on_line(f"{ended.name}: {ended.state.message if ended.state else 'crashed'}")
+        on_line(f"{run.name}: {run.state.message if run.state else 'crashed'}")
     raise Unavailable(
         f"Stage {stage.name} was sent to {1 + stage.placement.replacements} workers, and each died at it.",
         do="look at the flow runs of deployment " + placement.deployment(str(stage.placement.work_pool)),
@@ -131,33 +131,67 @@ def recall_sent() -> None:
             client.set_flow_run_state(number, Cancelling(message="its flow was interrupted"))
 
 
-def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
+def code_of(paths: Paths, what: str) -> dict[str, Any]:
+    """The code that lies here, as the parameters by which a worker makes a workspace with it.
+
+    Raises:
+        UsageError: it is in no git checkout, or what is not committed is too much for a patch.
+    """
     code = source_code.find(paths.root)
     if code is None:
         raise UsageError(
-            f"Stage {stage.name} cannot be sent to a worker.",
+            f"{what[0].upper()}{what[1:]} cannot be sent to a worker.",
             expected="a git checkout, whose commit the worker fetches",
             found=paths.root,
-            do="clone the project with git, or place the stages here",
+            do="clone the project with git, or run it here",
         )
     patch = workspace.pack(code.patch)
     if patch and len(patch) > LARGEST_PATCH:
         raise UsageError(
-            f"What is not committed is too much to be sent to a worker: stage {stage.name} was not started.",
+            f"What is not committed is too much to be sent to a worker: {what} was not started.",
             expected=f"a patch of at most {LARGEST_PATCH:,} characters, compressed",
             found=f"{len(patch):,}",
-            do="commit and push it, or place the stages here",
+            do="commit and push it, or run it here",
         )
     return {
-        "stage": stage.name,
         "ref": code.commit,
         "patch": patch,
         "lock": paths.lock.read_text() if paths.lock.exists() else None,
+        "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+    }
+
+
+def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
+    return code_of(paths, f"stage {stage.name}") | {
+        "stage": stage.name,
         "force": force,
         "timeout_seconds": stage.placement.timeout_seconds,
-        "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
         "for_flow_run": str(runtime.flow_run.id) if runtime.flow_run.id else None,
     }
+
+
+def start(
+    deployed: str, parameters: Mapping[str, Any], resources: Mapping[str, Any] | None = None
+) -> FlowRun:
+    """Ask for a run of a deployment; it is recalled with all others until its end was heard of."""
+    run = cast(  # there is no event loop here
+        FlowRun,
+        run_deployment(
+            deployed, parameters=dict(parameters), timeout=0, job_variables=dict(resources or {}) or None
+        ),
+    )
+    _sent.add(run.id)
+    return run
+
+
+def ended(number: UUID) -> None:
+    """The end of a run was heard of."""
+    _sent.discard(number)
+
+
+def wait_recalled() -> bool:
+    """Wait a moment; whether what was sent was recalled meanwhile."""
+    return _recalled.wait(POLL_SECONDS)
 
 
 def _follow(
@@ -165,26 +199,17 @@ def _follow(
 ) -> FlowRun | None:
     """Send, and wait for the end; None when no worker was left to begin, and the stage may run here."""
     pool = str(stage.placement.work_pool)
-    run = cast(  # there is no event loop here
-        FlowRun,
-        run_deployment(
-            placement.deployment(pool),
-            parameters=dict(parameters),
-            timeout=0,
-            job_variables=stage.placement.resources or None,
-        ),
-    )
-    _sent.add(run.id)
+    run = start(placement.deployment(pool), parameters, stage.placement.resources)
     on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
     heard = 0
     with get_client(sync_client=True) as client:
-        while not _recalled.wait(POLL_SECONDS):
-            run, lines = _patiently(_look, client, run.id, heard)
+        while not wait_recalled():
+            run, lines = patiently(look, client, run.id, heard)
             heard += len(lines)
             for line in lines:
                 on_line(line)
             if run.state and run.state.is_final():
-                _sent.discard(run.id)
+                ended(run.id)
                 return run
             if message := stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
                 client.set_flow_run_state(run.id, Crashed(message=message))
@@ -192,12 +217,12 @@ def _follow(
                 client.set_flow_run_state(run.id, Cancelling(message=reason))
                 placement.obstacle(paths, stage, mode)  # an error, if it has to run there
                 on_line(f"{stage.name} runs here: {reason}")
-                _sent.discard(run.id)
+                ended(run.id)
                 return None
     raise Unavailable(f"Stage {stage.name} was recalled: its flow was interrupted.")
 
 
-def _look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:
+def look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:
     """A run as it is now, and what it logged beyond the first lines."""
     run = client.read_flow_run(number)  # first: an ended run logs no more
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[number]))
@@ -205,7 +230,7 @@ def _look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun,
     return run, [line.message for line in lines]
 
 
-_patiently = Retrying(
+patiently = Retrying(
     retry=retry_if_exception_type(httpx.TransportError),  # a server that is started again
     stop=stop_after_delay(300),
     wait=wait_fixed(POLL_SECONDS),
@@ -213,15 +238,15 @@ _patiently = Retrying(
 )
 
 
-def stuck(run: FlowRun, timeout: timedelta) -> str | None:
-    """Why a run that is neither at an end nor in a queue will not come to one."""
+def stuck(run: FlowRun, timeout: timedelta | None) -> str | None:
+    """Why a run that neither ended nor waits in a queue will not end; without a time-out, it may run on."""
     if run.state is None:
         return None
     age = datetime.now(UTC) - run.state.timestamp
     if run.state.is_pending() and age > BEGIN_WITHIN:
         return f"its worker took it and did not begin within {BEGIN_WITHIN}"
     # a worker that lives ends it by itself then, and one that is dead was noticed long before
-    if run.state.is_running() and age > timeout + 2 * BEGIN_WITHIN:
+    if timeout and run.state.is_running() and age > timeout + 2 * BEGIN_WITHIN:
         return f"it has not ended within {timeout}"
     return None
 

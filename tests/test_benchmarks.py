@@ -112,7 +112,7 @@ def test_a_command_that_fails_is_no_measurement() -> None:
         )
 
 
-def test_contestants_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contestants_take_turns() -> None:
     bench = Bench(Paths(ROOT), seeds=2)
     small = ("--size", "8", "--times", "1")
     found = bench.take_turns([Contestant("a", "gemm", small), Contestant("b", "gemm", small)])

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lenet5.errors import UsageError
-from lenet5.params import Params, load, pin
+from lenet5.params import Params, load, pin, write
 
 REAL = Path(__file__).parent.parent / "params.yaml"
 
@@ -47,11 +47,15 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.schedule": ["linear"],
     "train.warmup": [-0.1, 1],
     "train.label_smoothing": [-0.1, 1],
+    "train.distortion.shift": [-1, 15],
+    "train.distortion.rotation": [-1, 181, float("nan")],
+    "train.distortion.scale": [-0.1, 1],
     "train.batch_size": [0],
     "train.epochs": [0, 4.0, "4", True],
-    "train.patience": [0],
+    "train.patience": [-1],
     "train.steps_per_execution": [0],
     "train.threads": [0],
+    "train.precision": ["float16", ""],
     "evaluate.batch_size": [0],
     "evaluate.calibration_bins": [0],
     "evaluate.mistakes": [0, 101],
@@ -220,3 +224,27 @@ def test_pinning_changes_the_pins_and_no_other_byte(tmp_path: Path) -> None:
     assert old.startswith("    test_labels: ff7b")
     assert new == f"    test_labels: {'a' * 64}"
     assert load(path).ingest.sha256 == found
+
+
+def test_writing_a_value_leaves_its_comment_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(REAL.read_bytes())
+    write(path, {"train.learning_rate": 0.01803, "train.batch_size": 64})
+    before = REAL.read_text()
+    assert "learning_rate: 0.008  #" in before
+    longer = before.replace("learning_rate: 0.008  #", "learning_rate: 0.01803  #")
+    assert path.read_text() == longer.replace("batch_size: 128  #", "batch_size: 64  #")
+
+
+def test_changed_values_are_checked_like_those_of_the_file() -> None:
+    params = load(REAL)
+    assert params.changed({"train.learning_rate": 0.5}).train.learning_rate == 0.5
+    assert params.train.learning_rate == 0.008
+    with pytest.raises(UsageError) as refused:
+        params.changed({"train.learning_rate": -1.0, "train.epoch": 3, "trian.epochs": 3})
+    for name in (
+        "train.learning_rate: Input should be greater",
+        "train.epoch: there is no",
+        "trian: there is",
+    ):
+        assert name in str(refused.value)

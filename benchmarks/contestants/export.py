@@ -25,13 +25,14 @@ def main() -> None:
     with quiet_libraries():
         import tensorflow as tf
 
+        from lenet5 import onnx_export
         from lenet5.tracking import model_folder
 
         model = archive.load(paths.model)
-        model.predict_on_batch(images[:1])  # Keras exports what was called once
-        model.export(folder / "model.onnx", format="onnx", verbose=False)
+        onnx = folder / "model.onnx"
+        onnx.write_bytes(onnx_export.export(model))
         (folder / "model.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-        model_folder.write(folder / "pyfunc", paths.model, images[:3], {})
+        model_folder.write(folder / "pyfunc", paths.model, onnx, images[:3], {})
 
 
 if __name__ == "__main__":

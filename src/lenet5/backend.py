@@ -5,6 +5,7 @@ import os
 import keras
 
 from lenet5 import settings
+from lenet5.errors import UsageError
 from lenet5.terminal import quiet_libraries
 
 
@@ -19,9 +20,38 @@ def use_threads(threads: int) -> None:
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(2)  # one trains, one prepares the next batches
         with quiet_libraries():  # the search for GPUs complains where there is none
+            for gpu in tf.config.list_physical_devices("GPU"):
+                tf.config.experimental.set_memory_growth(gpu, True)  # a GPU may have other users
             tf.config.list_logical_devices()
+
+
+def require(precision: str) -> None:
+    """Refuse a precision that the engine cannot do on the device at hand.
+
+    Raises:
+        UsageError: TensorFlow on a processor: its kernels have no 16-bit convolutions in ``ENGINE``'s set.
+    """
+    if precision != "float32" and name() == "tensorflow" and device() == "CPU":
+        raise UsageError(
+            "This precision needs a GPU.",
+            expected="train.precision float32 on a processor",
+            found=precision,
+            do="set train.precision to float32, or train on a worker of the pool `gpu`",
+        )
+
+
+def use_cpu() -> None:
+    """Leave GPUs alone, however many there are: their sums, of shorter floats by default, are others.
+
+    Comes before the first operation. Only TensorFlow can be told.
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        with quiet_libraries():
+            tf.config.set_visible_devices([], "GPU")
 
 
 def name() -> str:

@@ -1,5 +1,6 @@
 """``params.yaml``, typed: every value is checked before a stage runs, and an unknown key is an error."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -69,6 +70,12 @@ class Preprocess(_Section):
     padding: Annotated[int, Field(ge=0, le=14)]
 
 
+class Distortion(_Section):
+    shift: Annotated[float, Field(ge=0, le=14)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Train(_Section):
     seed: Seed
     kernel_size: Literal[3, 5]
@@ -79,11 +86,13 @@ class Train(_Section):
     schedule: Literal["cosine", "constant"]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    distortion: Distortion
     batch_size: Positive
     epochs: Positive
-    patience: Positive
+    patience: Natural
     steps_per_execution: Positive
     threads: Positive
+    precision: Literal["float32", "mixed_bfloat16"]
 
 
 class Evaluate(_Section):
@@ -135,6 +144,19 @@ class Params(_Section):
         """Every parameter under its dotted name, as in ``train.learning_rate``."""
         return dict(_flatten(self.model_dump(by_alias=True)))
 
+    def changed(self, values: Mapping[str, Any]) -> "Params":
+        """The same with other values, by dotted name, and checked like those of the file.
+
+        Raises:
+            UsageError: a name is unknown, or a value cannot be used; the message lists all of them.
+        """
+        content = self.model_dump(by_alias=True)
+        for name, value in values.items():
+            _set(content, name, value)
+        return _check(
+            content, "These parameters", "choose others; the comments in params.yaml give the limits"
+        )
+
 
 def load(path: Path) -> Params:
     """Read and check ``params.yaml``.
@@ -156,26 +178,56 @@ def load(path: Path) -> Params:
             found="nothing" if content is None else repr(content),
             do="git checkout params.yaml",
         )
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
-        raise UsageError(
-            f"{path} has values that cannot be used:\n{problems}",
-            do="correct them; the comments in params.yaml give the meaning and the limits",
-        ) from None
+    return _check(
+        content, str(path), "correct them; the comments in params.yaml give the meaning and the limits"
+    )
 
 
-def pin(path: Path, found: Checksums) -> None:
-    """Write what ``ingest.sha256`` is to pin into ``params.yaml``; comments and all else stay as they are."""
+def write(path: Path, values: Mapping[str, Any]) -> None:
+    """Write values into ``params.yaml``, by dotted name; comments and all else stay as they are."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     content = yaml.load(path.read_text(encoding="utf-8"))
-    content["ingest"]["sha256"].update(found.model_dump())
+    for name, value in values.items():
+        _replace(content, name, value)
     with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
+
+
+def pin(path: Path, found: Checksums) -> None:
+    """Write what ``ingest.sha256`` is to pin into ``params.yaml``."""
+    write(path, {f"ingest.sha256.{name}": digest for name, digest in found.model_dump().items()})
+
+
+def _check(content: dict[str, Any], where: str, do: str) -> Params:
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
+        raise UsageError(f"{where} has values that cannot be used:\n{problems}", do=do) from None
+
+
+def _replace(content: Any, name: str, value: Any) -> None:
+    """Set what is there already, and keep the comment behind it at its distance."""
+    *sections, key = name.split(".")
+    for section in sections:
+        content = content[section]
+    comment = content.ca.items.get(key, [None] * 3)[2]
+    if comment is not None:
+        comment.column += len(str(value)) - len(str(content[key]))
+    content[key] = value
+
+
+def _set(content: dict[str, Any], name: str, value: Any) -> None:
+    """Set what a dotted name leads to; a section that is not there is made, for the check to refuse."""
+    *sections, key = name.split(".")
+    for section in sections:
+        if not isinstance(content.get(section), dict):
+            content[section] = {}
+        content = content[section]
+    content[key] = value
 
 
 def _problem(details: "ErrorDetails") -> str:

@@ -44,6 +44,7 @@ def _time_zone(name: str) -> str:
 
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+DatabaseUrl = Annotated[str, StringConstraints(pattern=r"^[a-z0-9+]+://[^\s]+$")]
 Cron = Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$")]
 
 
@@ -75,6 +76,7 @@ class Settings(BaseModel):
     lenet5_checkpoints: str = Field(
         description="where a training keeps its last epoch: a folder or an fsspec URL"
     )
+    lenet5_sweep_storage: DatabaseUrl = Field(description="where sweeps keep their trials, as a database URL")
     lenet5_timezone: TimeZone = Field("UTC", description="of every schedule")
     lenet5_nightly: Cron = Field("0 2 * * *", description="when the nightly training starts, as cron")
     lenet5_watch: Cron = Field("*/15 * * * *", description="when the source is looked at for new data")
@@ -187,6 +189,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         # where things lie
         "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow' / 'mlflow.db'}",
         "LENET5_CHECKPOINTS": str(state / "checkpoints"),
+        "LENET5_SWEEP_STORAGE": f"sqlite:///{state / 'sweeps' / 'sweeps.db'}",
         "PREFECT_HOME": str(state / "prefect"),
         "DVC_SITE_CACHE_DIR": str(state / "dvc"),
         "DVC_GLOBAL_CONFIG_DIR": str(state / "dvc" / "config"),
@@ -204,6 +207,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's own 7 keep a person waiting for four minutes
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # model files are no code
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of a GPU's memory at once
         # quiet logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -9,7 +9,7 @@ import pytest
 from lenet5 import archive
 from lenet5.dataset import Split
 from lenet5.errors import TrainingError
-from lenet5.params import Train
+from lenet5.params import Distortion, Train
 from lenet5.train.checkpoint import Checkpoint
 
 from . import test_optimizer
@@ -22,6 +22,7 @@ KNOBS: dict[str, Any] = {
     "kernel_size": 5,
     "learning_rate": 0.004,
     "label_smoothing": 0.0,
+    "distortion": Distortion(shift=1, rotation=10, scale=0.1),
     "batch_size": 64,
     "epochs": 1,
 }
@@ -84,7 +85,7 @@ def test_each_epoch_is_told_and_kept(once: Fitted) -> None:
 
 
 def test_every_parameter_has_a_test() -> None:
-    elsewhere = {"patience", "steps_per_execution", "threads"}  # below, and in test_stage.py
+    elsewhere = {"patience", "steps_per_execution", "threads", "precision"}  # below, and in test_stage.py
     assert KNOBS.keys() | test_optimizer.KNOBS.keys() | elsewhere == set(Train.model_fields)
 
 
@@ -118,6 +119,18 @@ def test_best_epoch_comes_back_when_patience_was_never_lost(fitted: Fit, mislead
     assert len(done.history) == 4
     assert best < 3
     assert same(done.model.get_weights(), watch.weights[best])
+
+
+def test_without_patience_the_last_epoch_stays_even_when_one_was_better(
+    fitted: Fit, misleading: Split
+) -> None:
+    """Also when it goes on from a checkpoint, which holds no best weights then."""
+    watch, kept = Watch(), list[Checkpoint]()
+    same_way: dict[str, Any] = {"validation": misleading, "patience": 0, "epochs": 4, "schedule": "constant"}
+    done = fitted(callbacks=[watch], keep=kept.append, **same_way)
+    assert int(done.history["val_loss"].to_numpy().argmin()) < 3
+    assert same(done.model.get_weights(), watch.weights[-1])
+    assert digest(fitted(start=Checkpoint.decode(kept[1].encode()), **same_way)) == digest(done)
 
 
 def test_loss_that_is_no_number_stops_with_epoch_and_step(fitted: Fit) -> None:

@@ -9,7 +9,7 @@ import pytest
 from lenet5 import archive
 from lenet5.dataset import Split
 from lenet5.preprocess.transform import encode
-from lenet5.train.model import build, with_preprocessing
+from lenet5.train.model import build, in_float32, with_preprocessing
 from tests.conftest import Arrays
 
 from .conftest import Fitted
@@ -60,6 +60,18 @@ def test_saved_model_gives_to_the_bit_what_the_trained_one_gives(
     )
     seen = keras.Model(saved.inputs, saved.get_layer("pad").output)
     np.testing.assert_array_equal(seen.predict_on_batch(raw.images), encoded.images, strict=True)
+
+
+def test_mixed_precision_computes_in_16_bits_and_is_used_in_32() -> None:
+    mixed = build(28, 28, kernel_size=3, precision="mixed_bfloat16")
+    assert {layer.name: layer.compute_dtype for layer in mixed.layers if layer.weights} == {
+        **dict.fromkeys(("c1", "c3", "c5", "f6"), "bfloat16"),
+        "output": "float32",
+    }
+    used = in_float32(mixed)
+    assert {layer.compute_dtype for layer in used.layers} == {"float32"}
+    for one, other in zip(mixed.get_weights(), used.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
 
 
 def test_preprocessing_adds_no_weights_and_shares_the_trained_ones(once: Fitted) -> None:

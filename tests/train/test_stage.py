@@ -11,7 +11,7 @@ import pytest
 
 from lenet5 import archive, dataset, files
 from lenet5.dataset import Split
-from lenet5.errors import DataError, TrainingError
+from lenet5.errors import DataError, TrainingError, UsageError
 from lenet5.params import Train
 from lenet5.paths import Paths
 from lenet5.results import Lineage, Training
@@ -28,6 +28,8 @@ from lenet5.train import stage
 stage.run(Paths(Path(sys.argv[1])), Train.model_validate_json(sys.argv[2]))
 print("threads:", tensorflow.config.threading.get_intra_op_parallelism_threads())
 """
+
+ENGINE = THREADS.replace(", tensorflow", "").partition("print")[0]
 
 AWAY = {
     "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # nobody listens there
@@ -92,6 +94,26 @@ def test_threads_are_those_of_the_parameters(project: Paths, settings: Train) ->
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "threads: 2"
     assert "The tracking store does not answer" in done.stderr
+
+
+def test_a_precision_without_kernels_here_is_refused(project: Paths, settings: Train) -> None:
+    with pytest.raises(UsageError, match="needs a GPU"):
+        stage.run(project, settings.model_copy(update={"precision": "mixed_bfloat16"}))
+    assert not project.model.exists()
+
+
+def test_another_engine_trains_the_same_model_in_mixed_precision(project: Paths, settings: Train) -> None:
+    """JAX has 16-bit kernels everywhere; what it leaves are float32 layers, which TensorFlow reads."""
+    mixed = settings.model_copy(update={"precision": "mixed_bfloat16", "epochs": 1})
+    subprocess.run(
+        [sys.executable, "-c", ENGINE, str(project.root), mixed.model_dump_json()],
+        env=os.environ | AWAY | {"KERAS_BACKEND": "jax"},
+        check=True,
+    )
+    assert Lineage.read(project.lineage).environment.packages.keys() == {"jax", "keras", "numpy"}
+    model = archive.load(project.model)
+    assert model.count_params() == 60_074
+    assert {layer.compute_dtype for layer in model.layers if layer.weights} == {"float32"}
 
 
 def test_nothing_is_saved_of_a_training_that_diverged(project: Paths, settings: Train) -> None:

@@ -1,6 +1,5 @@
 """One training: arrays and parameters in, a trained model and its history out."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -12,6 +11,7 @@ from lenet5.dataset import Split
 from lenet5.errors import TrainingError
 from lenet5.params import Train
 from lenet5.train import model, optimizer
+from lenet5.train.batches import Batches
 from lenet5.train.checkpoint import Checkpoint, Keeper
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -27,10 +27,7 @@ def fit(
     start: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> tuple[keras.Sequential, pd.DataFrame]:
-    """Train LeNet-5, from scratch or from where an earlier training of the same was ended.
-
-    Both give the same bytes: Keras on TensorFlow draws the order of the images from the seed at the start
-    of each epoch, so that no epoch depends on how many came before it in this process.
+    """Train LeNet-5, from scratch or from where an earlier training of the same was ended: to the same bytes.
 
     Args:
         train: float32 images (N, H, W, 1) in 0 to 1, float32 one-hot labels (N, 10).
@@ -41,30 +38,32 @@ def fit(
         keep: is given a checkpoint after each epoch.
 
     Returns:
-        The model with the weights of its best epoch, and one row of metrics an epoch.
+        The model with the weights of its :func:`kept_epoch`, and one row of metrics an epoch.
 
     Raises:
         TrainingError: the loss or a weight is not a finite number.
     """
     keras.utils.set_random_seed(params.seed)
     _, height, width, _ = train.images.shape
-    network = model.build(height, width, params.kernel_size)
-    steps = params.epochs * math.ceil(len(train.images) / params.batch_size)
+    network = model.build(height, width, params.kernel_size, params.precision)
+    batches = Batches(train, params, first_epoch=start.epoch if start else 0)
     network.compile(
-        optimizer=optimizer.build(params, steps),
+        optimizer=optimizer.build(params, steps=params.epochs * len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
         metrics=["accuracy"],
         steps_per_execution=params.steps_per_execution,
     )
     epochs = _Epochs(on_epoch, start.rows if start else ())
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=params.patience, restore_best_weights=True)
-    is_over = start is not None and start.wait >= params.patience
+    patience = params.patience or params.epochs
+    stopping = keras.callbacks.EarlyStopping(
+        "val_loss", patience=patience, restore_best_weights=params.patience > 0
+    )
+    is_over = start is not None and start.wait >= patience
     if start:
         network.optimizer.build(network.trainable_variables)  # its variables are there only then
     network.fit(
-        train.images,
-        train.labels,
-        batch_size=params.batch_size,
+        batches,
+        shuffle=False,  # they are; Keras would mix them by a state that the epochs before have moved
         epochs=start.epoch if start and is_over else params.epochs,
         initial_epoch=start.epoch if start else 0,
         validation_data=(validation.images, validation.labels),
@@ -78,7 +77,12 @@ def fit(
             *callbacks,
         ],
     )
-    return network, pd.DataFrame(epochs.rows)
+    return model.in_float32(network), pd.DataFrame(epochs.rows)
+
+
+def kept_epoch(history: pd.DataFrame, params: Train) -> int:
+    """The epoch, from 1, whose weights a training keeps: the best one, or the last where none is sought."""
+    return int(history["val_loss"].to_numpy().argmin()) + 1 if params.patience else len(history)
 
 
 class _Epochs(keras.callbacks.Callback):

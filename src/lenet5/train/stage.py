@@ -14,7 +14,7 @@ from lenet5.results import Environment, Lineage, Training
 from lenet5.terminal import console
 from lenet5.tracking import runs
 from lenet5.train.checkpoint_store import CheckpointStore, alone
-from lenet5.train.fit import fit
+from lenet5.train.fit import fit, kept_epoch
 from lenet5.train.model import with_preprocessing
 from lenet5.train.progress import ProgressBar
 
@@ -28,11 +28,13 @@ def run(paths: Paths, params: Train) -> None:
     Raises:
         DataError: the processed data is missing or damaged.
         TrainingError: the loss or a weight is not finite; nothing is saved then.
+        UsageError: the device at hand cannot train in ``params.precision``.
     """
     processed = dataset.load(paths.processed)
     data = processed.manifest
     training = _training_digest(data.digest, params)
     backend.use_threads(params.threads)
+    backend.require(params.precision)
     checkpoints = CheckpointStore(settings.load(paths).lenet5_checkpoints, _on_this_device(training))
     with (
         alone(paths.state / "training", training),
@@ -52,7 +54,7 @@ def run(paths: Paths, params: Train) -> None:
             keep=checkpoints.save,
         )
     model = with_preprocessing(network, data.padding)
-    best_epoch = int(history["val_loss"].to_numpy().argmin()) + 1
+    best_epoch = kept_epoch(history, params)
     best = history.drop(columns=["epoch", "learning_rate"]).iloc[best_epoch - 1]
     archive.save(model, paths.model)
     Lineage(

@@ -1,0 +1,36 @@
+"""Small random distortions of the images, as in LeCun et al., 1998, section III-A: more to learn from."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from lenet5.params import Distortion
+
+
+def distort(
+    images: NDArray[np.float32], limits: Distortion, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Shift, turn and scale each image by an amount of its own, uniform within ``limits``.
+
+    Args:
+        images: (B, H, W, 1).
+
+    Returns:
+        The same shape, interpolated bilinearly, 0 where a picture would begin outside; ``images`` itself when
+        there is nothing to do.
+    """
+    if limits == Distortion(shift=0, rotation=0, scale=0):
+        return images
+    count, height, width, _ = images.shape
+    angle = np.radians(random.uniform(-limits.rotation, limits.rotation, count))
+    zoom = 1 + random.uniform(-limits.scale, limits.scale, (2, count))  # rows, columns: squeezed, too
+    shift = random.uniform(-limits.shift, limits.shift, (2, count))
+    cosine, sine = np.cos(angle), np.sin(angle)
+    # where each pixel of the result comes from: (2, 2, B), rows and columns around the centre
+    matrix = np.array([[cosine * zoom[0], -sine * zoom[1]], [sine * zoom[0], cosine * zoom[1]]])
+    centre = np.array([(height - 1) / 2, (width - 1) / 2])
+    grid = np.indices((height, width)) - centre[:, np.newaxis, np.newaxis]  # (2, H, W)
+    places = np.einsum("ijb,jhw->ibhw", matrix, grid)  # (2, B, H, W)
+    places += (centre[:, np.newaxis] + shift)[..., np.newaxis, np.newaxis]
+    picture = np.broadcast_to(np.arange(count)[:, np.newaxis, np.newaxis], places.shape[1:])
+    return map_coordinates(images[..., 0], np.stack([picture, *places]), order=1)[..., np.newaxis]
