@@ -1,7 +1,8 @@
 """One image at a time, and 10,000 in batches of 64 and of 1000, by every way to ask the model.
 
 Each is a process of its own with one thread, and ONNX Runtime and LiteRT with all cores, too. The latency is
-the median of a second's calls after the first one; the throughput is the median of three passes.
+the median of a second's calls after the first one; the throughput is the median of three passes. `predict` is
+given all images and makes the batches itself, and pyfunc, too, but always of 32.
 """
 
 import os

@@ -16,7 +16,7 @@ from lenet5.terminal import console, print_error
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-ORDER = ("time", "rate", "inference", "pipeline", "memory", "scale")
+ORDER = ("time", "rate", "inference", "pipeline", "memory", "large")
 """Of the parts; others follow by name."""
 
 
