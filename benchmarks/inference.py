@@ -1,51 +1,72 @@
-"""How fast the ONNX file answers: ``python -m benchmarks.inference``, after ``lenet5 run``."""
+"""One image at a time, and 10,000 in batches of 64 and of 1000, by every way to ask the model.
 
-import subprocess
+Each is a process of its own with one thread, and ONNX Runtime and LiteRT with all cores, too. The latency is
+the median of a second's calls after the first one; the throughput is the median of three passes. `predict` is
+given all images and makes the batches itself, and pyfunc, too, but always of 32.
+"""
+
+import os
+import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from benchmarks.bench import ROOT, Bench, Contestant, environment
+from benchmarks.results import Line, Verdict
 
-from lenet5 import dataset, onnx_model
-from lenet5.paths import Paths
-from lenet5.terminal import console
-
-ROUNDS = 5
-"""The fastest counts: what else runs on the machine only ever slows it down."""
-
-
-def main() -> None:
-    """Time a session's start, one image, a stream of batches, and the command as a whole process."""
-    paths = Paths.find()
-    content = paths.onnx.read_bytes()
-    images = np.asarray(dataset.load(paths.raw).splits["test"].images)
-    session = onnx_model.load(content)
-    one = {onnx_model.PIXELS: images[:1]}
-    console.print(f"load the model      {_seconds(lambda: onnx_model.load(content)) * 1e3:10.1f} ms")
-    console.print(f"one image           {_seconds(lambda: session.run(None, one), 1000) * 1e3:10.3f} ms")
-    stream = _seconds(lambda: onnx_model.probabilities(session, images))
-    console.print(f"batches of {onnx_model.BATCH:<8} {len(images) / stream:10,.0f} images/s")
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "digit.png"
-        Image.fromarray(images[0]).save(picture)
-        command = ("lenet5", "predict", str(picture))
-        whole = _seconds(lambda: subprocess.run(command, cwd=paths.root, capture_output=True, check=True))
-    console.print(f"lenet5 predict      {whole:10.2f} s")
+KERAS = {
+    "Keras, model.predict": "predict",
+    "Keras, model.predict_on_batch": "predict_on_batch",
+    "Keras, model(images)": "call",
+    "MLflow pyfunc": "pyfunc",
+}
+LIGHT = {"ONNX Runtime": "onnxruntime", "LiteRT": "litert"}
+BASELINE = "Keras, model.predict"
+ONNX = "ONNX Runtime, 1 thread"
 
 
-def _seconds(work: Callable[[], object], times: int = 1) -> float:
-    """Of one call; the first round, which warms caches, does not count."""
-    rounds = []
-    for _ in range(ROUNDS + 1):
-        started = time.perf_counter()
-        for _ in range(times):
-            work()
-        rounds.append((time.perf_counter() - started) / times)
-    return min(rounds[1:])
+def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        export = (sys.executable, "-m", "benchmarks.contestants.export", str(folder))
+        bench.command("export", export, environment=environment(ROOT))
+        seconds = ("--seconds", "0.1" if bench.quick else "1")
+        contestants = [
+            Contestant(name, "inference", (way, str(folder), *seconds)) for name, way in KERAS.items()
+        ]
+        cores = os.cpu_count() or 1
+        for name, way in LIGHT.items():
+            for threads, said in {1: "1 thread", cores: "all cores" if cores > 1 else "1 thread"}.items():
+                words = (way, str(folder), *seconds, "--threads", str(threads))
+                contestants.append(Contestant(f"{name}, {said}", "inference", words, peer=way == "litert"))
+        found = bench.take_turns(contestants)
+    lines = [
+        Line(
+            table=f"inference: {table}",
+            name=name,
+            unit=unit,
+            values=tuple(each.answer[key] for each in runs),
+            baselines=(BASELINE,) if name != BASELINE else (),
+            headline=key != "one_99_us" and unit != "s",
+        )
+        for table, key, unit in (
+            ("one image, median", "one_us", "µs"),
+            ("one image, 99 of 100 calls", "one_99_us", "µs"),
+            ("10,000 images, 64 at a time", "images_per_s_64", "images/s"),
+            ("10,000 images, 1000 at a time", "images_per_s_1000", "images/s"),
+            ("until it is loaded, imports included", "ready_s", "s"),
+            ("first answer", "first_s", "s"),
+        )
+        for name, runs in found.items()
+    ]
+    return lines, [] if bench.quick else _verdicts(lines)
 
 
-if __name__ == "__main__":
-    main()
+def _verdicts(lines: list[Line]) -> list[Verdict]:
+    medians = {line.table: line.median or 0.0 for line in lines if line.name == ONNX}
+    one, many = (
+        medians[f"inference: {table}"] for table in ("one image, median", "10,000 images, 64 at a time")
+    )
+    return [
+        Verdict(name=f"{ONNX}: one image", measured=one / 1000, relation="<=", target=0.1, unit="ms"),
+        Verdict(name=f"{ONNX}: 10,000 images", measured=many, relation=">=", target=50_000, unit="images/s"),
+    ]
