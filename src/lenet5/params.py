@@ -1,5 +1,6 @@
 """``params.yaml``, typed: every value is checked before a stage runs, and an unknown key is an error."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -92,6 +93,15 @@ class Train(_Section):
     steps_per_execution: Positive
     threads: Positive
     precision: Literal["float32", "mixed_bfloat16"]
+    workers: Positive
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Train":
+        if self.batch_size % self.workers:
+            raise ValueError(
+                f"batch_size must be divisible by workers, found {self.batch_size} and {self.workers}"
+            )
+        return self
 
 
 class Evaluate(_Section):
@@ -143,6 +153,19 @@ class Params(_Section):
         """Every parameter under its dotted name, as in ``train.learning_rate``."""
         return dict(_flatten(self.model_dump(by_alias=True)))
 
+    def changed(self, values: Mapping[str, Any]) -> "Params":
+        """The same with other values, by dotted name, and checked like those of the file.
+
+        Raises:
+            UsageError: a name is unknown, or a value cannot be used; the message lists all of them.
+        """
+        content = self.model_dump(by_alias=True)
+        for name, value in values.items():
+            _set(content, name, value)
+        return _check(
+            content, "These parameters", "choose others; the comments in params.yaml give the limits"
+        )
+
 
 def load(path: Path) -> Params:
     """Read and check ``params.yaml``.
@@ -164,14 +187,9 @@ def load(path: Path) -> Params:
             found="nothing" if content is None else repr(content),
             do="git checkout params.yaml",
         )
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
-        raise UsageError(
-            f"{path} has values that cannot be used:\n{problems}",
-            do="correct them; the comments in params.yaml give the meaning and the limits",
-        ) from None
+    return _check(
+        content, str(path), "correct them; the comments in params.yaml give the meaning and the limits"
+    )
 
 
 def pin(path: Path, found: Checksums) -> None:
@@ -184,6 +202,22 @@ def pin(path: Path, found: Checksums) -> None:
     content["ingest"]["sha256"].update(found.model_dump())
     with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
+
+
+def _check(content: dict[str, Any], where: str, do: str) -> Params:
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = "\n".join(f"    {_problem(details)}" for details in error.errors())
+        raise UsageError(f"{where} has values that cannot be used:\n{problems}", do=do) from None
+
+
+def _set(content: dict[str, Any], name: str, value: Any) -> None:
+    """Set what a dotted name leads to; a section that is not there is made, for the check to refuse."""
+    *sections, key = name.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+    content[key] = value
 
 
 def _problem(details: "ErrorDetails") -> str:

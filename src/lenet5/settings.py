@@ -85,6 +85,9 @@ class Settings(BaseModel):
         None, description="the folder whose .lenet5 a worker's flow runs share; set by `lenet5 worker`"
     )
     lenet5_flow_run_id: str | None = Field(None, description="set by a flow for its stages")
+    lenet5_gang: Annotated[str, StringConstraints(pattern=r"^\d+@\S+:\d+$")] | None = Field(
+        None, description="set by a flow for a training on several machines: RANK@HOST:PORT"
+    )
     lenet5_supervisor: str | None = Field(
         None, description="set by a flow for its stages: they end when this process does"
     )
@@ -205,6 +208,9 @@ def embedded(paths: Paths) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # model files are no code
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of a GPU's memory at once
+        # JAX compiles anew in every process, which takes longer than an epoch, unless it finds its own work
+        "JAX_COMPILATION_CACHE_DIR": str(state / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         # quiet logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
