@@ -20,7 +20,7 @@ from lenet5.terminal import console
 from lenet5.train.gang import Gang
 from lenet5.train.seat import LOST, Seat, Word
 
-GATHER_SECONDS = 300
+GATHER_SECONDS = 600
 """What the workers of other machines may take to come."""
 _OURS_SECONDS = 86_400  # those of this machine are watched; the first may have to wait for another training
 _GRACE_SECONDS = 20
