@@ -93,6 +93,15 @@ class Train(_Section):
     steps_per_execution: Positive
     threads: Positive
     precision: Literal["float32", "mixed_bfloat16"]
+    workers: Positive
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Train":
+        if self.batch_size % self.workers:
+            raise ValueError(
+                f"batch_size must be divisible by workers, found {self.batch_size} and {self.workers}"
+            )
+        return self
 
 
 class Evaluate(_Section):

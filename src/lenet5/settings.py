@@ -10,7 +10,9 @@ What decides a result is no setting. That is in ``params.yaml``.
 import difflib
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
@@ -87,6 +89,9 @@ class Settings(BaseModel):
         None, description="the folder whose .lenet5 a worker's flow runs share; set by `lenet5 worker`"
     )
     lenet5_flow_run_id: str | None = Field(None, description="set by a flow for its stages")
+    lenet5_gang: Annotated[str, StringConstraints(pattern=r"^\d+@\S+:\d+$")] | None = Field(
+        None, description="set by a flow for a training on several machines: RANK@HOST:PORT"
+    )
     lenet5_supervisor: str | None = Field(
         None, description="set by a flow for its stages: they end when this process does"
     )
@@ -208,11 +213,27 @@ def embedded(paths: Paths) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # model files are no code
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of a GPU's memory at once
+        # JAX compiles anew in every process, which takes longer than an epoch, unless it finds its own work
+        "JAX_COMPILATION_CACHE_DIR": str(state / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         # quiet logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
+
+
+@contextmanager
+def without_jax() -> Iterator[None]:
+    """Import TensorFlow in this block: it would import JAX, too, where that is installed, for a second."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow" or "jax" in sys.modules:
+        yield
+        return
+    sys.modules["jax"] = None  # type: ignore[assignment]  # as if there were none
+    try:
+        yield
+    finally:
+        del sys.modules["jax"]
 
 
 ENGINE = {

@@ -6,13 +6,13 @@ from scipy.ndimage import center_of_mass
 
 from lenet5.dataset import Split
 from lenet5.params import Distortion
-from lenet5.train.distort import distort
+from lenet5.train.distort import distort, draw
 
 NONE = Distortion(shift=0, rotation=0, scale=0)
 
 
-def random() -> np.random.Generator:
-    return np.random.default_rng(5)
+def distorted(images: np.ndarray, limits: Distortion) -> np.ndarray:
+    return distort(images, draw(limits, len(images), np.random.default_rng(5)))
 
 
 @pytest.fixture
@@ -24,18 +24,18 @@ def bar() -> np.ndarray:
 
 
 def test_nothing_to_do_does_nothing(train: Split) -> None:
-    assert distort(train.images, NONE, random()) is train.images
+    assert distorted(train.images, NONE) is train.images
 
 
 def test_pictures_stay_pictures(train: Split) -> None:
-    done = distort(train.images, Distortion(shift=1, rotation=10, scale=0.1), random())
+    done = distorted(train.images, Distortion(shift=1, rotation=10, scale=0.1))
     assert (done.shape, done.dtype) == (train.images.shape, train.images.dtype)
     assert 0 <= done.min() <= done.max() <= 1
     assert done.mean() == pytest.approx(train.images.mean(), rel=0.05)
 
 
 def test_shift_moves_by_up_to_so_many_pixels(bar: np.ndarray) -> None:
-    done = distort(bar, NONE.model_copy(update={"shift": 3}), random())
+    done = distorted(bar, NONE.model_copy(update={"shift": 3}))
     moved = np.array([center_of_mass(image[..., 0]) for image in done]) - 20
     assert np.abs(moved).max() == pytest.approx(3, abs=0.1)
     assert np.abs(moved.mean(axis=0)).max() < 0.5
@@ -43,7 +43,7 @@ def test_shift_moves_by_up_to_so_many_pixels(bar: np.ndarray) -> None:
 
 
 def test_rotation_turns_around_the_centre_by_up_to_so_many_degrees(bar: np.ndarray) -> None:
-    done = distort(bar, NONE.model_copy(update={"rotation": 30}), random())
+    done = distorted(bar, NONE.model_copy(update={"rotation": 30}))
     rows, columns = np.indices((41, 41)) - 20
     weight = done[..., 0] / done.sum(axis=(1, 2, 3))[:, None, None]
     slant = np.degrees(np.arctan2((weight * rows * columns).sum((1, 2)), (weight * rows**2).sum((1, 2))))
@@ -52,7 +52,7 @@ def test_rotation_turns_around_the_centre_by_up_to_so_many_degrees(bar: np.ndarr
 
 
 def test_scale_squeezes_height_and_width_apart(bar: np.ndarray) -> None:
-    done = distort(bar, NONE.model_copy(update={"scale": 0.2}), random())[..., 0]
+    done = distorted(bar, NONE.model_copy(update={"scale": 0.2}))[..., 0]
     height, width = done.max(axis=2).sum(axis=1), done.max(axis=1).sum(axis=1)
     assert height.min() == pytest.approx(21 / 1.2, abs=0.7)
     assert height.max() == pytest.approx(21 / 0.8, abs=0.7)

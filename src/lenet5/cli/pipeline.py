@@ -63,8 +63,8 @@ def recipe(
     found = {
         each: recipes.load(paths.recipes, each) for each in ([name] if name else recipes.names(paths.recipes))
     }
-    for each in found.values():
-        each.apply(params)
+    for its in found.values():
+        its.apply(params)
     if as_json:
         print_json({each: its.model_dump() for each, its in found.items()})
     elif name:

@@ -7,24 +7,32 @@ from scipy.ndimage import map_coordinates
 from lenet5.params import Distortion
 
 
-def distort(
-    images: NDArray[np.float32], limits: Distortion, random: np.random.Generator
-) -> NDArray[np.float32]:
-    """Shift, turn and scale each image by an amount of its own, uniform within ``limits``.
+def draw(limits: Distortion, count: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Amounts for each of ``count`` images (5, count), uniform within ``limits``.
+
+    Radians to turn by; shares to stretch rows and columns by, each on its own; pixels to shift them by.
+    """
+    angle = np.radians(random.uniform(-limits.rotation, limits.rotation, count))
+    stretch = random.uniform(-limits.scale, limits.scale, (2, count))
+    shift = random.uniform(-limits.shift, limits.shift, (2, count))
+    return np.stack([angle, *stretch, *shift])
+
+
+def distort(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Shift, turn and scale each image by its own amounts.
 
     Args:
         images: (B, H, W, 1).
+        amounts: (5, B), as :func:`draw` gives them.
 
     Returns:
         The same shape, interpolated bilinearly, 0 where a picture would begin outside; ``images`` itself when
         there is nothing to do.
     """
-    if limits == Distortion(shift=0, rotation=0, scale=0):
+    if not amounts.any():
         return images
     count, height, width, _ = images.shape
-    angle = np.radians(random.uniform(-limits.rotation, limits.rotation, count))
-    zoom = 1 + random.uniform(-limits.scale, limits.scale, (2, count))  # rows, columns: squeezed, too
-    shift = random.uniform(-limits.shift, limits.shift, (2, count))
+    angle, zoom, shift = amounts[0], 1 + amounts[1:3], amounts[3:5]
     cosine, sine = np.cos(angle), np.sin(angle)
     # where each pixel of the result comes from: (2, 2, B), rows and columns around the centre
     matrix = np.array([[cosine * zoom[0], -sine * zoom[1]], [sine * zoom[0], cosine * zoom[1]]])

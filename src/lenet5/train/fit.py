@@ -13,6 +13,7 @@ from lenet5.params import Train
 from lenet5.train import model, optimizer
 from lenet5.train.batches import Batches, InOrder
 from lenet5.train.checkpoint import Checkpoint, Keeper
+from lenet5.train.gang import ALONE, Gang
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
@@ -26,6 +27,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     start: Checkpoint | None = None,
     keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    gang: Gang = ALONE,
 ) -> tuple[keras.Sequential, pd.DataFrame]:
     """Train LeNet-5, from scratch or from where an earlier training of the same was ended: to the same bytes.
 
@@ -36,6 +38,7 @@ def fit(
         callbacks: further Keras callbacks, for progress and TensorBoard.
         start: the epochs that it holds are not trained again.
         keep: is given a checkpoint after each epoch.
+        gang: who trains with this process; all of them are given the same arguments, but for what listens.
 
     Returns:
         The model with the weights of its :func:`kept_epoch`, and one row of metrics an epoch.
@@ -46,7 +49,7 @@ def fit(
     keras.utils.set_random_seed(params.seed)
     _, height, width, _ = train.images.shape
     network = model.build(height, width, params.kernel_size, params.precision)
-    batches = Batches(train, params, first_epoch=start.epoch if start else 0)
+    batches = Batches(train, params, first_epoch=start.epoch if start else 0, gang=gang)
     network.compile(
         optimizer=optimizer.build(params, steps=params.epochs * len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
@@ -66,7 +69,7 @@ def fit(
         shuffle=False,  # they are; Keras would mix them by a state that the epochs before have moved
         epochs=start.epoch if start and is_over else params.epochs,
         initial_epoch=start.epoch if start else 0,
-        validation_data=InOrder(validation, size=1000),
+        validation_data=InOrder(validation, 1000, gang),
         verbose=0,
         callbacks=[
             _StopOnNonFinite(),
