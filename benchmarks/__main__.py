@@ -24,6 +24,8 @@ PARTS = {
     "memory": "memory",
     "pipeline": "pipeline",
     "gate": "gate",
+    "scaling": "scaling",
+    "large": "large",
     "accuracy": "accuracy",
 }
 """A part is a module of this package with ``run(bench)``, which gives lines and verdicts."""
@@ -35,6 +37,10 @@ QUIET = 0.1
 def main(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Some of: {', '.join(PARTS)}.")] = None,
     seeds: Annotated[int, typer.Option(help="Rounds, each with a seed of its own.", min=1)] = 5,
+    times: Annotated[
+        list[int] | None,
+        typer.Option(help="Sizes of the part `large`: MNIST so many times.", min=1, show_default="1 and 10"),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="One short round, to see that it works; the figures mean nothing.")
     ] = False,
@@ -49,18 +55,18 @@ def main(
     # what was shortened never takes the place of a real figure
     folder = paths.state / "bench" / "quick" if quick else results.FOLDER
     for part in wanted:
-        _measure(part, paths, 1 if quick else seeds, quick, folder)
+        _measure(part, Bench(paths, 1 if quick else seeds, sorted(set(times or (1, 10))), quick), folder)
     console.print(f"Results lie in {folder}.", markup=False)
     if not quick:
         console.print("Next: `python -m benchmarks.readme` puts them into README.md.", markup=False)
 
 
-def _measure(part: str, paths: Paths, seeds: int, quick: bool, folder: Path) -> None:
+def _measure(part: str, bench: Bench, folder: Path) -> None:
     module = importlib.import_module(f"benchmarks.{PARTS[part]}")
     console.rule(part)
-    bench, started, date = Bench(paths, seeds, quick), time.perf_counter(), machine.now()
+    started, date = time.perf_counter(), machine.now()
     lines, verdicts = module.run(bench)
-    commit, dirty = machine.commit(paths.root)
+    commit, dirty = machine.commit(bench.paths.root)
     result = results.Result(
         part=part,
         about=module.__doc__ or "",
@@ -69,8 +75,8 @@ def _measure(part: str, paths: Paths, seeds: int, quick: bool, folder: Path) -> 
         dirty=dirty,
         machine=machine.facts(),
         versions={"lenet5": __version__, **machine.versions()},
-        quick=quick,
-        seeds=seeds,
+        quick=bench.quick,
+        seeds=bench.seeds,
         minutes=round((time.perf_counter() - started) / 60, 1),
         others_cores=round(bench.others_cores(), 3),
         lines=tuple(lines),

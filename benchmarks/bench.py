@@ -36,6 +36,8 @@ class Bench:
 
     paths: Paths
     seeds: int
+    times: Sequence[int] = (1,)
+    """How many times the data, for the part `large`."""
     quick: bool = False
     repetitions: list[dict[str, Any]] = field(default_factory=list)
 
@@ -84,8 +86,9 @@ class Bench:
 
     def others_cores(self) -> float:
         """What others used while this part's processes ran, in cores."""
-        seconds = sum(each["wall_s"] for each in self.repetitions)
-        used = sum(each["wall_s"] * each["others_cores"] for each in self.repetitions)
+        watched = [each for each in self.repetitions if "others_cores" in each]
+        seconds = sum(each["wall_s"] for each in watched)
+        used = sum(each["wall_s"] * each["others_cores"] for each in watched)
         return used / seconds if seconds else 0.0
 
     def _interpreter(self, contestant: Contestant) -> str:

@@ -13,7 +13,7 @@ from lenet5.dataset import Array, Split
 from lenet5.ingest import idx
 from lenet5.ingest.catalog import ITEMS
 from lenet5.params import Checksums, Distortion
-from lenet5.train.distort import distort
+from lenet5.train.distort import distort, draw
 
 DISTORTION = Distortion(shift=1, rotation=5, scale=0.05)
 SEED = 1998
@@ -71,6 +71,7 @@ def distort_chunk(what: tuple[Path, int, int, int]) -> tuple[bytes, bytes]:
     train, copy, start, end = what
     images = np.load(train, mmap_mode="r")[start:end]
     random = np.random.default_rng([SEED, copy, start])
-    pixels = distort(images[..., np.newaxis].astype(np.float32), DISTORTION, random)
+    amounts = draw(DISTORTION, len(images), random)
+    pixels = distort(images[..., np.newaxis].astype(np.float32), amounts)
     plain = pixels.round().clip(0, 255).astype(np.uint8).tobytes()
     return plain, gzip.compress(plain, compresslevel=1)

@@ -1,39 +1,36 @@
-"""Every stage on more data than fits in memory: ``python -m benchmarks.large``.
+"""Every stage on more data than fits in memory.
 
 MNIST's train images come many times over, each time distorted at random by another seed, and every stage runs
-on them in a process of its own that is watched from outside.
-
-``--times 1 --times 10 --times 100`` goes up to 6 million images, 25 GB of disk and about half an hour.
+on them in a process of its own that is watched from outside. ``--times 1 --times 10 --times 100`` goes up to
+6 million images: 25 GB of disk and about half an hour.
 """
 
 import math
-import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.table import Table
 from ruamel.yaml import YAML
 
 from benchmarks import one_stage
+from benchmarks.bench import ROOT, Bench, environment
 from benchmarks.enlarge import write_source
-from benchmarks.watched import anonymous_peak
-from lenet5 import dataset, environment, files
-from lenet5.errors import Lenet5Error, UsageError
+from benchmarks.results import Line, Verdict
+from lenet5 import dataset
+from lenet5.errors import UsageError
 from lenet5.paths import Paths
-from lenet5.terminal import console, print_error
+from lenet5.terminal import console
 
-STAGES = ("ingest", "validate", "preprocess", "train", one_stage.IN_MEMORY, "evaluate", "register")
+STAGES = ("ingest", "validate", "preprocess", one_stage.IN_MEMORY, "train", "evaluate", "register")
 BASE = 60_000
-MEMORY = 2**30
-"""Bytes of anonymous memory that a stage may hold."""
+MEMORY = 2**30 / 1e6
+"""Anonymous memory that a stage may hold, in 1e6 bytes: 1 GiB."""
 SPEED = 0.9
 """Share of the rate in memory that training on a memory-map keeps at least."""
 LINEAR = 1.25
@@ -41,7 +38,6 @@ LINEAR = 1.25
 
 _DISK = 4000  # bytes an image: 784 raw, 3,136 + 40 preprocessed; at the time of ingest fewer
 _SPARE = 1_000_000_000
-_RESULT = Path(__file__).parent / "results" / "large.json"
 
 
 @dataclass(frozen=True)
@@ -53,70 +49,79 @@ class Row:
     stage: str
     seconds: float
     cpu_seconds: float
-    anonymous_bytes: int
-    """The most that was seen."""
+    anonymous_mb: float
+    """The most that was seen, in 1e6 bytes: what no file backs."""
     images_per_second: float | None
     """Of the epochs alone, for the two trainings."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}, {self.images:,} images"
 
     @property
     def seconds_per_base(self) -> float:
         return self.seconds / self.times
 
 
-@dataclass(frozen=True)
-class Verdict:
-    what: str
-    found: str
-    passed: bool
-
-
-def main(
-    times: Annotated[list[int], typer.Option(min=1, help="How often MNIST's train images come.")] = [1, 10],  # noqa: B006
-) -> None:
-    """Measure, print the table and the verdicts, and write them to benchmarks/results/large.json."""
-    try:
-        rows = measure(Paths.find(), sorted(set(times)))
-    except Lenet5Error as error:
-        print_error(error)
-        raise typer.Exit(error.exit_code) from None
-    verdicts = judge(rows)
+def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
+    """One line a stage and scale: what it took, and what it held."""
+    rows = measure(bench, [1] if bench.quick else bench.times)
     console.print(table(rows))
-    for verdict in verdicts:
-        console.print(f"{'✓' if verdict.passed else '✗'} {verdict.what}: {verdict.found}")
-    files.write_json(
-        _RESULT,
-        {
-            "machine": environment.machine(),
-            "rows": [asdict(row) for row in rows],
-            "verdicts": [asdict(verdict) for verdict in verdicts],
-        },
-    )
+    return list(_lines(rows)), [] if bench.quick else judge(rows)
 
 
-def measure(paths: Paths, times: Sequence[int]) -> list[Row]:
+def measure(bench: Bench, times: Sequence[int]) -> list[Row]:
     """One row a scale and stage, each scale in a temporary project below ``.lenet5``.
 
     Raises:
         UsageError: the disk has not room enough.
         DataError: there is no raw data in the checkout.
     """
+    paths = bench.paths
+    paths.state.mkdir(parents=True, exist_ok=True)
     _require_room(paths.state, max(times))
     raw = dataset.load(paths.raw)
     rows = []
     for scale in times:
         with tempfile.TemporaryDirectory(dir=paths.state, prefix="large-") as folder:
             project = Paths(Path(folder))
-            console.print(f"{scale} × {BASE:,} images in {folder}: making them")
+            console.print(f"  making {scale * BASE:,} images", style="dim")
             source = project.root / "source"
             pins = write_source(source, paths.raw / "train" / "images.npy", raw.splits, scale)
             _lay_out(paths, project, source, pins.model_dump(), scale)
             for stage in STAGES:
-                row = _row(project, stage, scale)
-                console.print(f"  {stage:<10} {row.seconds:7.1f} s {row.anonymous_bytes / 2**20:7.0f} MiB")
-                rows.append(row)
+                rows.append(_measure(bench, project, stage, scale))
                 if stage == "ingest":
                     shutil.rmtree(source)  # the others read what it made
     return rows
+
+
+def _measure(bench: Bench, project: Paths, stage: str, times: int) -> Row:
+    images = times * BASE
+    done = bench.command(
+        f"{stage}, {images:,} images",
+        (sys.executable, "-m", "benchmarks.one_stage", str(project.root), stage),
+        environment=environment(ROOT),
+        watch_memory=True,
+    )
+    assert done.tree_anonymous_mb is not None  # it was watched
+    return Row(times, images, stage, done.wall_s, done.cpu_s, done.tree_anonymous_mb, done.answer)
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[Line]:
+    columns: dict[str, tuple[str, Callable[[Row], float]]] = {
+        f"seconds per {BASE:,} images": ("s", lambda row: row.seconds_per_base),
+        "anonymous memory, peak": ("MB", lambda row: row.anonymous_mb),
+    }
+    for name, (unit, value) in columns.items():
+        for row in rows:
+            yield Line(
+                table=name, name=row.name, unit=unit, values=(round(value(row), 3),), headline=row.times > 1
+            )
+    for row in rows:
+        if row.images_per_second:
+            rate = (round(row.images_per_second),)
+            yield Line(table="training rate", name=row.name, unit="images/s", values=rate, headline=True)
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
@@ -131,27 +136,34 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def _memory(stage: str, rows: Sequence[Row]) -> Verdict:
-    most = max(row.anonymous_bytes for row in rows)
-    return Verdict(f"{stage} holds less than 1 GiB", f"{most / 2**20:,.0f} MiB", most < MEMORY)
+    most = max(rows, key=lambda row: row.anonymous_mb)
+    return Verdict(
+        name=f"{most.name}: anonymous memory",
+        measured=most.anonymous_mb,
+        relation="<=",
+        target=MEMORY,
+        unit="MB",
+    )
 
 
 def _linearity(stage: str, rows: Sequence[Row]) -> Verdict:
     """A process's start weighs less the more images there are: an image must not cost more among more."""
     growth = max(after.seconds_per_base / before.seconds_per_base for before, after in pairwise(rows))
     return Verdict(
-        f"{stage} is linear in the images",
-        f"an image costs at most {growth:.2f} times what it costs among fewer",
-        growth <= LINEAR,
+        name=f"{stage}: what an image costs, of what it costs among fewer",
+        measured=growth,
+        relation="<=",
+        target=LINEAR,
     )
 
 
 def _rates(mapped: Sequence[Row], in_memory: Sequence[Row]) -> Iterator[Verdict]:
     for row, other in zip(mapped, in_memory, strict=True):
-        rate, reference = row.images_per_second or 0.0, other.images_per_second or math.inf
         yield Verdict(
-            f"training on {row.images:,} images keeps {SPEED:.0%} of the rate in memory",
-            f"{rate:,.0f} of {reference:,.0f} images/s, {rate / reference:.0%}",
-            rate >= SPEED * reference,
+            name=f"{row.name}: rate, of that in memory",
+            measured=(row.images_per_second or 0.0) / (other.images_per_second or math.inf),
+            relation=">=",
+            target=SPEED,
         )
 
 
@@ -164,7 +176,7 @@ def table(rows: Sequence[Row]) -> Table:
         "CPU-seconds",
         f"s per {BASE:,}",
         f"s per {BASE:,} more",
-        "anonymous, MiB",
+        "anonymous, MB",
         "images/s",
     )
     for column in made.columns[1:]:
@@ -180,7 +192,7 @@ def table(rows: Sequence[Row]) -> Table:
             f"{row.cpu_seconds:.1f}",
             f"{row.seconds_per_base:.2f}",
             "" if more is None else f"{more:.2f}",
-            f"{row.anonymous_bytes / 2**20:,.0f}",
+            f"{row.anonymous_mb:,.0f}",
             f"{row.images_per_second:,.0f}" if row.images_per_second else "",
         )
         before = row
@@ -217,24 +229,3 @@ def _lay_out(paths: Paths, project: Paths, source: Path, pins: dict[str, str], t
     params["train"]["epochs"] = 1
     with project.params.open("w") as file:
         yaml.dump(params, file)
-
-
-def _row(project: Paths, stage: str, times: int) -> Row:
-    rate = project.root / one_stage.RATE
-    rate.unlink(missing_ok=True)
-    before, started = os.times(), time.perf_counter()
-    peak = anonymous_peak([sys.executable, "-m", "benchmarks.one_stage", str(project.root), stage])
-    seconds, after = time.perf_counter() - started, os.times()
-    return Row(
-        times=times,
-        images=times * BASE,
-        stage=stage,
-        seconds=seconds,
-        cpu_seconds=sum(after[2:4]) - sum(before[2:4]),
-        anonymous_bytes=peak,
-        images_per_second=float(rate.read_text()) if rate.exists() else None,
-    )
-
-
-if __name__ == "__main__":
-    typer.run(main)

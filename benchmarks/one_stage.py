@@ -1,12 +1,13 @@
 """One stage in a process of its own, for whoever looks at it from outside.
 
     python -m benchmarks.one_stage ROOT STAGE       what `lenet5 STAGE` does in the project ROOT
-    python -m benchmarks.one_stage ROOT in-memory   what ``train`` does, with 55,000 images in memory
+    python -m benchmarks.one_stage ROOT in-memory   the same as train, but with 55,000 of the images in memory
 
-Both trainings write the rate of their epochs to ROOT/rate.json.
+The last line that either training prints is the rate of its epochs, in images a second.
 """
 
 import importlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -14,61 +15,46 @@ from typing import Any
 
 import numpy as np
 
-from lenet5 import files, params, settings
+from lenet5 import params, settings
 from lenet5.dataset import Split
-from lenet5.params import Params
+from lenet5.params import Train
 from lenet5.paths import Paths
 from lenet5.terminal import quiet_libraries
 
-RATE = "rate.json"
 IN_MEMORY = "in-memory"
 _IMAGES = 55_000
-_EPOCHS = 3
+_EPOCHS = 3  # of so few images
 
 
 def main(root: Path, stage: str) -> None:
     paths = Paths(root)
     settings.apply(paths)
-    everything = params.load(paths.params)
-    if stage == IN_MEMORY:
-        _train_in_memory(paths, everything)
+    name = "train" if stage == IN_MEMORY else stage
+    section = params.load(paths.params).section(name)
+    with quiet_libraries(), settings.without_jax():
+        door: Any = importlib.import_module(f"lenet5.{name}.stage")
+        member: Any = importlib.import_module("lenet5.train.member") if name == "train" else None
+    if name != "train":
+        door.run(paths, section)
         return
-    with quiet_libraries():
-        door: Any = importlib.import_module(f"lenet5.{stage}.stage")
-    if stage == "train":
-        clock, fit = _clock(), door.fit
-        door.fit = lambda *arrays, callbacks, **how: fit(*arrays, callbacks=[*callbacks, clock], **how)
-    door.run(paths, everything.section(stage))
-    if stage == "train":
-        _write(paths, everything, clock)
+    clock, fit = _clock(), member.fit
 
+    def timed(train: Split, validation: Split, recipe: Train, *, callbacks: list[Any], **how: Any) -> Any:
+        if stage == IN_MEMORY:
+            train = Split(np.array(train.images[:_IMAGES]), np.array(train.labels[:_IMAGES]))
+            recipe = recipe.model_copy(update={"epochs": _EPOCHS})
+        return fit(train, validation, recipe, callbacks=[*callbacks, clock], **how)
 
-def _train_in_memory(paths: Paths, everything: Params) -> None:
-    with quiet_libraries():
-        from lenet5 import backend
-        from lenet5.train.fit import fit
-    recipe = everything.section("train").model_copy(update={"epochs": _EPOCHS})
-    backend.use_threads(recipe.threads)
-    # not by `dataset.load`, which reads all of it
-    images, labels = (
-        np.array(np.load(paths.processed / "train" / f"{name}.npy", mmap_mode="r")[:_IMAGES])
-        for name in ("images", "labels")
-    )
-    clock = _clock()
-    few = Split(images[:1000], labels[:1000])
-    fit(Split(images, labels), few, recipe, on_epoch=lambda epoch, metrics: None, callbacks=[clock])
-    _write(paths, everything, clock)
-
-
-def _write(paths: Paths, everything: Params, clock: Any) -> None:
-    files.write_json(paths.root / RATE, clock.rate(everything.section("train").batch_size))
+    member.fit = timed
+    door.run(paths, section)
+    print(json.dumps(clock.rate(section.batch_size)))
 
 
 def _clock() -> Any:
     import keras
 
     class Clock(keras.callbacks.Callback):
-        """When each epoch's first and last calls into the compiled graph came back."""
+        """When each epoch's calls into the compiled graph came back."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -81,7 +67,7 @@ def _clock() -> Any:
             self.epochs[-1].append((batch, time.perf_counter()))
 
         def rate(self, batch_size: int) -> float:
-            """Images a second: the median of the epochs, each without its first call, which compiles."""
+            """Images a second: the median of the epochs, each without its first call, which may compile."""
             rates = []
             for (first, began), *_, (last, ended) in self.epochs:
                 rates.append((last - first) * batch_size / (ended - began))
