@@ -1,4 +1,4 @@
-"""The README's figures, from ``benchmarks/results/*.json``: ``python -m benchmarks.readme [--check]``."""
+"""The documents' figures, from ``benchmarks/results/*.json``: ``python -m benchmarks.readme [--check]``."""
 
 import sys
 from collections.abc import Sequence
@@ -14,27 +14,30 @@ from lenet5 import files
 from lenet5.errors import DataError, Lenet5Error, UsageError
 from lenet5.terminal import console, print_error
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = {ROOT / "README.md": ("time",), ROOT / "docs/performance.md": None}
+"""The parts whose tables each shows, under what was aimed at; None: all of them."""
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 ORDER = ("time", "rate", "inference", "pipeline", "memory", "large")
 """Of the parts; others follow by name."""
 
 
 def main(
-    file: Annotated[Path, typer.Argument(help="A text with the two markers.")] = README,
     folder: Annotated[Path, typer.Option("--results", help="Where the results lie.")] = results.FOLDER,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 4 if it would.")] = False,
 ) -> None:
-    """Put the figures between the markers."""
-    text = file.read_text(encoding="utf-8")
-    wanted = replaced(text, render(read_all(folder)), where=file)
-    if check and wanted != text:
-        raise DataError(
-            f"{file} says other figures than {folder}.", do="`python -m benchmarks.readme` writes them"
-        )
-    if not check:
-        files.write_text(file, wanted)
-        console.print(f"{file}: the figures of {folder}", markup=False)
+    """Put the figures between the markers of each document."""
+    found = read_all(folder)
+    for file, parts in DOCUMENTS.items():
+        text = file.read_text(encoding="utf-8")
+        wanted = replaced(text, render(found, parts), where=file)
+        if check and wanted != text:
+            raise DataError(
+                f"{file} says other figures than {folder}.", do="`python -m benchmarks.readme` writes them"
+            )
+        if not check:
+            files.write_text(file, wanted)
+            console.print(f"{file}: the figures of {folder}", markup=False)
 
 
 def read_all(folder: Path) -> list[Result]:
@@ -58,8 +61,8 @@ def read_all(folder: Path) -> list[Result]:
     )
 
 
-def render(found: Sequence[Result]) -> str:
-    """Markdown: what was aimed at and what came of it, then the headline lines, then where and when."""
+def render(found: Sequence[Result], parts: Sequence[str] | None = None) -> str:
+    """Markdown: what was aimed at and what came of it, the headline lines of some parts, where and when."""
     blocks = []
     if verdicts := [verdict for each in found for verdict in each.verdicts]:
         blocks.append(
@@ -76,7 +79,7 @@ def render(found: Sequence[Result]) -> str:
                 ],
             )
         )
-    for result in found:
+    for result in (each for each in found if parts is None or each.part in parts):
         titles = dict.fromkeys(line.table for line in result.lines if line.headline)
         blocks += [_table(title, [line for line in result.lines if line.table == title]) for title in titles]
     blocks.append(_origin(found))
