@@ -206,6 +206,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime's
         # the embedded Prefect server takes up to 19 s on two cores; its own limit is 20
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds, the least there is; they show a dead worker
