@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -31,6 +32,7 @@ from lenet5 import settings
 from lenet5.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.paths import Paths
 from lenet5.tracking import source_code
+from pipelines import gang as gangs
 from pipelines import outcome as outcomes
 from pipelines import placement, workspace
 from pipelines.execute import StageFailed, differs, run_stage
@@ -41,6 +43,8 @@ from pipelines.placement import Mode
 POLL_SECONDS = 2.0
 BEGIN_WITHIN = timedelta(minutes=5)
 """What a worker may take to make a workspace; no heart beats until then."""
+PART_SECONDS = 30.0
+"""What those who joined a training may take to end after it."""
 LARGEST_PATCH = 300_000
 """Characters; Prefect's server takes parameters of half a megabyte in all."""
 
@@ -112,11 +116,12 @@ def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine
             timeout = stage.placement.timeout_seconds
             run_stage(paths.root, stage.name, timeout=timeout, on_line=on_line, force=force, pull=True)
             return
-        if ended.state_type is not StateType.CRASHED:
+        if _is_worth_another(ended):
+            on_line(f"{ended.name}: {ended.state.message if ended.state else 'crashed'}")
+        else:
             adopt(paths, stage, _outcome(stage, ended))
             on_line(f"{stage.name} is done, and its outputs are here")
             return
-        on_line(f"{ended.name}: {ended.state.message if ended.state else 'crashed'}")
     raise Unavailable(
         f"Stage {stage.name} was sent to {1 + stage.placement.replacements} workers, and each died at it.",
         do="look at the flow runs of deployment " + placement.deployment(str(stage.placement.work_pool)),
@@ -160,41 +165,85 @@ def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
     }
 
 
+def _is_worth_another(ended: FlowRun) -> bool:
+    """Whether a worker died, of a training on several machines any one."""
+    if ended.state_type is StateType.CRASHED:
+        return True
+    if not ended.parameters.get("gang"):
+        return False
+    with get_client(sync_client=True) as client:
+        outcome = outcomes.read(client, ended.id)
+    return outcome is not None and outcome.exit_code == Unavailable.exit_code
+
+
 def _follow(
     paths: Paths, stage: Stage, parameters: Mapping[str, Any], mode: Mode, on_line: OnLine
 ) -> FlowRun | None:
     """Send, and wait for the end; None when no worker was left to begin, and the stage may run here."""
     pool = str(stage.placement.work_pool)
+    workers = gangs.size(paths, stage)
+    with get_client(sync_client=True) as client:
+        crowded = gangs.obstacle(client, pool, workers) if workers > 1 else "there is one"
+        if workers > 1:
+            where = f"on one machine: {crowded}" if crowded else "on a machine each"
+            on_line(f"{stage.name}: its {workers} workers train {where}")
+        run = _send_one(stage, {**parameters, "gang": None if crowded else gangs.LEAD})
+        on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
+        others: list[FlowRun] = []
+        heard = 0
+        try:
+            while not _recalled.wait(POLL_SECONDS):
+                run, lines = _patiently(_look, client, run.id, heard)
+                heard += len(lines)
+                for line in lines:
+                    on_line(line)
+                if run.state and run.state.is_final():
+                    _sent.discard(run.id)
+                    return run
+                if message := stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
+                    client.set_flow_run_state(run.id, Crashed(message=message))
+                elif run.start_time is None and (reason := placement.obstacle(paths, stage, Mode.AUTO)):
+                    client.set_flow_run_state(run.id, Cancelling(message=reason))
+                    placement.obstacle(paths, stage, mode)  # an error, if it has to run there
+                    on_line(f"{stage.name} runs here: {reason}")
+                    _sent.discard(run.id)
+                    return None
+                elif not crowded and not others:
+                    seats = gangs.others(client, run.id, workers)
+                    others = [
+                        _send_one(stage, {**parameters, "gang": seat, "force": False}) for seat in seats
+                    ]
+                    for other in others:
+                        on_line(f"flow run {other.name} ({other.id}) joins it")
+        finally:
+            _part(client, others)
+    raise Unavailable(f"Stage {stage.name} was recalled: its flow was interrupted.")
+
+
+def _send_one(stage: Stage, parameters: Mapping[str, Any]) -> FlowRun:
     run = cast(  # there is no event loop here
         FlowRun,
         run_deployment(
-            placement.deployment(pool),
+            placement.deployment(str(stage.placement.work_pool)),
             parameters=dict(parameters),
             timeout=0,
             job_variables=stage.placement.resources or None,
         ),
     )
     _sent.add(run.id)
-    on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
-    heard = 0
-    with get_client(sync_client=True) as client:
-        while not _recalled.wait(POLL_SECONDS):
-            run, lines = _patiently(_look, client, run.id, heard)
-            heard += len(lines)
-            for line in lines:
-                on_line(line)
-            if run.state and run.state.is_final():
-                _sent.discard(run.id)
-                return run
-            if message := stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
-                client.set_flow_run_state(run.id, Crashed(message=message))
-            elif run.start_time is None and (reason := placement.obstacle(paths, stage, Mode.AUTO)):
-                client.set_flow_run_state(run.id, Cancelling(message=reason))
-                placement.obstacle(paths, stage, mode)  # an error, if it has to run there
-                on_line(f"{stage.name} runs here: {reason}")
-                _sent.discard(run.id)
-                return None
-    raise Unavailable(f"Stage {stage.name} was recalled: its flow was interrupted.")
+    return run
+
+
+def _part(client: SyncPrefectClient, others: Sequence[FlowRun]) -> None:
+    """Let those who joined a training come to their end, which is near; cancel who does not."""
+    deadline = time.monotonic() + PART_SECONDS
+    for other in others:
+        with suppress(httpx.HTTPError):
+            while not (state := client.read_flow_run(other.id).state) or not state.is_final():
+                if _recalled.wait(POLL_SECONDS) or time.monotonic() > deadline:
+                    client.set_flow_run_state(other.id, Cancelling(message="the training is over"))
+                    break
+        _sent.discard(other.id)
 
 
 def _look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:

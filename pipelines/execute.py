@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lenet5 import supervision
@@ -57,11 +57,32 @@ def run_stage(
         StageFailed: the stage said no, broke, or took too long.
     """
     words = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
+    # Without --wait-for-lock, DVC gives up after 3 s and throws a finished stage's result away.
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage, *words]
+    _run(root, stage, command, timeout, on_line, environment or {})
+
+
+def run_bare(root: Path, stage: str, *, timeout: float, on_line: Callable[[str], None]) -> None:
+    """Run a stage's command without DVC, for one that helps another machine's and records nothing.
+
+    Raises:
+        StageFailed: as ``run_stage``.
+    """
+    _run(root, stage, ["lenet5", stage], timeout, on_line, {"DVC_STAGE": stage})
+
+
+def _run(
+    root: Path,
+    stage: str,
+    command: Sequence[str],
+    timeout: float,
+    on_line: Callable[[str], None],
+    environment: Mapping[str, str | None],
+) -> None:
     process = subprocess.Popen(
-        # Without --wait-for-lock, DVC gives up after 3 s and throws a finished stage's result away.
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage, *words],
+        command,
         cwd=root,
-        env=_environment(environment or {}),
+        env=_environment(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -314,7 +314,8 @@ def _prefect(start: Serve, database: str, folder: Path) -> str:
     )
 
 
-Employ = Callable[[str], Worker]
+Employ = Callable[..., Worker]
+"""Of a pool, and further words for ``lenet5 worker``."""
 
 
 @pytest.fixture(scope="session")
@@ -323,20 +324,20 @@ def employ(stack: Stack) -> Iterator[Employ]:
     with ExitStack() as all_of_them:
         count = iter(range(1, 100))
 
-        def start(pool: str) -> Worker:
+        def start(pool: str, *words: str) -> Worker:
             name = f"{pool}-{next(count)}"
-            return all_of_them.enter_context(_worker(stack, pool, name))
+            return all_of_them.enter_context(_worker(stack, pool, name, *words))
 
         yield start
 
 
 @contextmanager
-def _worker(stack: Stack, pool: str, name: str) -> Iterator[Worker]:
+def _worker(stack: Stack, pool: str, name: str, *words: str) -> Iterator[Worker]:
     machine = stack.machine(name)
     log = stack.folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(BIN / "lenet5"), "worker", "--pool", pool, "--name", name],
+            [str(BIN / "lenet5"), "worker", "--pool", pool, "--name", name, *words],
             cwd=machine.root,
             env=machine.environment()
             | stack.environment
