@@ -56,6 +56,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.steps_per_execution": [0],
     "train.threads": [0],
     "train.precision": ["float16", ""],
+    "train.workers": [0, 1.5, "2"],
     "evaluate.batch_size": [0],
     "evaluate.calibration_bins": [0],
     "evaluate.mistakes": [0, 101],
@@ -146,6 +147,14 @@ def test_limits_in_the_wrong_order_are_refused(edited: Edited, name: str) -> Non
     text = refusal(edited(**{f"validate.{name}_min": 1, f"validate.{name}_max": 1}))
     assert f"    validate: {name}_min must be below {name}_max, found 1" in text
     assert "28" not in text  # the other values of the section are not to blame
+
+
+def test_workers_have_equal_shares_of_a_batch(edited: Edited) -> None:
+    text = refusal(edited(**{"train.workers": 3}))
+    assert "    train: batch_size must be divisible by workers, found 128 and 3" in text
+    with pytest.raises(UsageError, match="found 128 and 3"):
+        load(REAL).changed({"train.workers": 3})
+    assert load(REAL).changed({"train.workers": 4}).train.workers == 4
 
 
 @pytest.mark.parametrize(
