@@ -1,52 +1,56 @@
-"""How often the promotion gate is right, beside the rule it replaces: ``python -m benchmarks.gate``.
+"""How often the promotion gate is right, beside the rule it replaces.
 
 Two seeds of the recipe in ``params.yaml`` are trained to see on how many test images two equally good models
 disagree. Test sets of that size are then drawn, many times, with a candidate that is better or worse than the
-champion by a known difference, and each rule decides.
+champion by a known difference, and each rule decides. Differences are in points: hundredths of accuracy.
 """
 
-from typing import Annotated
-
 import numpy as np
-import typer
-from rich.table import Table
 
 from benchmarks.accuracy import correct_by_seed
-from lenet5 import params, settings
+from benchmarks.bench import Bench
+from benchmarks.recipes import DEFAULT, recipe
+from benchmarks.results import Line, Verdict
+from lenet5 import settings
 from lenet5.params import Register
-from lenet5.paths import Paths
 from lenet5.register import gate, paired
-from lenet5.terminal import console
 
 DIFFERENCES = (-1.0, -0.5, -0.2, -0.1, 0.0, 0.1, 0.2, 0.5, 1.0)
 """Of the candidate's true accuracy from the champion's, in points: hundredths."""
+DRAWS = 20_000
+"""Test sets a difference."""
+DECISIONS = {"promote": "the gate promotes", "keep": "the gate keeps", "reject": "the gate rejects"}
 
 
-def main(draws: Annotated[int, typer.Option(help="Test sets a difference.")] = 20_000) -> None:
-    """Measure the disagreement, then print how often each rule promotes, keeps and rejects."""
-    paths = Paths.find()
-    settings.apply(paths)
-    everything = params.load(paths.params)
-    register = everything.section("register")
-    one, other = correct_by_seed(paths, everything.section("train"), seeds=2)
-    images = len(one)
+def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
+    settings.apply(bench.paths)
+    params = recipe(bench.paths, DEFAULT, {"train.epochs": 1} if bench.quick else {})
+    register: Register = params.section("register")
+    one, other = correct_by_seed(bench.paths, params.train, seeds=2)
     disagreement = float((one != other).mean())
-    console.print(
-        f"two seeds: accuracy {one.mean():.4f} and {other.mean():.4f} on {images:,} images, "
-        f"{disagreement:.2%} of which one reads right and the other wrong"
-    )
-    console.print(
-        f"margin {register.gate.margin}, confidence {register.gate.confidence}, {draws:,} test sets a line"
-    )
-    table = Table("true difference (points)", "naive ≥ promotes", "gate promotes", "keeps", "rejects")
+    note = f"margin {register.gate.margin}, confidence {register.gate.confidence}"
+    lines = [
+        Line(
+            table="two seeds: accuracy", name="first and second", unit="", values=(one.mean(), other.mean())
+        ),
+        Line(
+            table="two seeds: images that one reads right and the other wrong",
+            name=f"of {len(one):,}",
+            unit="%",
+            values=(100 * disagreement,),
+        ),
+    ]
     for points in DIFFERENCES:
-        naive, shares = _rates(register, images, disagreement, points / 100, draws)
-        table.add_row(
-            f"{points:+.1f}",
-            f"{naive:.1%}",
-            *(f"{shares[name]:.1%}" for name in ("promote", "keep", "reject")),
-        )
-    console.print(table)
+        draws = 500 if bench.quick else DRAWS
+        naive, shares = _rates(register, len(one), disagreement, points / 100, draws)
+        rules = {"the naive rule (>=) promotes": naive} | {
+            DECISIONS[name]: shares[name] for name in DECISIONS
+        }
+        lines += [
+            Line(table=rule, name=f"{points:+.1f} points", unit="%", values=(100 * share,), note=note)
+            for rule, share in rules.items()
+        ]
+    return sorted(lines, key=lambda line: line.table), []
 
 
 def _rates(
@@ -78,7 +82,3 @@ def _decide(register: Register, images: int, gained: int, lost: int) -> gate.Dec
     }  # only the comparison counts here
     tie_kept = register.model_copy(update={"gate": sure.model_copy(update={"tie": "keep"})})
     return gate.judge(tie_kept, within, compared).decision
-
-
-if __name__ == "__main__":
-    typer.run(main)

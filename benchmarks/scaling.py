@@ -1,33 +1,30 @@
-"""Training speed and accuracy with one worker and with two: ``python -m benchmarks.scaling``.
+"""Training speed and accuracy with one worker and with two.
 
 Each line is processes of their own, one thread each, that run the product's own ``fit``. The reference is
 TensorFlow, on which a training with one worker runs.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from pydantic import BaseModel, ConfigDict
-from rich.table import Table
 
-from lenet5 import dataset, environment, files, params, settings
+from benchmarks.bench import ROOT, Bench, environment
+from benchmarks.results import Line, Verdict
+from lenet5 import dataset, params, settings
 from lenet5.params import Train
 from lenet5.paths import Paths
-from lenet5.terminal import console
 from lenet5.train import launcher
 from lenet5.train.gang import Gang
 
 BATCH_SIZES = (128, 1024, 4096)
 """Images a step, of all workers together."""
 CONTESTANTS = (("tensorflow", 1), ("jax", 1), ("jax", 2))
-RESULT = Path(__file__).parent / "results" / "scaling.json"
+NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}
+REFERENCES = ("TensorFlow, 1 worker", "JAX, 1 worker")
 _WAIT_SECONDS = 600
 
 
@@ -45,49 +42,38 @@ class _Member(BaseModel):
     """Whether to count the test images that the model reads right."""
 
 
-def main(
-    quick: Annotated[bool, typer.Option(help="A few thousand images: a trial.")] = False,
-) -> None:
-    """Measure, print a table, write ``benchmarks/results/scaling.json``."""
-    paths = Paths.find()
-    settings.apply(paths)
-    table = Table("engine", "workers", "images a step", "images a second", "of one worker", "test accuracy")
-    rows = []
-    for row in measure(paths, quick=quick):
-        rows.append(row)
-        one = next(r for r in rows if (r["engine"], r["batch_size"]) == (row["engine"], row["batch_size"]))
-        accuracy = row["test_accuracy"]
-        table.add_row(
-            row["engine"],
-            str(row["workers"]),
-            str(row["batch_size"]),
-            f"{row['images_per_second']:,.0f}",
-            f"{row['images_per_second'] / one['images_per_second']:.2f}",
-            "" if accuracy is None else f"{accuracy:.4f}",
-        )
-        console.print(f"{row['engine']}, {row['workers']} workers, {row['batch_size']} images a step: done")
-    console.print(table)
-    result = {"quick": quick, "machine": environment.machine(), "load": os.getloadavg()[0], "rows": rows}
-    files.write_json(RESULT, result)
-    console.print(f"→ {RESULT}")
-
-
-def measure(paths: Paths, *, quick: bool = False) -> Iterator[dict[str, Any]]:
-    """One row a contestant and batch size; with the default batch size, the default recipe and its accuracy.
-
-    The first epoch, in which JAX compiles, does not count.
-    """
-    recipe = params.load(paths.params).train
+def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
+    """The first epoch, in which JAX compiles, does not count. The smallest batch also gives the accuracy."""
+    recipe = params.load(bench.paths.params).train
+    rates, accuracies = [], []
     for batch_size in BATCH_SIZES:
-        is_default = batch_size == recipe.batch_size
-        changed = {"batch_size": batch_size, "epochs": recipe.epochs if is_default and not quick else 3}
+        case = f"{batch_size} images a step"
         for engine, workers in CONTESTANTS:
-            mine = recipe.model_copy(update={**changed, "workers": workers})
-            found = _line(paths, engine, mine, images=8192 if quick else None, score=is_default)
-            yield {"engine": engine, "workers": workers, "batch_size": batch_size, **found}
+            name = f"{NAMES[engine]}, {workers} worker{'s' * (workers > 1)}"
+            mine = recipe.model_copy(update={"batch_size": batch_size, "workers": workers})
+            images = 8192 if bench.quick else None
+            found = _line(bench, name, mine, engine, images=images, score=batch_size == BATCH_SIZES[0])
+            rates.append(
+                Line(
+                    table=f"training rate by workers, {case}",
+                    name=name,
+                    unit="images/s",
+                    values=tuple(found["rates"]),
+                    baselines=tuple(other for other in REFERENCES if other != name),
+                    headline=True,
+                )
+            )
+            if found["test_accuracy"] is not None:
+                values = (found["test_accuracy"],)
+                accuracies.append(
+                    Line(table=f"test accuracy by workers, {case}", name=name, unit="", values=values)
+                )
+    return [*rates, *accuracies], []
 
 
-def _line(paths: Paths, engine: str, recipe: Train, *, images: int | None, score: bool) -> dict[str, Any]:
+def _line(
+    bench: Bench, name: str, recipe: Train, engine: str, *, images: int | None, score: bool
+) -> dict[str, Any]:
     chosen = launcher.environment(recipe.threads) if engine == "jax" else {"KERAS_BACKEND": engine}
     address = f"127.0.0.1:{launcher.free_port()}"
     started = []
@@ -96,9 +82,9 @@ def _line(paths: Paths, engine: str, recipe: Train, *, images: int | None, score
             member = _Member(rank=rank, recipe=recipe, address=address, images=images, score=score)
             started.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "benchmarks.scaling", "--member", member.model_dump_json()],
-                    cwd=paths.root,
-                    env=os.environ | chosen,
+                    [sys.executable, "-m", "benchmarks.scaling", member.model_dump_json()],
+                    cwd=bench.paths.root,
+                    env=environment(ROOT) | chosen,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     text=True,
@@ -111,12 +97,14 @@ def _line(paths: Paths, engine: str, recipe: Train, *, images: int | None, score
         for process in started:
             process.kill()
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    bench.repetitions.append({"name": f"{name}, {recipe.batch_size} images a step", **found})
     return found
 
 
 def _work(member: _Member) -> None:
     """Train as one process of a line; the first one prints what it found."""
     paths, recipe = Paths.find(), member.recipe
+    settings.apply(paths)
     splits = dataset.load(paths.processed).splits
     train = dataset.Split(splits["train"].images[: member.images], splits["train"].labels[: member.images])
 
@@ -155,12 +143,9 @@ def _work(member: _Member) -> None:
             right = probabilities(model, test.images, batch_size=1000).argmax(axis=1) == test.labels
             accuracy = float(right.mean())
         rates = [len(train.images) / seconds for seconds in Clock.seconds[1:]]
-        found = {"images_per_second": max(rates), "epochs": rates, "test_accuracy": accuracy}
+        found = {"rates": rates, "test_accuracy": accuracy}
         print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--member"]:
-        _work(_Member.model_validate_json(sys.argv[2]))
-    else:
-        typer.run(main)
+    _work(_Member.model_validate_json(sys.argv[1]))

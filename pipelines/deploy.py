@@ -90,8 +90,9 @@ def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] =
 
 def _pools(client: SyncPrefectClient, found: Settings) -> None:
     """One pool for CPU workers, one for GPU workers, and in each a queue a purpose, with its limit."""
-    limits = {
-        "cpu": {"training": found.lenet5_runs, "upkeep": 1},
+    limits: dict[str, dict[str, int | None]] = {
+        # whoever starts a sweep says how many searchers it gets; a worker's own limit holds, too
+        "cpu": {"training": found.lenet5_runs, "searchers": None, "upkeep": 1},
         "gpu": {"stages": found.lenet5_gpus, "upkeep": 1},
     }
     for pool, queues in limits.items():
@@ -104,7 +105,8 @@ def _pools(client: SyncPrefectClient, found: Settings) -> None:
         for name, limit in queues.items():
             if name not in known:
                 known[name] = client.create_work_queue(name, work_pool_name=pool)
-            client.update_work_queue(known[name].id, concurrency_limit=limit)
+            if limit is not None:
+                client.update_work_queue(known[name].id, concurrency_limit=limit)
 
 
 def _apply(paths: Paths, found: Settings) -> None:

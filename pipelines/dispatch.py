@@ -109,19 +109,19 @@ def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine
         if attempt:
             on_line(f"{stage.name} is sent to another worker")
         try:
-            ended = _follow(paths, stage, parameters, mode, on_line)
+            first = gangs.first(paths, stage, on_line, someone_died=attempt > 0)
+            run = _follow(paths, stage, {**parameters, "gang": first}, mode, on_line)
         except httpx.HTTPError as error:
             raise Unavailable("The Prefect server does not answer any more.", found=error) from error
-        if ended is None:
+        if run is None:
             timeout = stage.placement.timeout_seconds
             run_stage(paths.root, stage.name, timeout=timeout, on_line=on_line, force=force, pull=True)
             return
-        if _is_worth_another(ended):
-            on_line(f"{ended.name}: {ended.state.message if ended.state else 'crashed'}")
-        else:
-            adopt(paths, stage, _outcome(stage, ended))
+        if not _died(run):
+            adopt(paths, stage, _outcome(stage, run))
             on_line(f"{stage.name} is done, and its outputs are here")
             return
+        on_line(f"{run.name}: {run.state.message if run.state else 'crashed'}")
     raise Unavailable(
         f"Stage {stage.name} was sent to {1 + stage.placement.replacements} workers, and each died at it.",
         do="look at the flow runs of deployment " + placement.deployment(str(stage.placement.work_pool)),
@@ -136,44 +136,78 @@ def recall_sent() -> None:
             client.set_flow_run_state(number, Cancelling(message="its flow was interrupted"))
 
 
-def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
+def code_of(paths: Paths, what: str) -> dict[str, Any]:
+    """The code that lies here, as the parameters by which a worker makes a workspace with it.
+
+    Raises:
+        UsageError: it is in no git checkout, or what is not committed is too much for a patch.
+    """
     code = source_code.find(paths.root)
     if code is None:
         raise UsageError(
-            f"Stage {stage.name} cannot be sent to a worker.",
+            f"{what[0].upper()}{what[1:]} cannot be sent to a worker.",
             expected="a git checkout, whose commit the worker fetches",
             found=paths.root,
-            do="clone the project with git, or place the stages here",
+            do="clone the project with git, or run it here",
         )
     patch = workspace.pack(code.patch)
     if patch and len(patch) > LARGEST_PATCH:
         raise UsageError(
-            f"What is not committed is too much to be sent to a worker: stage {stage.name} was not started.",
+            f"What is not committed is too much to be sent to a worker: {what} was not started.",
             expected=f"a patch of at most {LARGEST_PATCH:,} characters, compressed",
             found=f"{len(patch):,}",
-            do="commit and push it, or place the stages here",
+            do="commit and push it, or run it here",
         )
     return {
-        "stage": stage.name,
         "ref": code.commit,
         "patch": patch,
         "lock": paths.lock.read_text() if paths.lock.exists() else None,
+        "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+    }
+
+
+def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
+    return code_of(paths, f"stage {stage.name}") | {
+        "stage": stage.name,
         "force": force,
         "timeout_seconds": stage.placement.timeout_seconds,
-        "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME"),
         "for_flow_run": str(runtime.flow_run.id) if runtime.flow_run.id else None,
     }
 
 
-def _is_worth_another(ended: FlowRun) -> bool:
-    """Whether a worker died, of a training on several machines any one."""
-    if ended.state_type is StateType.CRASHED:
+def _died(run: FlowRun) -> bool:
+    """Whether a worker died: the one of this run or, of a training on several machines, any."""
+    if run.state_type is StateType.CRASHED:
         return True
-    if not ended.parameters.get("gang"):
+    if run.parameters.get("gang") is None:
         return False
     with get_client(sync_client=True) as client:
-        outcome = outcomes.read(client, ended.id)
+        outcome = outcomes.read(client, run.id)
     return outcome is not None and outcome.exit_code == Unavailable.exit_code
+
+
+def start(
+    deployed: str, parameters: Mapping[str, Any], resources: Mapping[str, Any] | None = None
+) -> FlowRun:
+    """Ask for a run of a deployment; it is recalled with all others until its end was heard of."""
+    run = cast(  # there is no event loop here
+        FlowRun,
+        run_deployment(
+            deployed, parameters=dict(parameters), timeout=0, job_variables=dict(resources or {}) or None
+        ),
+    )
+    _sent.add(run.id)
+    return run
+
+
+def ended(number: UUID) -> None:
+    """The end of a run was heard of."""
+    _sent.discard(number)
+
+
+def wait_recalled() -> bool:
+    """Wait a moment; whether what was sent was recalled meanwhile."""
+    return _recalled.wait(POLL_SECONDS)
 
 
 def _follow(
@@ -181,24 +215,19 @@ def _follow(
 ) -> FlowRun | None:
     """Send, and wait for the end; None when no worker was left to begin, and the stage may run here."""
     pool = str(stage.placement.work_pool)
-    workers = gangs.size(paths, stage)
+    heard = 0
+    others: list[FlowRun] = []
+    run = start(placement.deployment(pool), parameters, stage.placement.resources)
+    on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
     with get_client(sync_client=True) as client:
-        crowded = gangs.obstacle(client, pool, workers) if workers > 1 else "there is one"
-        if workers > 1:
-            where = f"on one machine: {crowded}" if crowded else "on a machine each"
-            on_line(f"{stage.name}: its {workers} workers train {where}")
-        run = _send_one(stage, {**parameters, "gang": None if crowded else gangs.LEAD})
-        on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
-        others: list[FlowRun] = []
-        heard = 0
         try:
-            while not _recalled.wait(POLL_SECONDS):
-                run, lines = _patiently(_look, client, run.id, heard)
+            while not wait_recalled():
+                run, lines = patiently(look, client, run.id, heard)
                 heard += len(lines)
                 for line in lines:
                     on_line(line)
                 if run.state and run.state.is_final():
-                    _sent.discard(run.id)
+                    ended(run.id)
                     return run
                 if message := stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
                     client.set_flow_run_state(run.id, Crashed(message=message))
@@ -206,32 +235,16 @@ def _follow(
                     client.set_flow_run_state(run.id, Cancelling(message=reason))
                     placement.obstacle(paths, stage, mode)  # an error, if it has to run there
                     on_line(f"{stage.name} runs here: {reason}")
-                    _sent.discard(run.id)
+                    ended(run.id)
                     return None
-                elif not crowded and not others:
-                    seats = gangs.others(client, run.id, workers)
-                    others = [
-                        _send_one(stage, {**parameters, "gang": seat, "force": False}) for seat in seats
-                    ]
-                    for other in others:
-                        on_line(f"flow run {other.name} ({other.id}) joins it")
+                elif parameters["gang"] and not others:
+                    for seat in gangs.others(client, run.id):
+                        joins = {**parameters, "gang": seat, "force": False}
+                        others.append(start(placement.deployment(pool), joins, stage.placement.resources))
+                        on_line(f"flow run {others[-1].name} ({others[-1].id}) joins it")
         finally:
             _part(client, others)
     raise Unavailable(f"Stage {stage.name} was recalled: its flow was interrupted.")
-
-
-def _send_one(stage: Stage, parameters: Mapping[str, Any]) -> FlowRun:
-    run = cast(  # there is no event loop here
-        FlowRun,
-        run_deployment(
-            placement.deployment(str(stage.placement.work_pool)),
-            parameters=dict(parameters),
-            timeout=0,
-            job_variables=stage.placement.resources or None,
-        ),
-    )
-    _sent.add(run.id)
-    return run
 
 
 def _part(client: SyncPrefectClient, others: Sequence[FlowRun]) -> None:
@@ -240,13 +253,13 @@ def _part(client: SyncPrefectClient, others: Sequence[FlowRun]) -> None:
     for other in others:
         with suppress(httpx.HTTPError):
             while not (state := client.read_flow_run(other.id).state) or not state.is_final():
-                if _recalled.wait(POLL_SECONDS) or time.monotonic() > deadline:
+                if wait_recalled() or time.monotonic() > deadline:
                     client.set_flow_run_state(other.id, Cancelling(message="the training is over"))
                     break
-        _sent.discard(other.id)
+        ended(other.id)
 
 
-def _look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:
+def look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:
     """A run as it is now, and what it logged beyond the first lines."""
     run = client.read_flow_run(number)  # first: an ended run logs no more
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[number]))
@@ -254,7 +267,7 @@ def _look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun,
     return run, [line.message for line in lines]
 
 
-_patiently = Retrying(
+patiently = Retrying(
     retry=retry_if_exception_type(httpx.TransportError),  # a server that is started again
     stop=stop_after_delay(300),
     wait=wait_fixed(POLL_SECONDS),
@@ -262,15 +275,15 @@ _patiently = Retrying(
 )
 
 
-def stuck(run: FlowRun, timeout: timedelta) -> str | None:
-    """Why a run that is neither at an end nor in a queue will not come to one."""
+def stuck(run: FlowRun, timeout: timedelta | None) -> str | None:
+    """Why a run that neither ended nor waits in a queue will not end; without a time-out, it may run on."""
     if run.state is None:
         return None
     age = datetime.now(UTC) - run.state.timestamp
     if run.state.is_pending() and age > BEGIN_WITHIN:
         return f"its worker took it and did not begin within {BEGIN_WITHIN}"
     # a worker that lives ends it by itself then, and one that is dead was noticed long before
-    if run.state.is_running() and age > timeout + 2 * BEGIN_WITHIN:
+    if timeout and run.state.is_running() and age > timeout + 2 * BEGIN_WITHIN:
         return f"it has not ended within {timeout}"
     return None
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from lenet5 import supervision
@@ -59,30 +61,68 @@ def run_stage(
     words = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
     # Without --wait-for-lock, DVC gives up after 3 s and throws a finished stage's result away.
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage, *words]
-    _run(root, stage, command, timeout, on_line, environment or {})
+
+    def pass_on(line: str) -> None:
+        if not _ADVICE.match(line):
+            on_line(line)
+
+    ended = run(command, root, timeout=timeout, on_line=pass_on, environment=environment)
+    _require_success(stage, ended, timeout)
 
 
 def run_bare(root: Path, stage: str, *, timeout: float, on_line: Callable[[str], None]) -> None:
-    """Run a stage's command without DVC, for one that helps another machine's and records nothing.
+    """Run a stage without DVC, to help another machine's: nothing of it is recorded here.
 
     Raises:
         StageFailed: as ``run_stage``.
     """
-    _run(root, stage, ["lenet5", stage], timeout, on_line, {"DVC_STAGE": stage})
+    environment = {"DVC_STAGE": stage}  # it is part of one
+    ended = run(["lenet5", stage], root, timeout=timeout, on_line=on_line, environment=environment)
+    _require_success(stage, ended, timeout)
 
 
-def _run(
-    root: Path,
-    stage: str,
+def _require_success(stage: str, ended: "Ended", timeout: float) -> None:
+    if ended.overdue:
+        raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
+    if ended.code:
+        raise StageFailed(stage, *reason(ended.lines, ended.code))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended."""
+
+    code: int
+    lines: list[str]
+    """Its output."""
+    overdue: bool
+    """It took too long, and was killed."""
+
+
+def run(
     command: Sequence[str],
-    timeout: float,
+    root: Path,
+    *,
     on_line: Callable[[str], None],
-    environment: Mapping[str, str | None],
-) -> None:
+    timeout: float | None = None,
+    environment: Mapping[str, str | None] | None = None,
+    stdin: str | None = None,
+) -> Ended:
+    """Run a process that ends with this one, and with all it started.
+
+    Args:
+        command: its words.
+        root: the folder it works in.
+        on_line: is given each line of output as it comes.
+        timeout: seconds; then it is killed.
+        environment: variables beside this process's own; None takes one away.
+        stdin: what it reads.
+    """
     process = subprocess.Popen(
         command,
         cwd=root,
-        env=_environment(environment),
+        env=_environment(environment or {}),
+        stdin=None if stdin is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -96,25 +136,25 @@ def _run(
         overdue.set()
         _kill_group(process)
 
-    timer = threading.Timer(timeout, expire)
-    timer.start()
+    timer = threading.Timer(timeout or 0, expire)
+    if timeout is not None:
+        timer.start()
     lines: list[str] = []
     try:
+        if process.stdin:
+            with suppress(BrokenPipeError), process.stdin as words:
+                words.write(stdin or "")
         assert process.stdout is not None
         with process.stdout as output:
             for line in output:
                 lines.append(line.rstrip())
-                if not _ADVICE.match(line):
-                    on_line(lines[-1])
+                on_line(lines[-1])
         code = process.wait()
     finally:
         timer.cancel()
         _kill_group(process)
         _running.discard(process)
-    if overdue.is_set():
-        raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
-    if code:
-        raise StageFailed(stage, *_reason(lines, code))
+    return Ended(code, lines, overdue.is_set())
 
 
 def differs(root: Path, stage: str) -> dict[str, str]:
@@ -134,7 +174,7 @@ def differs(root: Path, stage: str) -> dict[str, str]:
         check=False,
     )
     if done.returncode:
-        raise StageFailed(stage, *_reason(done.stderr.splitlines(), done.returncode))
+        raise StageFailed(stage, *reason(done.stderr.splitlines(), done.returncode))
     found: dict[str, str] = {}
     for change in json.loads(done.stdout).get(stage, []):
         if isinstance(change, str):  # "changed command"
@@ -152,8 +192,8 @@ def kill_running() -> None:
         _kill_group(process)
 
 
-def _reason(lines: list[str], code: int) -> tuple[str, int]:
-    """The stage's own message and exit code; DVC's is 255 for every failure."""
+def reason(lines: list[str], code: int) -> tuple[str, int]:
+    """The message of what failed, and its exit code; DVC's own is 255 for every failure."""
     exits = [int(match[1]) for line in lines if (match := _EXITED.search(line))]
     said = [line for line in lines if line and not _EXITED.search(line)]
     starts = [number for number, line in enumerate(said) if line.startswith("error: ")]

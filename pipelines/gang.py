@@ -5,10 +5,10 @@ sends the others there, in the same workspace of their own; they train along and
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 
@@ -25,44 +25,56 @@ _KEY = "lenet5-gang"
 _QUEUE = "stages"
 
 
-def size(paths: Paths, stage: Stage) -> int:
-    """How many workers the parameters ask for."""
-    return int(getattr(params.load(paths.params).section(stage.name), "workers", 1))
+def first(paths: Paths, stage: Stage, on_line: Callable[[str], None], *, someone_died: bool) -> str | None:
+    """The parameter ``gang`` of the first flow run; None when all workers are processes of its machine.
+
+    So they are when the pool has no room for a flow run each, and after one of them died: a dead machine is
+    taken for a live one for some time yet.
+    """
+    workers = int(getattr(params.load(paths.params).section(stage.name), "workers", 1))
+    if workers == 1:
+        return None
+    crowded = "one died" if someone_died else _lack_of_room(str(stage.placement.work_pool), workers)
+    where = f"on one machine: {crowded}" if crowded else "as a flow run each"
+    on_line(f"the {workers} workers of {stage.name} come {where}")
+    return None if crowded else LEAD
 
 
-def obstacle(client: SyncPrefectClient, pool: str, workers: int) -> str | None:
-    """Why all of them have to be on one machine; None when the pool has room for a flow run each."""
-    live = len(placement.live_workers(client, pool))
-    if live < workers:
-        return f"work pool {pool} has {live} live workers"
-    for queue in client.read_work_queues(work_pool_name=pool):
-        if queue.name == _QUEUE and queue.concurrency_limit is not None and queue.concurrency_limit < workers:
-            return f"LENET5_GPUS lets work pool {pool} run {queue.concurrency_limit} at a time"
-    return None
-
-
-def lead(client: SyncPrefectClient, flow_run: UUID | str) -> str:
-    """Choose where to meet, and say so; the first one's RANK@HOST:PORT."""
+def lead(client: SyncPrefectClient, flow_run: UUID | str, workers: int) -> str:
+    """Choose where to meet, and leave word of it for the sender; the first one's RANK@HOST:PORT."""
     address = f"{_own_address()}:{free_port()}"
     about = "Where the workers of this training meet"
+    data = {"others": [f"{rank}@{address}" for rank in range(1, workers)]}
     told = ArtifactCreate(
-        key=_KEY, type="json", description=about, data={"address": address}, flow_run_id=UUID(str(flow_run))
+        key=_KEY, type="json", description=about, data=data, flow_run_id=UUID(str(flow_run))
     )
     client.create_artifact(told)
     return f"0@{address}"
 
 
-def others(client: SyncPrefectClient, first: UUID, workers: int) -> Sequence[str]:
-    """RANK@HOST:PORT of the others; none before the first one said where it is."""
+def others(client: SyncPrefectClient, flow_run: UUID) -> Sequence[str]:
+    """RANK@HOST:PORT of those that are to join; none before the first one left word."""
     wanted = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[first]), key=ArtifactFilterKey(any_=[_KEY])
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[_KEY])
     )
     found = client.read_artifacts(artifact_filter=wanted)
     if not found:
         return []
     data = found[0].data
     assert isinstance(data, dict)
-    return [f"{rank}@{data['address']}" for rank in range(1, workers)]
+    return list(data["others"])
+
+
+def _lack_of_room(pool: str, workers: int) -> str | None:
+    with get_client(sync_client=True) as client:
+        live = len(placement.live_workers(client, pool))
+        if live < workers:
+            return f"work pool {pool} has {live} live workers"
+        for queue in client.read_work_queues(work_pool_name=pool):
+            limit = queue.concurrency_limit
+            if queue.name == _QUEUE and limit is not None and limit < workers:
+                return f"work pool {pool} runs {limit} at a time (LENET5_GPUS)"
+    return None
 
 
 def _own_address() -> str:

@@ -15,6 +15,8 @@ from pipelines.graph import Stage
 
 STAGE_FLOW = "lenet5-stage"
 """Its deployment for a pool has the pool's name."""
+SEARCH_FLOW = "lenet5-search"
+"""And so has this one's."""
 _BEATS = 3
 """Heartbeats that a worker may miss: one that is killed says no good-bye."""
 
@@ -30,9 +32,14 @@ class Mode(StrEnum):
     """To the pool; that it has no worker is an error."""
 
 
-def deployment(pool: str) -> str:
-    """The deployment that runs stages on a pool's workers."""
-    return f"{STAGE_FLOW}/{pool}"
+def deployment(pool: str, flow: str = STAGE_FLOW) -> str:
+    """The deployment that runs stages, or what else is sent, on a pool's workers."""
+    return f"{flow}/{pool}"
+
+
+def missing(paths: Paths, deployed: str) -> str | None:
+    """Why nothing can be sent to a deployment; None when it can."""
+    return _lack(settings.load(paths)) or _absence(deployed)
 
 
 def obstacle(paths: Paths, stage: Stage, mode: Mode) -> str | None:
@@ -45,7 +52,7 @@ def obstacle(paths: Paths, stage: Stage, mode: Mode) -> str | None:
     assert pool is not None
     if mode is Mode.HERE:
         return "it was asked for"
-    reason = _lack(settings.load(paths)) or _absence(pool)
+    reason = missing(paths, deployment(pool))
     if reason and mode is Mode.STRICT:
         raise Unavailable(
             f"Stage {stage.name} has nowhere to run.",
@@ -73,17 +80,18 @@ def _lack(found: Settings) -> str | None:
     return None
 
 
-def _absence(pool: str) -> str | None:
+def _absence(deployed: str) -> str | None:
     """Why the server has nobody for it."""
+    pool = deployed.partition("/")[2]
     with get_client(sync_client=True) as client:
         try:
             found = client.read_work_pool(pool)
         except ObjectNotFound:
             return f"there is no work pool {pool} (`lenet5 deploy` makes it)"
         try:
-            client.read_deployment_by_name(deployment(pool))
+            client.read_deployment_by_name(deployed)
         except ObjectNotFound:
-            return f"there is no deployment {deployment(pool)} (`lenet5 deploy` makes it)"
+            return f"there is no deployment {deployed} (`lenet5 deploy` makes it)"
         if found.is_paused:
             return f"work pool {pool} is paused"
         if not live_workers(client, pool):

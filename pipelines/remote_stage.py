@@ -8,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
-from lenet5 import settings
+from lenet5 import params, settings
 from lenet5.errors import Lenet5Error
 from lenet5.paths import Paths
 from pipelines import dispatch, graph, occupancy, placement, workspace
@@ -59,7 +59,8 @@ def remote_stage(
             else:
                 if gang:
                     with get_client(sync_client=True) as client:
-                        os.environ["LENET5_GANG"] = gangs.lead(client, str(runtime.flow_run.id))
+                        workers = params.load(paths.params).section(stage).workers
+                        os.environ["LENET5_GANG"] = gangs.lead(client, str(runtime.flow_run.id), workers)
                 run_stage(
                     paths.root, stage, timeout=timeout_seconds, on_line=log.info, force=force, pull=True
                 )

@@ -37,6 +37,7 @@ CLONED = (
     "dvc.yaml",
     "params.yaml",
     "prefect.yaml",
+    "sweep.yaml",
     "requirements.lock",
     ".dvcignore",
     ".gitignore",
@@ -77,6 +78,18 @@ def flip_a_bit(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedded store that was only made: forty migrations, which a copy need not go through."""
+    from lenet5.tracking import store  # MLflow is slow to import
+
+    paths = Paths(tmp_path_factory.mktemp("empty"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", settings.embedded(paths)["MLFLOW_TRACKING_URI"])
+        store.connect(paths)
+    return paths.state / "mlflow" / "mlflow.db"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from lenet5 import archive, backend
+from lenet5 import archive, backend, onnx_export
 from lenet5.errors import DataError
 from lenet5.train.model import build, with_preprocessing
 
@@ -21,14 +21,16 @@ SAVE = """
 import sys
 from pathlib import Path
 import keras
-from lenet5 import archive
+from lenet5 import archive, onnx_export
 from lenet5.train.model import build, with_preprocessing
 noise = [object() for _ in range(int(sys.argv[2]))]  # other addresses
 keras.utils.set_random_seed(3)
 if noise:
     build(28, 28, 5)  # other counters in automatic names
 keras.utils.set_random_seed(3)
-archive.save(with_preprocessing(build(28, 28, 3), 0), Path(sys.argv[1]))
+model = with_preprocessing(build(28, 28, 3), 0)
+archive.save(model, Path(sys.argv[1]))
+Path(f"{sys.argv[1]}.onnx").write_bytes(onnx_export.export(model))
 """
 
 
@@ -55,6 +57,8 @@ def test_same_model_gives_the_same_bytes_in_any_process(saved: Path, tmp_path: P
     ]
     assert [writer.wait() for writer in writers] == [0, 0]
     assert saved.read_bytes() == (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+    exported = onnx_export.export(lenet())
+    assert exported == (tmp_path / "1.onnx").read_bytes() == (tmp_path / "2.onnx").read_bytes()
 
 
 def test_same_model_gives_the_same_bytes_twice_in_one_process(saved: Path, tmp_path: Path) -> None:

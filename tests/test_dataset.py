@@ -135,6 +135,35 @@ def test_same_arrays_give_the_same_bytes(tmp_path: Path, splits: dict[str, Split
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
 
 
+@pytest.mark.parametrize("lengths", [(0,), (40,), (40, 0, 20), (1, 1, 58)])
+def test_a_split_in_parts_is_what_numpy_saves_of_the_whole(
+    tmp_path: Path, digits: Arrays, lengths: tuple[int, ...]
+) -> None:
+    images, labels = digits["train_images"][: sum(lengths)], digits["train_labels"][: sum(lengths)]
+    ends = np.cumsum(lengths)
+    parts = (
+        Split(images[end - length : end], labels[end - length : end])
+        for length, end in zip(lengths, ends, strict=True)
+    )
+    made = dataset.save(tmp_path / "parts", {"train": parts})
+    assert made == dataset.save(tmp_path / "whole", {"train": Split(images, labels)})
+    for name, array in (("images", images), ("labels", labels)):
+        np.save(tmp_path / "numpy.npy", array)
+        saved = (tmp_path / "parts/train" / f"{name}.npy").read_bytes()
+        assert saved == (tmp_path / "numpy.npy").read_bytes()
+        assert saved == (tmp_path / "whole/train" / f"{name}.npy").read_bytes()
+
+
+@pytest.mark.parametrize("second", [np.zeros((2, 28, 27), np.uint8), np.zeros((2, 28, 28), np.int8)])
+def test_a_part_of_another_kind_or_no_part_leaves_nothing(
+    tmp_path: Path, splits: dict[str, Split], second: np.ndarray
+) -> None:
+    for parts in ([splits["train"], Split(second, splits["train"].labels)], []):
+        with pytest.raises(ValueError, match=r"does not go on|no part"):
+            dataset.save(tmp_path / "digits", {"train": parts})
+    assert not list(tmp_path.iterdir())
+
+
 def test_numbers_of_images_and_labels_may_differ(tmp_path: Path, splits: dict[str, Split]) -> None:
     """Validation says no to it, and it must be able to read it."""
     uneven = Split(splits["train"].images, splits["train"].labels[:-3])

@@ -42,6 +42,18 @@ def require(precision: str) -> None:
         )
 
 
+def use_cpu() -> None:
+    """Leave GPUs alone, however many there are: their sums, of shorter floats by default, are others.
+
+    Comes before the first operation. Only TensorFlow can be told.
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        with quiet_libraries():
+            tf.config.set_visible_devices([], "GPU")
+
+
 def name() -> str:
     """The package that does the sums: ``tensorflow``, ``jax``, ``torch``."""
     return str(keras.backend.backend())

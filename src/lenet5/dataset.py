@@ -11,10 +11,10 @@ so a damaged cache or a file edited by hand cannot slip into a model.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,15 @@ PIXEL_SCALE = 1 / 255
 
 MANIFEST = "manifest.json"
 
+CHUNK = 10_000
+"""Images that are in memory at a time, where data of any size is read: 31 MB of float32."""
+
 Array = NDArray[Any]
+
+
+def chunks(images: int) -> Iterator[slice]:
+    """The places of ``images`` images, at most ``CHUNK`` at a time; one empty slice where there are none."""
+    return (slice(start, min(start + CHUNK, images)) for start in range(0, max(images, 1), CHUNK))
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,9 @@ class ArrayRecord(_Record):
     @classmethod
     def of(cls, array: Array) -> "ArrayRecord":
         # dtype and shape are compared beside the digest, so the digest is of the elements alone (C order)
-        elements = np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
-        return cls(dtype=array.dtype.str, shape=array.shape, sha256=hashlib.sha256(elements).hexdigest())
+        return cls(
+            dtype=array.dtype.str, shape=array.shape, sha256=hashlib.sha256(_elements(array)).hexdigest()
+        )
 
 
 class SplitRecord(_Record):
@@ -93,19 +102,22 @@ class Dataset:
 
 
 def save(
-    folder: Path, splits: Mapping[str, Split], *, made_from: str | None = None, padding: int = 0
+    folder: Path,
+    splits: Mapping[str, Split | Iterable[Split]],
+    *,
+    made_from: str | None = None,
+    padding: int = 0,
 ) -> Manifest:
-    """Write a dataset folder, whole or not at all, in place of what ``folder`` held."""
-    records = {
-        name: SplitRecord(images=ArrayRecord.of(split.images), labels=ArrayRecord.of(split.labels))
-        for name, split in splits.items()
-    }
-    manifest = Manifest(splits=records, made_from=made_from, padding=padding)
+    """Write a dataset folder, whole or not at all, in place of what ``folder`` held.
+
+    A split that is larger than the memory comes in parts, one after another.
+    """
     with files.replacing(folder) as aside:
+        records = {}
         for name, split in splits.items():
             (aside / name).mkdir(parents=True)
-            np.save(aside / name / "images.npy", split.images, allow_pickle=False)
-            np.save(aside / name / "labels.npy", split.labels, allow_pickle=False)
+            records[name] = _write(aside / name, [split] if isinstance(split, Split) else split)
+        manifest = Manifest(splits=records, made_from=made_from, padding=padding)
         files.write_json(aside / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
@@ -142,6 +154,55 @@ def load_manifest(folder: Path) -> Manifest:
         ) from None
     except ValidationError as error:
         raise _damaged(path, "a manifest", str(error)) from None
+
+
+def _write(folder: Path, parts: Iterable[Split]) -> SplitRecord:
+    with (folder / "images.npy").open("wb") as images_file, (folder / "labels.npy").open("wb") as labels_file:
+        images, labels = _Growing(images_file), _Growing(labels_file)
+        for part in parts:
+            images.append(part.images)
+            labels.append(part.labels)
+        return SplitRecord(images=images.finish(), labels=labels.finish())
+
+
+class _Growing:
+    """A ``.npy`` file that is written in parts, and is what ``numpy.save`` makes of the whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._shape: tuple[int, ...] | None = None
+        self._dtype = np.dtype(np.void)
+
+    def append(self, part: Array) -> None:
+        if self._shape is None:
+            self._shape, self._dtype = (0, *part.shape[1:]), part.dtype
+            self._write_header()
+        length, *rest = self._shape
+        if (part.dtype, part.shape[1:]) != (self._dtype, tuple(rest)):
+            raise ValueError(f"{part.dtype} {part.shape} does not go on from {self._dtype} {self._shape}")
+        elements = _elements(part)
+        self._file.write(elements)
+        self._sha256.update(elements)
+        self._shape = (length + len(part), *rest)
+
+    def finish(self) -> ArrayRecord:
+        if self._shape is None:
+            raise ValueError("there was no part, so neither shape nor type is known")
+        self._file.seek(0)
+        self._write_header()  # NumPy leaves room in it for an axis that grows
+        return ArrayRecord(dtype=self._dtype.str, shape=self._shape, sha256=self._sha256.hexdigest())
+
+    def _write_header(self) -> None:
+        descr = np.lib.format.dtype_to_descr(self._dtype)
+        np.lib.format.write_array_header_1_0(
+            self._file, {"descr": descr, "fortran_order": False, "shape": self._shape}
+        )
+
+
+def _elements(array: Array) -> memoryview | bytes:
+    """The elements in C order, and nothing else: of a memory-map, without a copy."""
+    return np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
 
 
 def _load_array(path: Path, record: ArrayRecord) -> Array:

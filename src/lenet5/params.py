@@ -89,7 +89,7 @@ class Train(_Section):
     distortion: Distortion
     batch_size: Positive
     epochs: Positive
-    patience: Positive
+    patience: Natural
     steps_per_execution: Positive
     threads: Positive
     precision: Literal["float32", "mixed_bfloat16"]
@@ -192,16 +192,22 @@ def load(path: Path) -> Params:
     )
 
 
-def pin(path: Path, found: Checksums) -> None:
-    """Write what ``ingest.sha256`` is to pin into ``params.yaml``; comments and all else stay as they are."""
+def write(path: Path, values: Mapping[str, Any]) -> None:
+    """Write values into ``params.yaml``, by dotted name; comments and all else stay as they are."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     content = yaml.load(path.read_text(encoding="utf-8"))
-    content["ingest"]["sha256"].update(found.model_dump())
+    for name, value in values.items():
+        _replace(content, name, value)
     with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
+
+
+def pin(path: Path, found: Checksums) -> None:
+    """Write what ``ingest.sha256`` is to pin into ``params.yaml``."""
+    write(path, {f"ingest.sha256.{name}": digest for name, digest in found.model_dump().items()})
 
 
 def _check(content: dict[str, Any], where: str, do: str) -> Params:
@@ -212,11 +218,24 @@ def _check(content: dict[str, Any], where: str, do: str) -> Params:
         raise UsageError(f"{where} has values that cannot be used:\n{problems}", do=do) from None
 
 
+def _replace(content: Any, name: str, value: Any) -> None:
+    """Set what is there already, and keep the comment behind it at its distance."""
+    *sections, key = name.split(".")
+    for section in sections:
+        content = content[section]
+    comment = content.ca.items.get(key, [None] * 3)[2]
+    if comment is not None:
+        comment.column += len(str(value)) - len(str(content[key]))
+    content[key] = value
+
+
 def _set(content: dict[str, Any], name: str, value: Any) -> None:
     """Set what a dotted name leads to; a section that is not there is made, for the check to refuse."""
     *sections, key = name.split(".")
     for section in sections:
-        content = content.setdefault(section, {})
+        if not isinstance(content.get(section), dict):
+            content[section] = {}
+        content = content[section]
     content[key] = value
 
 

@@ -43,6 +43,15 @@ class Paths:
         return self.root / "params.yaml"
 
     @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
+    @property
+    def sweep(self) -> Path:
+        """What `lenet5 sweep` searches."""
+        return self.root / "sweep.yaml"
+
+    @property
     def requirements(self) -> Path:
         return self.root / "requirements.lock"
 
@@ -59,6 +68,16 @@ class Paths:
             if folder.parts[-2:] == (".lenet5", "workspaces"):
                 return folder.parent
         return self.root / ".lenet5"
+
+    @property
+    def downloaded(self) -> Path:
+        """ONNX files of the registry that were used here, named after their SHA-256."""
+        return self.state / "models"
+
+    @property
+    def sweeps(self) -> Path:
+        """The trials of sweeps, and a lock for each that is at work."""
+        return self.state / "sweeps"
 
     @property
     def workspaces(self) -> Path:
@@ -119,6 +138,10 @@ class Paths:
         return self.state / "tensorboard"
 
     # evaluate
+    @property
+    def onnx(self) -> Path:
+        return self.root / "models" / "lenet5.onnx"
+
     @property
     def evaluation(self) -> Path:
         return self.root / "metrics" / "evaluation.json"

@@ -16,7 +16,7 @@ from lenet5.params import load
 from lenet5.paths import Paths
 from lenet5.results import Lineage
 from lenet5.terminal import quiet_libraries
-from lenet5.tracking import registry, tags
+from lenet5.tracking import lookup, registry, tags
 from lenet5.tracking.registry import Version
 from lenet5.tracking.store import Client
 
@@ -50,6 +50,7 @@ def compare(version: Version, made: Paths, lock: str, stages: Collection[str]) -
         Row("processed data", recorded[tags.PROCESSED_DATA], dataset.load_manifest(made.processed).digest),
         Row("weights", recorded[tags.WEIGHTS], again.weights),
         Row("model file", recorded[tags.MODEL_FILE], files.sha256(made.model)),
+        *_onnx(recorded, made),
         Row("predictions", artifacts[registry.PREDICTIONS], files.sha256(made.predictions)),
         Row("metrics", artifacts["results/evaluation.json"], files.sha256(made.evaluation)),
     ]
@@ -96,6 +97,12 @@ def causes(version: Version, made: Paths, rows: list[Row], other: Mapping[str, t
     if "weights" not in different:
         found.insert(0, "not the machine that trained: the weights are the same")
     return found or ["unknown: everything that was recorded of the machine is the same here"]
+
+
+def _onnx(recorded: Mapping[str, str], made: Paths) -> list[Row]:
+    """Versions of earlier releases have none."""
+    digest = lookup.onnx_digest(recorded)
+    return [Row("ONNX file", digest, files.sha256(made.onnx))] if digest else []
 
 
 def _outputs(lock: str, stages: Collection[str]) -> dict[str, str]:

@@ -135,6 +135,8 @@ class Evaluation(Result):
     """SHA-256 of the test images and labels."""
     predictions: str
     """Which predictions, one an image, these figures are of: the beginning of the file's SHA-256."""
+    onnx_file: str
+    """SHA-256 of the ONNX file that gave the same answers."""
     images: int
     accuracy: float
     loss: float

@@ -10,7 +10,9 @@ What decides a result is no setting. That is in ``params.yaml``.
 import difflib
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
@@ -44,6 +46,7 @@ def _time_zone(name: str) -> str:
 
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+DatabaseUrl = Annotated[str, StringConstraints(pattern=r"^[a-z0-9+]+://[^\s]+$")]
 Cron = Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$")]
 
 
@@ -75,6 +78,7 @@ class Settings(BaseModel):
     lenet5_checkpoints: str = Field(
         description="where a training keeps its last epoch: a folder or an fsspec URL"
     )
+    lenet5_sweep_storage: DatabaseUrl = Field(description="where sweeps keep their trials, as a database URL")
     lenet5_timezone: TimeZone = Field("UTC", description="of every schedule")
     lenet5_nightly: Cron = Field("0 2 * * *", description="when the nightly training starts, as cron")
     lenet5_watch: Cron = Field("*/15 * * * *", description="when the source is looked at for new data")
@@ -190,6 +194,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         # where things lie
         "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow' / 'mlflow.db'}",
         "LENET5_CHECKPOINTS": str(state / "checkpoints"),
+        "LENET5_SWEEP_STORAGE": f"sqlite:///{state / 'sweeps' / 'sweeps.db'}",
         "PREFECT_HOME": str(state / "prefect"),
         "DVC_SITE_CACHE_DIR": str(state / "dvc"),
         "DVC_GLOBAL_CONFIG_DIR": str(state / "dvc" / "config"),
@@ -216,6 +221,19 @@ def embedded(paths: Paths) -> dict[str, str]:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
+
+
+@contextmanager
+def without_jax() -> Iterator[None]:
+    """Import TensorFlow in this block: it would import JAX, too, where that is installed, for a second."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow" or "jax" in sys.modules:
+        yield
+        return
+    sys.modules["jax"] = None  # type: ignore[assignment]  # as if there were none
+    try:
+        yield
+    finally:
+        del sys.modules["jax"]
 
 
 ENGINE = {

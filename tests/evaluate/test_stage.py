@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lenet5 import archive, dataset, files
+from lenet5 import archive, dataset, files, onnx_export, onnx_model
 from lenet5.dataset import Split
 from lenet5.errors import DataError, TrainingError
 from lenet5.evaluate import stage
@@ -19,7 +19,7 @@ from tests.conftest import flip_a_bit
 
 from .conftest import PARAMS, Trained, place, prepare
 
-OUTPUTS = ("evaluation", "predictions", "per_class", "confusion", "calibration", "figures")
+OUTPUTS = ("onnx", "evaluation", "predictions", "per_class", "confusion", "calibration", "figures")
 
 
 def made(paths: Paths) -> dict[str, bytes]:
@@ -51,6 +51,7 @@ def test_tables_agree_with_the_figures(project: Paths) -> None:
     evaluation = Evaluation.read(project.evaluation)
     per_class, confusion = pd.read_csv(project.per_class), pd.read_csv(project.confusion)
     assert evaluation.model == files.sha256(project.model)[:16]
+    assert evaluation.onnx_file == files.sha256(project.onnx)
     assert evaluation.predictions == files.sha256(project.predictions)[:16]
     assert evaluation.test_data == dataset.load_manifest(project.raw).splits["test"].digest
     assert per_class["recall"].min() == evaluation.worst_class_recall
@@ -62,7 +63,7 @@ def test_tables_agree_with_the_figures(project: Paths) -> None:
 def test_two_runs_give_the_same_bytes(project: Paths, tmp_path: Path, trained: Trained, test: Split) -> None:
     stage.run(project, PARAMS)
     first = made(project)
-    assert len(first) == 9
+    assert len(first) == 10
     stage.run(project, PARAMS)
     assert made(project) == first
     elsewhere = prepare(tmp_path / "elsewhere", trained, test)
@@ -96,6 +97,34 @@ def test_batch_size_is_the_number_of_images_a_call(
     monkeypatch.setattr(keras.Sequential, "predict_on_batch", counted)
     stage.run(project, PARAMS.model_copy(update={"batch_size": size}))
     assert seen == batches
+
+
+def test_the_onnx_file_gives_the_same_answers(project: Paths, trained: Trained, test: Split) -> None:
+    stage.run(project, PARAMS)
+    found = onnx_model.probabilities(onnx_model.load(project.onnx.read_bytes()), test.images)
+    np.testing.assert_allclose(found, trained.model.predict_on_batch(test.images), rtol=0, atol=1e-5)
+
+
+def test_an_onnx_file_with_other_answers_is_refused(
+    project: Paths, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = keras.models.clone_model(trained.model)
+    other.set_weights([weights * 1.001 for weights in trained.model.get_weights()])
+    exported = onnx_export.export(other)
+    monkeypatch.setattr(onnx_export, "export", lambda _: exported)
+    with pytest.raises(TrainingError, match=r"does not give the model's answers(.|\n)*images beyond"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_one_probability_of_one_image_is_enough(trained: Trained, test: Split) -> None:
+    exported, answers = onnx_export.export(trained.model), trained.model.predict_on_batch(test.images)
+    stage.compare(exported, test.images, answers + np.float32(5e-6))
+    for wrong in (2e-5, -2e-5, np.nan):
+        others = answers.copy()
+        others[-1, 3] += wrong
+        with pytest.raises(TrainingError, match="1 images beyond, image 249 by"):
+            stage.compare(exported, test.images, others)
 
 
 def test_other_data_than_the_model_was_made_from_is_refused(project: Paths, test: Split) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from lenet5 import dataset
 from lenet5.errors import DataError
 from lenet5.ingest import idx
 
@@ -39,6 +40,14 @@ def test_what_is_written_is_read(array: Bytes) -> None:
 @given(arrays)
 def test_the_encoding_does_not_depend_on_the_layout_in_memory(array: Bytes) -> None:
     assert idx.encode(np.asfortranarray(array)) == idx.encode(array)
+
+
+def test_in_parts_the_encoding_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(350, dtype=np.uint8).reshape(7, 5, 10)
+    whole = idx.encode(array)
+    monkeypatch.setattr(dataset, "CHUNK", 3)
+    assert [len(part) for part in idx.encoded(array)] == [16, 150, 150, 50]
+    assert idx.encode(array) == whole
 
 
 def test_the_encoding_is_that_of_the_published_files(files: dict[str, bytes]) -> None:

@@ -16,7 +16,7 @@ LIMIT = 10_000
 
 
 def unzipped(content: bytes, limit: int = LIMIT) -> bytes:
-    return gunzip(io.BytesIO(content), "digits.gz", limit)
+    return b"".join(gunzip(io.BytesIO(content), "digits.gz", limit))
 
 
 @given(st.binary(max_size=LIMIT).filter(lambda some: some[:2] != b"\x1f\x8b"))

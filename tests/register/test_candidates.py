@@ -31,12 +31,11 @@ def mnist() -> Arrays:
 
 def predictions(mnist: Arrays, labels: NDArray[np.uint8], recipe: Train) -> pd.DataFrame:
     """What a model that was trained with these labels answers to the test images."""
-    train, validation = hold_out(
-        Split(mnist["train_images"], labels), PARAMS.preprocess.validation_images, PARAMS.preprocess.seed
+    train, validation = (
+        encode(Split(mnist["train_images"][rows], labels[rows]), padding=0)
+        for rows in hold_out(labels, PARAMS.preprocess.validation_images, PARAMS.preprocess.seed)
     )
-    network, _ = fit(
-        encode(train, padding=0), encode(validation, padding=0), recipe, on_epoch=lambda *_: None
-    )
+    network, _ = fit(train, validation, recipe, on_epoch=lambda *_: None)
     model = with_preprocessing(network, padding=0)
     return metrics.predictions(
         mnist["test_labels"], metrics.probabilities(model, mnist["test_images"], batch_size=1000)

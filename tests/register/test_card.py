@@ -30,6 +30,7 @@ EVALUATION = Evaluation(
     model="m" * 16,
     test_data="d" * 64,
     predictions="s" * 64,
+    onnx_file="o" * 64,
     images=10000,
     accuracy=0.9912,
     loss=0.1234,

@@ -222,6 +222,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, postgres: Ne
             "LENET5_GIT_URL": str(repository),
             "LENET5_DVC_REMOTE": "s3://dvc/data",
             "LENET5_CHECKPOINTS": "s3://dvc/checkpoints",
+            "LENET5_SWEEP_STORAGE": postgres(),
             "LENET5_NIGHTLY": "* * * * *",  # so that a night is over within a minute
             "LENET5_WATCH": "0 0 1 1 *",  # the tests look themselves
             "LENET5_TIMEZONE": "Europe/Paris",
@@ -315,7 +316,7 @@ def _prefect(start: Serve, database: str, folder: Path) -> str:
 
 
 Employ = Callable[..., Worker]
-"""Of a pool, and further words for ``lenet5 worker``."""
+"""``employ("cpu", "--limit", "1")``."""
 
 
 @pytest.fixture(scope="session")
@@ -324,20 +325,20 @@ def employ(stack: Stack) -> Iterator[Employ]:
     with ExitStack() as all_of_them:
         count = iter(range(1, 100))
 
-        def start(pool: str, *words: str) -> Worker:
+        def start(pool: str, *options: str) -> Worker:
             name = f"{pool}-{next(count)}"
-            return all_of_them.enter_context(_worker(stack, pool, name, *words))
+            return all_of_them.enter_context(_worker(stack, pool, name, options))
 
         yield start
 
 
 @contextmanager
-def _worker(stack: Stack, pool: str, name: str, *words: str) -> Iterator[Worker]:
+def _worker(stack: Stack, pool: str, name: str, options: tuple[str, ...]) -> Iterator[Worker]:
     machine = stack.machine(name)
     log = stack.folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(BIN / "lenet5"), "worker", "--pool", pool, "--name", name, *words],
+            [str(BIN / "lenet5"), "worker", "--pool", pool, "--name", name, *options],
             cwd=machine.root,
             env=machine.environment()
             | stack.environment

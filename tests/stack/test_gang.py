@@ -29,7 +29,7 @@ def test_each_worker_is_a_flow_run_of_the_pool(stack: Stack, machines: list[Work
     assert sent[0]["parameters"]["gang"] == "lead"
     assert sent[1]["parameters"]["gang"].startswith("1@")
     log = stack.log(ended["id"])
-    assert "train: its 2 workers train on a machine each" in log
+    assert "the 2 workers of train come as a flow run each" in log
     assert "epoch 2/2" in log
     assert "worker 1 of 2, counted from 0" in stack.log(sent[1]["id"])
     assert version_of(stack, commit)["accuracy"] > 0.85
@@ -54,4 +54,6 @@ def test_when_one_dies_the_others_end_and_the_training_goes_on(stack: Stack, mac
     until(lambda: stack.run(sent[0]["id"])["state_type"] == "FAILED", 90, "the end of the other one")
     assert "Another worker of this training died" in stack.run(sent[0]["id"])["state"]["message"]
     stack.wait(flow_run, seconds=300)
-    assert "going on from there" in stack.log(flow_run)
+    log = stack.log(flow_run)
+    assert "the 2 workers of train come on one machine: one died" in log
+    assert "going on from there" in log

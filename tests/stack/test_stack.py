@@ -152,6 +152,8 @@ def test_deploying_again_changes_nothing_and_leaves_schedules_as_they_are(stack:
         "lenet5/nightly",
         "lenet5/train",
         "lenet5-stage/gpu",
+        "lenet5-search/cpu",
+        "lenet5-search/gpu",
         "lenet5-watch/watch",
         "lenet5-cleanup/cpu",
         "lenet5-cleanup/gpu",
@@ -176,7 +178,7 @@ def test_status_tells_of_every_service_and_of_no_secret(stack: Stack, night: dic
     told = stack.lenet5("status", "--settings")
     for secret in ("of-the-tests", "not-a-secret"):
         assert secret not in told
-    assert told.count("********") == 2
+    assert told.count("********") == 3
     [zone] = [line for line in told.splitlines() if "LENET5_TIMEZONE" in line]
     assert "Europe/Paris" in zone
     assert "environment" in zone

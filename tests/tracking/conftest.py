@@ -12,16 +12,6 @@ from lenet5.paths import Paths
 from lenet5.tracking import store
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedded store that was only made: forty migrations, which a copy need not go through."""
-    paths = Paths(tmp_path_factory.mktemp("empty"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MLFLOW_TRACKING_URI", settings.embedded(paths)["MLFLOW_TRACKING_URI"])
-        store.connect(paths)
-    return paths.state / "mlflow" / "mlflow.db"
-
-
 @pytest.fixture
 def bare_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A checkout whose store is the embedded one, and is not there yet."""

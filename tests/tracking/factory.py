@@ -55,13 +55,14 @@ def add(
         model = client.create_logged_model(run.info.experiment_id, source_run_id=run_id)
         whole = Path(folder) / "model"
         (whole / "data").mkdir(parents=True)
-        (whole / model_folder.KERAS_FILE).write_text(run_id)
+        (whole / tags_.KERAS_FILE).write_text(run_id)
+        (whole / tags_.ONNX_FILE).write_text(f"{run_id} for others")
         (whole / "MLmodel").write_text("flavors: {}\n")
         client.log_model_artifacts(model.model_id, str(whole))
         client.finalize_logged_model(model.model_id, "READY")
         said = {
             tags_.TEST_DATA: test_data,
-            tags_.MODEL_FILE: files.sha256(whole / model_folder.KERAS_FILE),
+            tags_.MODEL_FILE: files.sha256(whole / tags_.KERAS_FILE),
             tags_.MODEL_FOLDER: json.dumps(model_folder.digests(whole)),
             tags_.ARTIFACTS: json.dumps({registry.PREDICTIONS: files.sha256(predictions)}),
         }

@@ -57,6 +57,8 @@ def test_files_are_fetched_and_compared(
     assert registry.download(any_client, version, tmp_path / "model").read_text() == version.run_id
     predictions = registry.artifact(any_client, version, "results/predictions.parquet", tmp_path / "file")
     assert predictions.read_bytes().startswith(b"PAR1")
+    onnx = registry.download_onnx(any_client, version, tmp_path / "onnx")
+    assert onnx.read_text() == f"{version.run_id} for others"
     registry.verify(any_client, version)
     assert registry.patch(any_client, version, tmp_path / "patch") is None
 
@@ -68,6 +70,8 @@ def test_a_file_that_was_never_logged_cannot_be_trusted(
     with pytest.raises(DataError, match=r"code/params.yaml of .* cannot be trusted(.|\n)*found:    none"):
         registry.artifact(client, version, "code/params.yaml", tmp_path)
     client.delete_model_version_tag(model_name, "1", "lenet5.model_folder")
+    with pytest.raises(DataError, match="ONNX file of .* cannot be trusted"):
+        registry.download_onnx(client, registry.find(client, model_name, "1"), tmp_path)
     with pytest.raises(DataError, match="model folder of .* cannot be trusted"):
         registry.verify(client, registry.find(client, model_name, "1"))
 

@@ -5,7 +5,7 @@ import pytest
 
 from lenet5.dataset import Split
 from lenet5.params import Distortion, Train
-from lenet5.train.batches import Batches, order
+from lenet5.train.batches import Batches, InOrder, order
 
 
 def labels(batches: Batches) -> list[np.ndarray]:
@@ -48,6 +48,14 @@ def test_a_batch_is_the_same_whatever_was_drawn_before_it(numbered: Split, setti
     for index, images in enumerate(reversed(backwards)):
         np.testing.assert_array_equal(other[index][0], images)
     assert not np.array_equal(backwards[-1], Batches(numbered, settings)[0][0])
+
+
+def test_in_order_every_image_comes_once_with_its_label(numbered: Split) -> None:
+    batches = InOrder(numbered, size=100)
+    drawn = [batches[index] for index in range(len(batches))]
+    assert [len(images) for images, _ in drawn] == [100, 100, 100, 10]
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in drawn]), numbered.images)
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in drawn]), numbered.labels)
 
 
 @pytest.mark.parametrize("images", [1, 255, 1024, 1025, 10_000])

@@ -122,6 +122,18 @@ def test_best_epoch_comes_back_when_patience_was_never_lost(fitted: Fit, mislead
     assert same(done.model.get_weights(), watch.weights[best])
 
 
+def test_without_patience_the_last_epoch_stays_even_when_one_was_better(
+    fitted: Fit, misleading: Split
+) -> None:
+    """Also when it goes on from a checkpoint, which holds no best weights then."""
+    watch, kept = Watch(), list[Checkpoint]()
+    same_way: dict[str, Any] = {"validation": misleading, "patience": 0, "epochs": 4, "schedule": "constant"}
+    done = fitted(callbacks=[watch], keep=kept.append, **same_way)
+    assert int(done.history["val_loss"].to_numpy().argmin()) < 3
+    assert same(done.model.get_weights(), watch.weights[-1])
+    assert digest(fitted(start=Checkpoint.decode(kept[1].encode()), **same_way)) == digest(done)
+
+
 def test_loss_that_is_no_number_stops_with_epoch_and_step(fitted: Fit) -> None:
     with pytest.raises(TrainingError, match=r"diverged at epoch 1, step [2-9]\.") as stopped:
         fitted(learning_rate=1e30, schedule="constant", steps_per_execution=1)

@@ -4,6 +4,7 @@ import sys
 
 # imported in the order in which `lenet5 --help` shows them
 from lenet5.cli import pipeline  # isort: skip
+from lenet5.cli import sweep  # isort: skip
 from lenet5.cli import workers  # isort: skip
 from lenet5.cli import models  # isort: skip
 from lenet5.cli import stages  # isort: skip
@@ -11,7 +12,7 @@ from lenet5.cli.app import app
 from lenet5.errors import Lenet5Error, UsageError
 from lenet5.terminal import print_error
 
-__all__ = ["app", "main", "models", "pipeline", "stages", "workers"]
+__all__ = ["app", "main", "models", "pipeline", "stages", "sweep", "workers"]
 
 
 def main() -> None:

@@ -49,6 +49,35 @@ def run(
 
 
 @app.command(rich_help_panel=PIPELINE)
+def recipe(
+    name: Annotated[str, typer.Argument(help="A recipe; none: show all of them.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Print what a recipe changes in params.yaml, as options of `dvc exp run`.
+
+    Use it as: dvc exp run $(lenet5 recipe fast)
+    """
+    from lenet5 import recipes
+
+    paths, params = checkout()
+    found = {
+        each: recipes.load(paths.recipes, each) for each in ([name] if name else recipes.names(paths.recipes))
+    }
+    for its in found.values():
+        its.apply(params)
+    if as_json:
+        print_json({each: its.model_dump() for each, its in found.items()})
+    elif name:
+        print(found[name].options)
+    else:
+        table = Table("recipe", "what for", "changes in params.yaml")
+        for each, its in found.items():
+            table.add_row(each, its.about, say(its.overrides))
+        console.print(table)
+        console.print("Next: dvc exp run $(lenet5 recipe fast)")
+
+
+@app.command(rich_help_panel=PIPELINE)
 def status(
     of_settings: Annotated[
         bool, typer.Option("--settings", help="Show every setting in force, and where it comes from.")

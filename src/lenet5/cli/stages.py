@@ -18,11 +18,13 @@ Workers = Annotated[
 
 
 def _run(name: str, **changed: object) -> None:
+    from lenet5 import settings
+
     supervision.accept()
     paths, params = checkout()
     asked = {key: value for key, value in changed.items() if value is not None}
     params = params.changed(asked) if asked else params
-    with quiet_libraries():
+    with quiet_libraries(), settings.without_jax():
         door = importlib.import_module(f"lenet5.{name}.stage")
     door.run(paths, params.section(name))
     if asked:

@@ -1,6 +1,7 @@
 import numpy as np
+from numpy.typing import NDArray
 
-from lenet5 import archive, backend, dataset, files
+from lenet5 import archive, backend, dataset, files, onnx_export, onnx_model
 from lenet5.errors import TrainingError
 from lenet5.evaluate import figures, metrics
 from lenet5.params import Evaluate
@@ -8,16 +9,20 @@ from lenet5.paths import Paths
 from lenet5.results import Evaluation, Lineage
 from lenet5.terminal import console
 
+TOLERANCE = 1e-5
+"""How far a probability may be from Keras': sums in another order move the seventh digit."""
+
 
 def run(paths: Paths, params: Evaluate) -> None:
-    """The saved model and the raw test images → metrics, plots, figures, one prediction an image.
+    """The saved model and the raw test images → metrics, plots, figures, one prediction an image, ONNX.
 
     Raises:
         DataError: the images are damaged or not those of the data the model was made from, or the model
             file does not hold the weights that training recorded.
-        TrainingError: the model's answers are not probabilities.
+        TrainingError: the model's answers are not probabilities, or those of its ONNX file are others.
     """
-    backend.use_threads(1)  # the sums' order, and so the last bits, must not depend on the machine's cores
+    backend.use_cpu()  # the figures, to the last bits, must depend neither on the machine's GPUs
+    backend.use_threads(1)  # nor, by the sums' order, on its cores
     raw = dataset.load(paths.raw)
     history = files.read_csv(paths.history)
     lineage = Lineage.read(paths.lineage)
@@ -29,13 +34,18 @@ def run(paths: Paths, params: Evaluate) -> None:
         raise TrainingError("The model's answers are not probabilities.", found="NaN or infinity")
     frame = metrics.predictions(test.labels, probabilities)
     calibration = metrics.calibration(frame, params.calibration_bins)
+    exported = onnx_export.export(model)
+    compare(exported, test.images, probabilities)
 
+    with files.replacing(paths.onnx) as aside:
+        aside.write_bytes(exported)
     with files.replacing(paths.predictions) as aside:
         frame.to_parquet(aside, index=False)
     evaluation = Evaluation(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
         predictions=files.sha256(paths.predictions)[:16],
+        onnx_file=files.sha256(paths.onnx),
         images=len(frame),
         **metrics.figures(frame, params.calibration_bins),
     )
@@ -56,3 +66,23 @@ def run(paths: Paths, params: Evaluate) -> None:
         f"{evaluation.images:,} test images: accuracy {evaluation.accuracy:.4f}, "
         f"worst class recall {evaluation.worst_class_recall:.4f}, loss {evaluation.loss:.4f}"
     )
+
+
+def compare(exported: bytes, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> None:
+    """Score every image (N, 28, 28) with the ONNX file, too, and compare with what Keras says: (N, 10).
+
+    Raises:
+        TrainingError: a probability is another one.
+    """
+    found = onnx_model.probabilities(onnx_model.load(exported), images)
+    apart = np.abs(found - expected).max(axis=1)
+    beyond = ~(apart <= TOLERANCE)  # NaN is not less than anything
+    if beyond.any():
+        worst = int(apart.argmax())
+        raise TrainingError(
+            "The ONNX file does not give the model's answers.",
+            expected=f"probabilities within {TOLERANCE:g} of Keras'",
+            found=f"{beyond.sum():,} images beyond, image {worst} by {apart[worst]:.3g}",
+            do="a defect of the exporter: compare the versions of tf2onnx, onnx and onnxruntime with "
+            "requirements.lock",
+        )

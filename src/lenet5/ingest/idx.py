@@ -9,11 +9,14 @@ offset 4 + 4d   the elements, the last dimension varying fastest
 
 import math
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5.dataset import chunks
 from lenet5.errors import DataError
+from lenet5.ingest.mapped import Buffer
 
 UBYTE = 0x08
 TYPES = {
@@ -28,10 +31,17 @@ TYPES = {
 
 def encode(array: NDArray[np.uint8]) -> bytes:
     """The one IDX spelling of an array: equal arrays give equal bytes, however they lie in memory."""
-    return struct.pack(f">HBB{array.ndim}I", 0, UBYTE, array.ndim, *array.shape) + array.tobytes()
+    return b"".join(encoded(array))
 
 
-def decode(content: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
+def encoded(array: NDArray[np.uint8]) -> Iterator[bytes]:
+    """The same in chunks, for an array that is larger than the memory."""
+    yield struct.pack(f">HBB{array.ndim}I", 0, UBYTE, array.ndim, *array.shape)
+    for rows in chunks(len(array)):
+        yield array[rows].tobytes()
+
+
+def decode(content: Buffer, name: str, dimensions: int) -> NDArray[np.uint8]:
     """Read uncompressed IDX content; the array is a read-only view of it, uint8.
 
     Sizes are compared with the bytes that are there before anything is made of them, so a header

@@ -8,6 +8,7 @@ there is no way to a pickle either.
 import math
 import zipfile
 import zlib
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -16,8 +17,10 @@ from numpy.lib import format as npy
 from lenet5.errors import DataError
 from lenet5.ingest import idx
 from lenet5.ingest.catalog import ITEMS, Item
+from lenet5.ingest.mapped import Buffer, mapped
 from lenet5.ingest.unzip import too_large
 
+_CHUNK = 1 << 20
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -31,8 +34,8 @@ _DAMAGE = (
 )
 
 
-def read(file: BinaryIO, name: str, limit: int) -> dict[str, bytes]:
-    """The canonical IDX content of each array of the catalogue, by key.
+def read(file: BinaryIO, name: str, limit: int, folder: Path) -> dict[str, Buffer]:
+    """The canonical IDX content of each array of the catalogue, by key; it lies in ``folder``.
 
     Raises:
         DataError: it is no such archive, a member is missing, damaged or larger than ``limit`` bytes,
@@ -40,7 +43,7 @@ def read(file: BinaryIO, name: str, limit: int) -> dict[str, bytes]:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            return {item.key: _read_member(archive, item, name, limit) for item in ITEMS}
+            return {item.key: _read_member(archive, item, name, limit, folder) for item in ITEMS}
     except _DAMAGE as error:
         raise DataError(
             f"{name} cannot be read.",
@@ -50,7 +53,7 @@ def read(file: BinaryIO, name: str, limit: int) -> dict[str, bytes]:
         ) from error
 
 
-def _read_member(archive: zipfile.ZipFile, item: Item, name: str, limit: int) -> bytes:
+def _read_member(archive: zipfile.ZipFile, item: Item, name: str, limit: int, folder: Path) -> Buffer:
     where = f"{name}:{item.member}"
     entry = archive.getinfo(f"{item.member}.npy")
     if entry.file_size > limit:
@@ -67,8 +70,8 @@ def _read_member(archive: zipfile.ZipFile, item: Item, name: str, limit: int) ->
                 found=f"{dtype} of shape {shape}",
                 do="get a fresh copy",
             )
-        elements = member.read()
+        elements = mapped(iter(lambda: member.read(_CHUNK), b""), folder)
     if len(elements) != math.prod(shape):
         raise ValueError(f"{where} has {len(elements):,} bytes of elements for shape {shape}")
     array = np.frombuffer(elements, np.uint8).reshape(shape, order="F" if fortran_order else "C")
-    return idx.encode(array)
+    return mapped(idx.encoded(array), folder)

@@ -10,6 +10,7 @@ from lenet5.dataset import Split
 from lenet5.errors import DataError
 from lenet5.ingest import idx, keras_npz
 from lenet5.ingest.catalog import ITEMS, KERAS_FILE
+from lenet5.ingest.mapped import Buffer, mapped
 from lenet5.ingest.source import Source
 from lenet5.ingest.unzip import gunzip
 from lenet5.params import Checksums, Ingest
@@ -23,7 +24,7 @@ class Content:
 
     origin: str
     """The file to name in an error."""
-    idx: bytes
+    idx: Buffer
     sha256: str
 
 
@@ -70,13 +71,13 @@ def _read(paths: Paths, params: Ingest) -> dict[str, Content]:
             with tempfile.TemporaryFile(dir=paths.state) as file:
                 name = source.fetch([source.archive] if source.archive else names, file, progress)
                 if name.endswith(".npz"):
-                    members = keras_npz.read(file, name, limit)
+                    members = keras_npz.read(file, name, limit, paths.state)
                     return {i.key: _content(f"{name}:{i.member}", members[i.key]) for i in ITEMS}
-                contents[item.key] = _content(name, gunzip(file, name, limit))
+                contents[item.key] = _content(name, mapped(gunzip(file, name, limit), paths.state))
     return contents
 
 
-def _content(origin: str, content: bytes) -> Content:
+def _content(origin: str, content: Buffer) -> Content:
     return Content(origin, content, hashlib.sha256(content).hexdigest())
 
 

@@ -1,7 +1,8 @@
-"""Uncompressing, no further than a limit: a small file can unpack to more than the memory holds."""
+"""Uncompressing, no further than a limit: a small file can unpack to more than the disk holds."""
 
 import gzip
 import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from lenet5.errors import DataError
@@ -10,8 +11,8 @@ _CHUNK = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def gunzip(file: BinaryIO, name: str, limit: int) -> bytes:
-    """What a file holds once uncompressed; at most ``limit`` bytes.
+def gunzip(file: BinaryIO, name: str, limit: int) -> Iterator[bytes]:
+    """What a file holds once uncompressed, in chunks; at most ``limit`` bytes.
 
     The first bytes decide, not the name: some servers uncompress a ``.gz`` on its way to us.
 
@@ -21,20 +22,20 @@ def gunzip(file: BinaryIO, name: str, limit: int) -> bytes:
     zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     file.seek(0)
     stream = gzip.GzipFile(fileobj=file) if zipped else file
-    content = bytearray()
+    size = 0
     try:
         while chunk := stream.read(_CHUNK):
-            content += chunk
-            if len(content) > limit:
+            size += len(chunk)
+            if size > limit:
                 raise too_large(name, limit)
+            yield chunk
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
             f"{name} is damaged or was cut off.",
             expected="a whole gzip stream",
-            found=f"{error} (after {len(content):,} uncompressed bytes)",
+            found=f"{error} (after {size:,} uncompressed bytes)",
             do="get a fresh copy",
         ) from error
-    return bytes(content)
 
 
 def too_large(name: str, limit: int) -> DataError:

@@ -1,7 +1,9 @@
+import numpy as np
+
 from lenet5 import dataset, params
 from lenet5.errors import DataError
 from lenet5.paths import Paths
-from lenet5.preprocess.transform import encode, hold_out
+from lenet5.preprocess.transform import encode_rows, hold_out
 from lenet5.results import Validation
 from lenet5.terminal import console
 
@@ -16,11 +18,20 @@ def run(paths: Paths, params: params.Preprocess) -> None:
     """
     raw = dataset.load(paths.raw)
     _require_validation(paths, raw.manifest.digest)
-    kept, held = hold_out(raw.splits["train"], params.validation_images, params.seed)
-    splits = {name: encode(s, params.padding) for name, s in (("train", kept), ("validation", held))}
-    dataset.save(paths.processed, splits, made_from=raw.manifest.digest, padding=params.padding)
-    for name, split in splits.items():
-        console.print(f"{name:<10} {split.images.shape} {split.images.dtype} → {paths.processed / name}")
+    train = raw.splits["train"]
+    kept, held = hold_out(train.labels, params.validation_images, params.seed)
+    made = dataset.save(
+        paths.processed,
+        {
+            "train": encode_rows(train, kept, params.padding),
+            "validation": encode_rows(train, held, params.padding),
+        },
+        made_from=raw.manifest.digest,
+        padding=params.padding,
+    )
+    for name, split in made.splits.items():
+        images = split.images
+        console.print(f"{name:<10} {images.shape} {np.dtype(images.dtype)} → {paths.processed / name}")
 
 
 def _require_validation(paths: Paths, digest: str) -> None:

@@ -1,21 +1,26 @@
 """From raw pixels to what LeNet-5 is trained on."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from lenet5.dataset import CLASSES, PIXEL_SCALE, Split
+from lenet5.dataset import CLASSES, PIXEL_SCALE, Split, chunks
 from lenet5.errors import UsageError
 
+Rows = NDArray[np.intp]
+"""Places in a split, from 0."""
 
-def hold_out(train: Split, images: int, seed: int) -> tuple[Split, Split]:
-    """Split off ``images`` examples, stratified by label: (the rest, the held-out), each in its old order.
+
+def hold_out(labels: NDArray[np.uint8], images: int, seed: int) -> tuple[Rows, Rows]:
+    """Split off ``images`` of the labels (N,), stratified: places of the rest and of the held-out, ascending.
 
     Raises:
         UsageError: nothing would be left, or there are fewer held-out images than classes.
     """
-    total = len(train.labels)
-    classes = len(np.unique(train.labels))
+    total = len(labels)
+    classes = len(np.unique(labels))
     if not classes <= images <= total - classes:
         raise UsageError(
             "The validation split cannot be made.",
@@ -23,11 +28,15 @@ def hold_out(train: Split, images: int, seed: int) -> tuple[Split, Split]:
             found=images,
             do="change preprocess.validation_images in params.yaml",
         )
-    kept, held = train_test_split(
-        np.arange(total), test_size=images, stratify=train.labels, random_state=seed
-    )
-    kept, held = np.sort(kept), np.sort(held)
-    return Split(train.images[kept], train.labels[kept]), Split(train.images[held], train.labels[held])
+    kept, held = train_test_split(np.arange(total), test_size=images, stratify=labels, random_state=seed)
+    return np.sort(kept), np.sort(held)
+
+
+def encode_rows(split: Split, rows: Rows, padding: int) -> Iterator[Split]:
+    """Encode some rows of a split, in parts, so that the split may be a memory-map of any size."""
+    for chunk in chunks(len(rows)):
+        part = rows[chunk]
+        yield encode(Split(split.images[part], split.labels[part]), padding)
 
 
 def encode(split: Split, padding: int) -> Split:

@@ -26,7 +26,7 @@ def run(paths: Paths, params: Register) -> Version:
     evaluation = Evaluation.read(paths.evaluation)
     lineage.require(model_file=files.sha256(paths.model))
     lineage.require(model=evaluation.model)
-    evaluation.require(predictions=files.sha256(paths.predictions)[:16])
+    evaluation.require(predictions=files.sha256(paths.predictions)[:16], onnx_file=files.sha256(paths.onnx))
     per_class = files.read_csv(paths.per_class)
     validation = Validation.read(paths.validation)
     limits = gate.limits(params, evaluation.figures())

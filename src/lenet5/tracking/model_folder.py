@@ -1,4 +1,4 @@
-"""An MLflow model around the very ``.keras`` file that was evaluated.
+"""An MLflow model around the very ``.keras`` file, and the ONNX file, that were evaluated.
 
 ``mlflow.keras.log_model`` would load the model (TensorFlow, six seconds) only to save it again, as other
 bytes than those that DVC tracks. The folder it writes is plain: this writes the same one around the file.
@@ -20,22 +20,27 @@ from ruamel.yaml import YAML
 
 from lenet5 import files
 from lenet5.dataset import CLASSES
+from lenet5.tracking.tags import KERAS_FILE, ONNX_FILE
 
-KERAS_FILE = "data/model.keras"
+_PROVIDER = "CPUExecutionProvider"
 _REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy")
 
 
-def write(folder: Path, model: Path, example: NDArray[np.uint8], metadata: dict[str, Any]) -> None:
+def write(
+    folder: Path, model: Path, onnx: Path, example: NDArray[np.uint8], metadata: dict[str, Any]
+) -> None:
     """Write the folder.
 
     Args:
         folder: where; it must not exist yet.
         model: the ``.keras`` file.
+        onnx: the ONNX file of the same model.
         example: a few raw images, uint8 (N, H, W).
         metadata: what the ``MLmodel`` file says beside the flavors.
     """
     (folder / "data").mkdir(parents=True)
     shutil.copyfile(model, folder / KERAS_FILE)
+    shutil.copyfile(onnx, folder / ONNX_FILE)
     (folder / "data" / "keras_module.txt").write_text("keras")
     pins = [f"{name}=={version(name)}" for name in _REQUIREMENTS]
     (folder / "requirements.txt").write_text("\n".join(pins) + "\n")
@@ -63,6 +68,7 @@ def write(folder: Path, model: Path, example: NDArray[np.uint8], metadata: dict[
         keras_backend="tensorflow",
         save_exported_model=False,
     )
+    described.add_flavor("onnx", data=ONNX_FILE, onnx_version=version("onnx"), providers=[_PROVIDER])
     mlflow.pyfunc.add_to_model(
         described, loader_module="mlflow.keras", conda_env="conda.yaml", python_env="python_env.yaml"
     )

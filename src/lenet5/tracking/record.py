@@ -74,7 +74,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
             said.setdefault(tags.FLOW_RUN, run.data.tags.get(tags.FLOW_RUN, flow_run))
         raw, processed = dataset.load(paths.raw), dataset.load(paths.processed)
         _log_datasets(client, run_id, raw, processed, str(record.params["ingest.source"]))
-        model_id = _log_model(client, run, paths.model, raw.splits["test"].images[:3], lineage)
+        model_id = _log_model(client, run, paths, raw.splits["test"].images[:3], lineage)
         runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
         for name, value in said.items():
             client.set_tag(run_id, name, value)
@@ -135,7 +135,7 @@ def _log_datasets(client: MlflowClient, run_id: str, raw: Dataset, processed: Da
 
 
 def _log_model(
-    client: MlflowClient, run: Run, model: Path, example: NDArray[np.uint8], lineage: Lineage
+    client: MlflowClient, run: Run, paths: Paths, example: NDArray[np.uint8], lineage: Lineage
 ) -> str:
     if tags.MODEL_ID in run.data.tags:
         return model_id(run)
@@ -148,9 +148,10 @@ def _log_model(
         model_type="classifier",
     )
     with tempfile.TemporaryDirectory() as folder:
-        model_folder.write(Path(folder) / "model", model, example, lineage.model_dump())
-        digests = model_folder.digests(Path(folder) / "model")
-        client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
+        whole = Path(folder) / "model"
+        model_folder.write(whole, paths.model, paths.onnx, example, lineage.model_dump())
+        digests = model_folder.digests(whole)
+        client.log_model_artifacts(logged.model_id, str(whole))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     client.set_tag(run.info.run_id, tags.MODEL_FOLDER, json.dumps(digests))

@@ -15,9 +15,17 @@ from mlflow.exceptions import MlflowException
 
 from lenet5 import files
 from lenet5.errors import DataError, UsageError
-from lenet5.tracking import model_folder, store
+from lenet5.tracking import lookup, model_folder, store
 from lenet5.tracking.source_code import PATCH_FILE
-from lenet5.tracking.tags import ARTIFACTS, MODEL_FILE, MODEL_FOLDER, PARENT, PATCH
+from lenet5.tracking.tags import (
+    ARTIFACTS,
+    KERAS_FILE,
+    MODEL_FILE,
+    MODEL_FOLDER,
+    ONNX_FILE,
+    PARENT,
+    PATCH,
+)
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -156,9 +164,22 @@ def download(client: MlflowClient, version: Version, folder: Path) -> Path:
         DataError: the file is gone, or its bytes are not those that were registered.
     """
     expected = version.tags.get(MODEL_FILE)
-    path, found = _fetch(client, f"{_uri(version)}/{model_folder.KERAS_FILE}", folder)
+    path, found = _fetch(client, f"{_uri(version)}/{KERAS_FILE}", folder)
     if path is None or found != expected:
         raise _not_as_registered(version, "model file", expected, found)
+    return path
+
+
+def download_onnx(client: MlflowClient, version: Version, folder: Path) -> Path:
+    """Fetch a version's ONNX file and compare it with the digest it was registered with.
+
+    Raises:
+        DataError: the file is gone, or its bytes are not those that were registered.
+    """
+    expected = lookup.onnx_digest(version.tags)
+    path, found = _fetch(client, f"{_uri(version)}/{ONNX_FILE}", folder)
+    if path is None or found != expected:
+        raise _not_as_registered(version, "ONNX file", expected, found)
     return path
 
 

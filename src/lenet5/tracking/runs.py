@@ -25,6 +25,9 @@ from lenet5.tracking import source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+SCORE = "sweep.score"
+_SIGNS_OF_LIFE = ("system/cpu_utilization_percentage", "train.loss", SCORE)
+"""Metrics by which somebody works on a run: each moment, each epoch, each trial of a sweep."""
 
 
 @contextmanager
@@ -167,7 +170,7 @@ def close_orphans(
 def _is_orphan(client: MlflowClient, run: Run, is_over: Callable[[str], bool], silent: timedelta) -> bool:
     if (flow_run := run.data.tags.get(FLOW_RUN)) and not is_over(flow_run):
         return False
-    signs = client.get_metric_history(run.info.run_id, "system/cpu_utilization_percentage")
+    signs = [sign for name in _SIGNS_OF_LIFE for sign in client.get_metric_history(run.info.run_id, name)]
     last = max([run.info.start_time, *(sign.timestamp for sign in signs)])
     return bool(time.time() * 1000 - last > silent.total_seconds() * 1000)
 

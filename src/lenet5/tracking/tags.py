@@ -23,6 +23,9 @@ VALIDATION = "lenet5.validation"
 # files that a later command relies on: JSON, SHA-256 by path
 ARTIFACTS = "lenet5.artifacts"
 MODEL_FOLDER = "lenet5.model_folder"
+KERAS_FILE = "data/model.keras"
+ONNX_FILE = "data/model.onnx"
+"""In the model folder. Versions of earlier releases have none."""
 
 # where and by whom
 ENVIRONMENT = "environment."
@@ -41,6 +44,14 @@ COMPARISON = "gate.comparison"
 REPRODUCED = "reproduced"
 CLOSED = "lenet5.closed"
 """Why a run that nobody ended was ended."""
+
+# sweeps
+SWEEP = "lenet5.sweep"
+"""The study that a run tells of; its trials have it, too. No model comes from these runs."""
+TRIAL = "lenet5.trial"
+"""The number of a trial in its study."""
+TRIAL_STATE = "lenet5.trial_state"
+"""What became of a trial: complete, pruned, diverged."""
 
 # for this package alone
 MODEL_ID = "lenet5.model_id"

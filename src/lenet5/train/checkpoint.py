@@ -93,7 +93,7 @@ class Keeper(keras.callbacks.Callback):
             return
         _assign(self.model.variables, self._start.variables)
         _assign(self.model.optimizer.variables, self._start.optimizer)
-        self._stopping.best_weights = list(self._start.best_weights)
+        self._stopping.best_weights = list(self._start.best_weights) or None
         self._stopping.best = self._start.best
         self._stopping.wait = self._start.wait
 
@@ -103,7 +103,7 @@ class Keeper(keras.callbacks.Callback):
                 rows=tuple(self._rows),
                 variables=_values(self.model.variables),
                 optimizer=_values(self.model.optimizer.variables),
-                best_weights=tuple(np.asarray(weight) for weight in self._stopping.best_weights),
+                best_weights=tuple(np.asarray(weight) for weight in self._stopping.best_weights or ()),
                 best=float(self._stopping.best),
                 wait=self._stopping.wait,
             )

@@ -41,7 +41,7 @@ def fit(
         gang: who trains with this process; all of them are given the same arguments, but for what listens.
 
     Returns:
-        The model with the weights of its best epoch, and one row of metrics an epoch.
+        The model with the weights of its :func:`kept_epoch`, and one row of metrics an epoch.
 
     Raises:
         TrainingError: the loss or a weight is not a finite number.
@@ -57,8 +57,11 @@ def fit(
         steps_per_execution=params.steps_per_execution,
     )
     epochs = _Epochs(on_epoch, start.rows if start else ())
-    stopping = keras.callbacks.EarlyStopping("val_loss", patience=params.patience, restore_best_weights=True)
-    is_over = start is not None and start.wait >= params.patience
+    patience = params.patience or params.epochs
+    stopping = keras.callbacks.EarlyStopping(
+        "val_loss", patience=patience, restore_best_weights=params.patience > 0
+    )
+    is_over = start is not None and start.wait >= patience
     if start:
         network.optimizer.build(network.trainable_variables)  # its variables are there only then
     network.fit(
@@ -77,6 +80,11 @@ def fit(
         ],
     )
     return model.in_float32(network), pd.DataFrame(epochs.rows)
+
+
+def kept_epoch(history: pd.DataFrame, params: Train) -> int:
+    """The epoch, from 1, whose weights a training keeps: the best one, or the last where none is sought."""
+    return int(history["val_loss"].to_numpy().argmin()) + 1 if params.patience else len(history)
 
 
 class _Epochs(keras.callbacks.Callback):

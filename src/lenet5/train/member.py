@@ -21,7 +21,7 @@ from lenet5.terminal import console
 from lenet5.tracking import runs
 from lenet5.train.checkpoint import Checkpoint
 from lenet5.train.checkpoint_store import CheckpointStore, alone
-from lenet5.train.fit import OnEpoch, fit
+from lenet5.train.fit import OnEpoch, fit, kept_epoch
 from lenet5.train.gang import ALONE, Gang
 from lenet5.train.model import with_preprocessing
 from lenet5.train.progress import ProgressBar
@@ -70,7 +70,7 @@ def run(
         )
         gang.require_same("weights", archive.weights_digest(network))
     if gang.leads:
-        _save(paths, network, history, processed.manifest, training)
+        _save(paths, params, network, history, processed.manifest, training)
         checkpoints.discard()
 
 
@@ -97,10 +97,15 @@ def _leading(paths: Paths, params: Train, training: str, checkpoints: Checkpoint
 
 
 def _save(
-    paths: Paths, network: keras.Sequential, history: pd.DataFrame, data: Manifest, training: str
+    paths: Paths,
+    params: Train,
+    network: keras.Sequential,
+    history: pd.DataFrame,
+    data: Manifest,
+    training: str,
 ) -> None:
     model = with_preprocessing(network, data.padding)
-    best_epoch = int(history["val_loss"].to_numpy().argmin()) + 1
+    best_epoch = kept_epoch(history, params)
     best = history.drop(columns=["epoch", "learning_rate"]).iloc[best_epoch - 1]
     archive.save(model, paths.model)
     Lineage(

@@ -1,5 +1,7 @@
+from lenet5 import settings
 from lenet5.params import Train
 from lenet5.paths import Paths
+from lenet5.terminal import quiet_libraries
 
 
 def run(paths: Paths, params: Train) -> None:
@@ -19,6 +21,7 @@ def run(paths: Paths, params: Train) -> None:
 
         launcher.run(paths, params)
     else:
-        from lenet5.train import member
+        with quiet_libraries(), settings.without_jax():
+            from lenet5.train import member
 
         member.run(paths, params)

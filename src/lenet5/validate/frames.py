@@ -1,23 +1,34 @@
-"""Raw images and labels as tables, so that every check is a statement about a column."""
+"""Raw images and labels as tables, so that every check is a statement about a column.
+
+Great Expectations copies the table for every check, so a row is 34 bytes: words are categories, digests are
+only there while repetitions are searched for, and what no check asks about comes with the rows that failed.
+"""
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lenet5.dataset import CLASSES, Array, Split
+from lenet5.dataset import CLASSES, Array, Split, chunks
+from lenet5.validate import duplicates
 
 SPLITS = ("train", "test")
 
 PAIRED = "image and label"
+_HOLDS = [PAIRED, "image only", "label only"]
 
 # Shares of inked pixels. Two hundredths wide where MNIST's digits are; the ends take everything beyond,
 # blank and full images too, so that no image is outside the bins.
 _INK_EDGES = np.arange(6, 42, 2) / 100
 _INK_LIMITS = [0.0, *_INK_EDGES.tolist(), 1.0]
 INK_BINS = tuple(f"{low:.2f}-{high:.2f}" for low, high in pairwise(_INK_LIMITS))
+
+_SAME = ("label_type", "shape", "height", "width", "dtype")
+"""Columns that say the same of every image of a split."""
 
 
 def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
@@ -28,21 +39,39 @@ def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
         holds: ``PAIRED``, ``image only`` or ``label only``.
         label, label_type: the class and the NumPy type it was stored in.
         shape, height, width, dtype: of one image, as ``28x28``, 28, 28 and ``uint8``.
-        min, max, mean: of its pixels, in raw units.
+        min, max: of its pixels, in raw units.
         ink, ink_bin: share of pixels above ``ink_threshold``, and its bin of ``INK_BINS``.
-        sha256: of its pixels.
         duplicate_of: for train, index of the first identical image, where that is an earlier one.
         also_in_train: for test, index of the first identical image of train.
     """
+    present = {name: splits[name] for name in SPLITS if name in splits}
     frame = pd.concat(
-        [_rows(name, splits[name], ink_threshold) for name in SPLITS if name in splits], ignore_index=True
-    )
+        [_rows(name, split, ink_threshold) for name, split in present.items()], ignore_index=True
+    ).astype(dict.fromkeys(_SAME, "category"))  # again: where the splits differ, they are not any more
+    first = pd.concat(_first_in_train(present), ignore_index=True)
     train = frame["split"] == "train"
-    known = frame[train & frame["sha256"].notna()].drop_duplicates("sha256")
-    first = frame["sha256"].map(known.set_index("sha256")["index"]).astype("Int64")
     frame["duplicate_of"] = first.where(train & (first != frame["index"]))
     frame["also_in_train"] = first.where(~train)
     return frame
+
+
+def described(rows: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFrame:
+    """Some rows of ``images`` with what no check asks for, null where there is no image.
+
+    Columns:
+        mean: of the pixels, in raw units.
+        sha256: of the pixels.
+    """
+    found = [
+        splits[name].images[index] if index < len(splits[name].images) else None
+        for name, index in zip(rows["split"], rows["index"], strict=True)
+    ]
+    rows = rows.copy()
+    means = [None if image is None else image.mean() for image in found]
+    digests = [None if image is None else hashlib.sha256(image.tobytes()).hexdigest() for image in found]
+    rows.insert(list(rows).index("ink"), "mean", means)
+    rows.insert(list(rows).index("duplicate_of"), "sha256", digests)
+    return rows
 
 
 def classes(images: pd.DataFrame) -> pd.DataFrame:
@@ -55,13 +84,36 @@ def classes(images: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def _first_in_train(splits: Mapping[str, Split]) -> "list[pd.Series[int]]":
+    """For each row of each split, the index of the first identical image of train, or null."""
+    known = duplicates.digests(splits["train"].images) if "train" in splits else np.empty(0, np.uint64)
+    firsts = []
+    for name, split in splits.items():
+        wanted = known if name == "train" else duplicates.digests(split.images)
+        rows = range(max(len(split.images), len(split.labels)))
+        firsts.append(duplicates.first_among(known, wanted).reindex(rows))
+    return firsts
+
+
 def _rows(name: str, split: Split, ink_threshold: int) -> pd.DataFrame:
     parts = [_labels(split.labels), _pixels(split.images, ink_threshold)]
-    index = np.arange(max(len(part) for part in parts))
-    frame = pd.DataFrame({"split": name, "index": index})
-    lonely = "image only" if len(split.images) > len(split.labels) else "label only"
-    frame["holds"] = np.where(index < min(len(part) for part in parts), PAIRED, lonely)
+    length, paired = max(map(len, parts)), min(map(len, parts))
+    holds = np.zeros(length, np.int8)
+    holds[paired:] = 1 if len(split.images) > paired else 2
+    frame = pd.DataFrame(
+        {
+            "split": _same(name, length, SPLITS),
+            "index": np.arange(length, dtype=np.uint32),
+            "holds": pd.Categorical.from_codes(holds, pd.Index(_HOLDS)),
+        }
+    )
     return pd.concat([frame, *parts], axis=1)
+
+
+def _same(value: Any, rows: int, values: Sequence[Any] = ()) -> pd.Categorical:
+    """One of ``values`` in every row."""
+    values = values or [value]
+    return pd.Categorical.from_codes(np.full(rows, values.index(value), np.int8), pd.Index(values))
 
 
 def _labels(labels: Array) -> pd.DataFrame:
@@ -70,26 +122,28 @@ def _labels(labels: Array) -> pd.DataFrame:
     first = labels.reshape(len(labels), -1)[:, 0] if labels.ndim > 1 else labels
     return pd.DataFrame(
         {
-            "label": pd.Series(first, dtype="Int64" if whole else None),
-            "label_type": " x ".join(map(str, (labels.dtype, *labels.shape[1:]))),
+            "label": pd.Series(pd.array(first) if whole else first),
+            "label_type": _same(" x ".join(map(str, (labels.dtype, *labels.shape[1:]))), len(labels)),
         }
     )
 
 
 def _pixels(images: Array, ink_threshold: int) -> pd.DataFrame:
-    images = np.ascontiguousarray(images)  # out of the memory map, once
-    flat = images.reshape(len(images), int(np.prod(images.shape[1:])))  # (N, pixels)
-    ink = (flat > ink_threshold).mean(axis=1)
+    count = len(images)
+    low, high, ink = np.empty(count, images.dtype), np.empty(count, images.dtype), np.empty(count)
+    for rows in chunks(count):
+        flat = images[rows].reshape(-1, math.prod(images.shape[1:]))  # (N, pixels)
+        low[rows], high[rows] = flat.min(axis=1), flat.max(axis=1)
+        ink[rows] = (flat > ink_threshold).mean(axis=1)
+    sides = zip(("height", "width"), images.shape[1:], strict=False)
     return pd.DataFrame(
         {
-            "shape": "x".join(map(str, images.shape[1:])),
-            **dict(zip(("height", "width"), images.shape[1:], strict=False)),
-            "dtype": str(images.dtype),
-            "min": flat.min(axis=1),
-            "max": flat.max(axis=1),
-            "mean": flat.mean(axis=1),
+            "shape": _same("x".join(map(str, images.shape[1:])), count),
+            **{name: _same(side, count) for name, side in sides},
+            "dtype": _same(str(images.dtype), count),
+            "min": low,
+            "max": high,
             "ink": ink,
-            "ink_bin": np.array(INK_BINS)[np.digitize(ink, _INK_EDGES)],
-            "sha256": [hashlib.sha256(pixels.data).hexdigest() for pixels in flat],
+            "ink_bin": pd.Categorical.from_codes(np.digitize(ink, _INK_EDGES), pd.Index(INK_BINS)),
         }
     )

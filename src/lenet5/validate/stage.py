@@ -35,7 +35,7 @@ def run(paths: Paths, params: params.Validate) -> None:
         counted = " and ".join(f"{count:,} {split}" for split, count in counts.items())
         console.print(f"{len(outcomes)} checks passed on {counted} images; Data Docs: {summary_page}")
         return
-    rows = outcome.offenders(images, failed)
+    rows = frames.described(outcome.offenders(images, failed), raw.splits)
     if len(rows):
         files.write_csv(quarantined, rows)
     console.print(report.table(failed))

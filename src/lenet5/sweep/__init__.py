@@ -1,0 +1,1 @@
+"""Search parameters of the training: many trainings, scored on hold-out images, side by side."""
