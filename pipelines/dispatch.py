@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -31,6 +32,7 @@ from lenet5 import settings
 from lenet5.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.paths import Paths
 from lenet5.tracking import source_code
+from pipelines import gang as gangs
 from pipelines import outcome as outcomes
 from pipelines import placement, workspace
 from pipelines.execute import StageFailed, differs, run_stage
@@ -41,6 +43,8 @@ from pipelines.placement import Mode
 POLL_SECONDS = 2.0
 BEGIN_WITHIN = timedelta(minutes=5)
 """What a worker may take to make a workspace; no heart beats until then."""
+PART_SECONDS = 30.0
+"""What those who joined a training may take to end after it."""
 LARGEST_PATCH = 300_000
 """Characters; Prefect's server takes parameters of half a megabyte in all."""
 
@@ -105,14 +109,15 @@ def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine
         if attempt:
             on_line(f"{stage.name} is sent to another worker")
         try:
-            run = _follow(paths, stage, parameters, mode, on_line)
+            first = gangs.first(paths, stage, on_line, someone_died=attempt > 0)
+            run = _follow(paths, stage, {**parameters, "gang": first}, mode, on_line)
         except httpx.HTTPError as error:
             raise Unavailable("The Prefect server does not answer any more.", found=error) from error
         if run is None:
             timeout = stage.placement.timeout_seconds
             run_stage(paths.root, stage.name, timeout=timeout, on_line=on_line, force=force, pull=True)
             return
-        if run.state_type is not StateType.CRASHED:
+        if not _died(run):
             adopt(paths, stage, _outcome(stage, run))
             on_line(f"{stage.name} is done, and its outputs are here")
             return
@@ -170,6 +175,17 @@ def _order(paths: Paths, stage: Stage, force: bool) -> dict[str, Any]:
     }
 
 
+def _died(run: FlowRun) -> bool:
+    """Whether a worker died: the one of this run or, of a training on several machines, any."""
+    if run.state_type is StateType.CRASHED:
+        return True
+    if run.parameters.get("gang") is None:
+        return False
+    with get_client(sync_client=True) as client:
+        outcome = outcomes.read(client, run.id)
+    return outcome is not None and outcome.exit_code == Unavailable.exit_code
+
+
 def start(
     deployed: str, parameters: Mapping[str, Any], resources: Mapping[str, Any] | None = None
 ) -> FlowRun:
@@ -199,27 +215,48 @@ def _follow(
 ) -> FlowRun | None:
     """Send, and wait for the end; None when no worker was left to begin, and the stage may run here."""
     pool = str(stage.placement.work_pool)
+    heard = 0
+    others: list[FlowRun] = []
     run = start(placement.deployment(pool), parameters, stage.placement.resources)
     on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
-    heard = 0
     with get_client(sync_client=True) as client:
-        while not wait_recalled():
-            run, lines = patiently(look, client, run.id, heard)
-            heard += len(lines)
-            for line in lines:
-                on_line(line)
-            if run.state and run.state.is_final():
-                ended(run.id)
-                return run
-            if message := stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
-                client.set_flow_run_state(run.id, Crashed(message=message))
-            elif run.start_time is None and (reason := placement.obstacle(paths, stage, Mode.AUTO)):
-                client.set_flow_run_state(run.id, Cancelling(message=reason))
-                placement.obstacle(paths, stage, mode)  # an error, if it has to run there
-                on_line(f"{stage.name} runs here: {reason}")
-                ended(run.id)
-                return None
+        try:
+            while not wait_recalled():
+                run, lines = patiently(look, client, run.id, heard)
+                heard += len(lines)
+                for line in lines:
+                    on_line(line)
+                if run.state and run.state.is_final():
+                    ended(run.id)
+                    return run
+                if message := stuck(run, timedelta(seconds=stage.placement.timeout_seconds)):
+                    client.set_flow_run_state(run.id, Crashed(message=message))
+                elif run.start_time is None and (reason := placement.obstacle(paths, stage, Mode.AUTO)):
+                    client.set_flow_run_state(run.id, Cancelling(message=reason))
+                    placement.obstacle(paths, stage, mode)  # an error, if it has to run there
+                    on_line(f"{stage.name} runs here: {reason}")
+                    ended(run.id)
+                    return None
+                elif parameters["gang"] and not others:
+                    for seat in gangs.others(client, run.id):
+                        joins = {**parameters, "gang": seat, "force": False}
+                        others.append(start(placement.deployment(pool), joins, stage.placement.resources))
+                        on_line(f"flow run {others[-1].name} ({others[-1].id}) joins it")
+        finally:
+            _part(client, others)
     raise Unavailable(f"Stage {stage.name} was recalled: its flow was interrupted.")
+
+
+def _part(client: SyncPrefectClient, others: Sequence[FlowRun]) -> None:
+    """Let those who joined a training come to their end, which is near; cancel who does not."""
+    deadline = time.monotonic() + PART_SECONDS
+    for other in others:
+        with suppress(httpx.HTTPError):
+            while not (state := client.read_flow_run(other.id).state) or not state.is_final():
+                if wait_recalled() or time.monotonic() > deadline:
+                    client.set_flow_run_state(other.id, Cancelling(message="the training is over"))
+                    break
+        ended(other.id)
 
 
 def look(client: SyncPrefectClient, number: UUID, heard: int) -> tuple[FlowRun, list[str]]:

@@ -8,11 +8,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
-from lenet5 import settings
+from lenet5 import params, settings
 from lenet5.errors import Lenet5Error
 from lenet5.paths import Paths
-from pipelines import dispatch, occupancy, placement, workspace
-from pipelines.execute import StageFailed, kill_running, run_stage
+from pipelines import dispatch, graph, occupancy, placement, workspace
+from pipelines import gang as gangs
+from pipelines.execute import StageFailed, kill_running, run_bare, run_stage
 from pipelines.outcome import Outcome, tell
 
 
@@ -26,6 +27,7 @@ def remote_stage(
     timeout_seconds: int = 3600,
     experiment: str | None = None,
     for_flow_run: str | None = None,
+    gang: str | None = None,
 ) -> State[Any] | None:
     """Run one stage for a flow elsewhere, and push what it made.
 
@@ -38,6 +40,7 @@ def remote_stage(
         timeout_seconds: then it is killed.
         experiment: where MLflow keeps the run; the worker's own setting when left out.
         for_flow_run: the flow run that is to be named as the origin of what the stage records.
+        gang: of a training on several machines: `lead`, or RANK@HOST:PORT of one who joins it.
     """
     paths = Paths.find()
     settings.apply(paths)
@@ -47,9 +50,22 @@ def remote_stage(
     log = get_run_logger()
     try:
         with occupancy.only_one(paths):
-            run_stage(paths.root, stage, timeout=timeout_seconds, on_line=log.info, force=force, pull=True)
-            dispatch.dvc(paths, "push", "--run-cache", stage)
-            outcome = Outcome(locked=dispatch.locked(paths, stage))
+            if gang and gang != gangs.LEAD:
+                os.environ["LENET5_GANG"] = gang
+                inputs = next(node.after for node in graph.stages(paths.root) if node.name == stage)
+                dispatch.dvc(paths, "pull", *sorted(inputs))
+                run_bare(paths.root, stage, timeout=timeout_seconds, on_line=log.info)
+                outcome = Outcome()
+            else:
+                if gang:
+                    with get_client(sync_client=True) as client:
+                        workers = params.load(paths.params).section(stage).workers
+                        os.environ["LENET5_GANG"] = gangs.lead(client, str(runtime.flow_run.id), workers)
+                run_stage(
+                    paths.root, stage, timeout=timeout_seconds, on_line=log.info, force=force, pull=True
+                )
+                dispatch.dvc(paths, "push", "--run-cache", stage)
+                outcome = Outcome(locked=dispatch.locked(paths, stage))
     except StageFailed as error:
         outcome = Outcome(exit_code=error.exit_code, message=error.message)
     except Lenet5Error as error:

@@ -56,7 +56,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.steps_per_execution": [0],
     "train.threads": [0],
     "train.precision": ["float16", ""],
-    "train.workers": [0],
+    "train.workers": [0, 1.5, "2"],
     "evaluate.batch_size": [0],
     "evaluate.calibration_bins": [0],
     "evaluate.mistakes": [0, 101],

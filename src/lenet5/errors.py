@@ -5,7 +5,7 @@
     ├── Refused         3   a check was made and its answer is no: the promotion gate
     ├── DataError       4   the data is missing, damaged or fails validation
     ├── TrainingError   5   training or scoring gave something that is no model
-    └── Unavailable     6   a source or a server does not answer, or the checkout is in use
+    └── Unavailable     6   a source, server or worker does not answer any more, or the checkout is in use
 
 0 is success; 1 is a defect of ours (or of a library), and then there is a stack trace.
 """

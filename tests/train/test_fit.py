@@ -85,7 +85,8 @@ def test_each_epoch_is_told_and_kept(once: Fitted) -> None:
 
 
 def test_every_parameter_has_a_test() -> None:
-    elsewhere = {"patience", "steps_per_execution", "threads", "precision"}  # below, and in test_stage.py
+    # below, in test_stage.py, in test_gang.py
+    elsewhere = {"patience", "steps_per_execution", "threads", "precision", "workers"}
     assert KNOBS.keys() | test_optimizer.KNOBS.keys() | elsewhere == set(Train.model_fields)
 
 
