@@ -27,7 +27,11 @@ test: .venv/installed ## set up, then run every test but the next (about ten min
 
 .PHONY: test-stack
 test-stack: .venv/installed ## test servers and workers, from a night to a power cut (about ten minutes more)
-	$(BIN)/pytest -m stack
+	$(BIN)/pytest -m "stack and not long"
+
+.PHONY: test-long
+test-long: .venv/installed ## test sweeps and trainings that are spread over a pool (about ten minutes more)
+	$(BIN)/pytest -m long
 
 .PHONY: check
 check: .venv/installed ## lint, formatting, types

@@ -32,7 +32,7 @@ def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 
 def evaluate(frame: pd.DataFrame, bins: int = 10) -> Evaluation:
-    said = {"model": "m", "test_data": "d", "predictions": "p", "images": len(frame)}
+    said = {"model": "m", "test_data": "d", "predictions": "p", "onnx_file": "o", "images": len(frame)}
     return Evaluation.model_validate(said | metrics.figures(frame, bins))
 
 

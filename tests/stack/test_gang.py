@@ -6,7 +6,7 @@ import pytest
 
 from tests.stack.conftest import Employ, Stack, Worker, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(600)]
 
 EPOCHS = 20
 

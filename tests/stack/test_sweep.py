@@ -10,7 +10,7 @@ from lenet5.tracking import tags
 from tests.conftest import BIN
 from tests.stack.conftest import Employ, Stack, until
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(600)]
 
 SPACE = """
 trials: 6
