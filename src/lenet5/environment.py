@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 # prefixes: much else is called TF_, Terraform's variables among it
 _SWITCHES = (
-    *("ONEDNN_", "DNNL_", "XLA_", "TF_XLA_", "TF_ENABLE_", "TF_DISABLE_", "TF_DETERMINISTIC_"),
+    *("ONEDNN_", "DNNL_", "XLA_FLAGS", "TF_XLA_", "TF_ENABLE_", "TF_DISABLE_", "TF_DETERMINISTIC_"),
     *("TF_CUDNN_", "TF_CUBLAS", "CUBLAS_", "NVIDIA_TF32_"),
 )
 

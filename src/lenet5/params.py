@@ -25,6 +25,10 @@ class _Section(BaseModel):
     # strict: "4", 4.0 and true are no integers
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def flat(self) -> dict[str, Any]:
+        """Every parameter under its dotted name, as in ``train.learning_rate``."""
+        return dict(_flatten(self.model_dump(by_alias=True)))
+
 
 class Checksums(_Section):
     train_images: Sha256
@@ -148,10 +152,6 @@ class Params(_Section):
         """The section of one stage."""
         field = next(n for n, f in type(self).model_fields.items() if stage in (n, f.alias))
         return getattr(self, field)
-
-    def flat(self) -> dict[str, Any]:
-        """Every parameter under its dotted name, as in ``train.learning_rate``."""
-        return dict(_flatten(self.model_dump(by_alias=True)))
 
     def changed(self, values: Mapping[str, Any]) -> "Params":
         """The same with other values, by dotted name, and checked like those of the file.

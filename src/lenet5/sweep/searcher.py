@@ -59,7 +59,7 @@ def search(paths: Paths, base: Params, order: Order) -> None:
 
     def objective(trial: optuna.Trial) -> float:
         drawn = base.changed(order.sweep.draw(trial, base)).train
-        run = sweeps.trial_run(paths, order.study, order.run, trial.number, drawn.model_dump())
+        run = sweeps.trial_run(paths, order.study, order.run, trial.number, drawn.flat())
         with run as told:
             splits = processed.splits
             try:

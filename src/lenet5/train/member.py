@@ -87,7 +87,7 @@ class _Told:
 @contextlib.contextmanager
 def _leading(paths: Paths, params: Train, training: str, checkpoints: CheckpointStore) -> Iterator[_Told]:
     with (
-        runs.training_run(paths, training, params.model_dump()) as on_epoch,
+        runs.training_run(paths, training, params.flat()) as on_epoch,
         contextlib.closing(ProgressBar()) as progress,
     ):
         start = checkpoints.load()
