@@ -79,6 +79,7 @@ def start(compiled: dict[str, str]) -> Start:
     return run
 
 
+@pytest.mark.long
 def test_two_workers_train_what_one_would(
     tmp_path: Path, train: Split, validation: Split, recipe: Train, start: Start
 ) -> None:
