@@ -243,6 +243,7 @@ def other(digits: Arrays) -> Arrays:
     return digits | {"train_images": images[some], "train_labels": labels[some]}
 
 
+@pytest.mark.long
 def test_two_runs_at_a_time_on_one_worker_do_not_disturb_each_other(stack: Stack, cut: Cut) -> None:
     seeds = {"one": 11, "two": 12}
     commits = {name: stack.push(name, name, **{"train.seed": seed}) for name, seed in seeds.items()}
@@ -301,6 +302,7 @@ def test_one_run_is_left_of_two_attempts_and_the_same_bytes(stack: Stack, cut: C
     assert f"version {version['version']} is bit-identical" in told
 
 
+@pytest.mark.long
 def test_a_worker_that_is_told_to_stop_says_so_and_another_one_goes_on(
     stack: Stack, cut: Cut, second_gpu: Worker, employ: Employ
 ) -> None:
@@ -326,9 +328,10 @@ def test_a_worker_that_is_told_to_stop_says_so_and_another_one_goes_on(
         stack.wait(number, state="CANCELLED", seconds=60)
 
 
+@pytest.mark.long
 def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> None:
-    changed = {"train.seed": 9, "train.epochs": EPOCHS, "train.patience": EPOCHS}
-    stack.developer.set_params(**changed)
+    epochs = 5 * EPOCHS  # it must not come to its end meanwhile
+    stack.developer.set_params(**{"train.seed": 9, "train.epochs": epochs, "train.patience": epochs})
     flow = subprocess.Popen(
         [str(BIN / "lenet5"), "run"],
         cwd=stack.developer.root,
@@ -341,7 +344,7 @@ def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> N
 
         def trains() -> dict[str, Any] | None:
             new = [run for run in stack.flow_runs("lenet5-stage/gpu") if run["id"] not in known]
-            return new[0] if new and f"epoch 10/{EPOCHS}" in stack.log(new[0]["id"]) else None
+            return new[0] if new and f"epoch 10/{epochs}" in stack.log(new[0]["id"]) else None
 
         sent = until(trains, 120, "the tenth epoch")
         flow.send_signal(signal.SIGINT)
