@@ -68,6 +68,7 @@ def test_what_was_not_committed_is_made_again_too_and_another_result_is_explaine
     assert lineage["reproduced"].startswith("no, ")
 
 
+@pytest.mark.long
 def test_lost_source_data_comes_from_the_cache(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path)
     source = tmp_path / "source"

@@ -210,6 +210,7 @@ def test_a_commit_that_was_not_pushed_is_an_error_and_no_other_commit(stack: Sta
     stack.git("reset", "--quiet", "--hard", "origin/main")
 
 
+@pytest.mark.long
 def test_new_data_is_noticed_once_and_trained_on(stack: Stack, cut: Cut, digits: Arrays, s3: Any) -> None:
     watched = stack.wait(stack.start("lenet5-watch/watch"))
     assert watched["state"]["message"] == "up to date: s3://source/mnist holds what it held"
