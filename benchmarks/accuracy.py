@@ -3,14 +3,13 @@
 The part ``time`` has the same lines for its own seeds.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import time_to_accuracy
 from benchmarks.bench import Bench
 from benchmarks.results import Line, Verdict
+from benchmarks.scored import correct
 from lenet5 import dataset
 from lenet5.params import Train
 from lenet5.paths import Paths
@@ -26,19 +25,16 @@ def correct_by_seed(paths: Paths, recipe: Train, seeds: int) -> list[NDArray[np.
     processed, test = dataset.load(paths.processed), dataset.load(paths.raw).splits["test"]
     with quiet_libraries():
         from lenet5 import backend
-        from lenet5.evaluate.metrics import probabilities
         from lenet5.train.fit import fit
-        from lenet5.train.model import with_preprocessing
     backend.use_threads(recipe.threads)
 
-    def correct(seed: int) -> Any:
+    def score(seed: int) -> NDArray[np.bool_]:
         network, _ = fit(
             processed.splits["train"],
             processed.splits["validation"],
             recipe.model_copy(update={"seed": seed}),
             on_epoch=lambda epoch, metrics: None,
         )
-        model = with_preprocessing(network, processed.manifest.padding)
-        return probabilities(model, test.images, batch_size=1000).argmax(axis=1) == test.labels
+        return correct(network, processed.manifest.padding, test)
 
-    return [correct(seed) for seed in range(recipe.seed, recipe.seed + seeds)]
+    return [score(seed) for seed in range(recipe.seed, recipe.seed + seeds)]

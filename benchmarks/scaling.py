@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks.bench import ROOT, Bench, environment
 from benchmarks.results import Line, Verdict
+from benchmarks.scored import correct
 from lenet5 import dataset, params, settings
 from lenet5.params import Train
 from lenet5.paths import Paths
@@ -105,15 +106,14 @@ def _work(member: _Member) -> None:
     """Train as one process of a line; the first one prints what it found."""
     paths, recipe = Paths.find(), member.recipe
     settings.apply(paths)
-    splits = dataset.load(paths.processed).splits
+    processed = dataset.load(paths.processed)
+    splits = processed.splits
     train = dataset.Split(splits["train"].images[: member.images], splits["train"].labels[: member.images])
 
     import keras
 
     from lenet5 import backend
-    from lenet5.evaluate.metrics import probabilities
     from lenet5.train.fit import fit
-    from lenet5.train.model import with_preprocessing
 
     class Clock(keras.callbacks.Callback):
         seconds: list[float] = []  # noqa: RUF012 -- there is one
@@ -139,9 +139,7 @@ def _work(member: _Member) -> None:
         accuracy = None
         if member.score:
             test = dataset.load(paths.raw).splits["test"]
-            model = with_preprocessing(network, dataset.load_manifest(paths.processed).padding)
-            right = probabilities(model, test.images, batch_size=1000).argmax(axis=1) == test.labels
-            accuracy = float(right.mean())
+            accuracy = float(correct(network, processed.manifest.padding, test).mean())
         rates = [len(train.images) / seconds for seconds in Clock.seconds[1:]]
         found = {"rates": rates, "test_accuracy": accuracy}
         print(json.dumps(found))

@@ -25,7 +25,7 @@ Found = dict[str, list[Measured]]
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
     found = bench.take_turns([*recipes(bench), *_others(bench)])
     lines = [*_times(found), *accuracies(found)]
-    return lines, [] if bench.quick else _verdicts(found, lines)
+    return lines, [] if bench.quick else _verdicts(found)
 
 
 def recipes(bench: Bench) -> list[Contestant]:
@@ -120,7 +120,7 @@ def _last_accuracy(done: Measured) -> float:
     return float(done.answer["epochs"][-1]["test_accuracy"])
 
 
-def _verdicts(found: Found, lines: Sequence[Line]) -> list[Verdict]:
+def _verdicts(found: Found) -> list[Verdict]:
     def fit(name: str) -> float:
         return statistics.median(each.answer["fit_s"] for each in found[name])
 

@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 
 from lenet5 import params
 from lenet5.errors import Unavailable
 from lenet5.paths import Paths
 from lenet5.train.launcher import free_port
-from pipelines import placement
+from pipelines import outcome, placement
 from pipelines.graph import Stage
 
 LEAD = "lead"
@@ -43,26 +41,15 @@ def first(paths: Paths, stage: Stage, on_line: Callable[[str], None], *, someone
 def lead(client: SyncPrefectClient, flow_run: UUID | str, workers: int) -> str:
     """Choose where to meet, and leave word of it for the sender; the first one's RANK@HOST:PORT."""
     address = f"{_own_address()}:{free_port()}"
-    about = "Where the workers of this training meet"
     data = {"others": [f"{rank}@{address}" for rank in range(1, workers)]}
-    told = ArtifactCreate(
-        key=_KEY, type="json", description=about, data=data, flow_run_id=UUID(str(flow_run))
-    )
-    client.create_artifact(told)
+    outcome.leave_word(client, flow_run, _KEY, "Where the workers of this training meet", data)
     return f"0@{address}"
 
 
 def others(client: SyncPrefectClient, flow_run: UUID) -> Sequence[str]:
     """RANK@HOST:PORT of those that are to join; none before the first one left word."""
-    wanted = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[_KEY])
-    )
-    found = client.read_artifacts(artifact_filter=wanted)
-    if not found:
-        return []
-    data = found[0].data
-    assert isinstance(data, dict)
-    return list(data["others"])
+    found = outcome.word(client, flow_run, _KEY)
+    return [] if found is None else list(found["others"])
 
 
 def _lack_of_room(pool: str, workers: int) -> str | None:

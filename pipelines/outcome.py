@@ -25,18 +25,28 @@ class Outcome(BaseModel):
 
 def tell(client: SyncPrefectClient, flow_run: UUID | str, outcome: Outcome) -> None:
     """Leave an outcome with a flow run."""
-    values: dict[str, Any] = outcome.model_dump(mode="json")
     about = "What the stage ended with, for the flow that sent it"
-    told = ArtifactCreate(
-        key=KEY, type="json", description=about, data=values, flow_run_id=UUID(str(flow_run))
-    )
-    client.create_artifact(told)
+    leave_word(client, flow_run, KEY, about, outcome.model_dump(mode="json"))
 
 
 def read(client: SyncPrefectClient, flow_run: UUID) -> Outcome | None:
     """The outcome that was left with a flow run; None when it ended without a word."""
+    found = word(client, flow_run, KEY)
+    return None if found is None else Outcome.model_validate(found)
+
+
+def leave_word(
+    client: SyncPrefectClient, flow_run: UUID | str, key: str, about: str, data: dict[str, Any]
+) -> None:
+    """Leave something with a flow run for the one that sent it: an artifact of it."""
+    told = ArtifactCreate(key=key, type="json", description=about, data=data, flow_run_id=UUID(str(flow_run)))
+    client.create_artifact(told)
+
+
+def word(client: SyncPrefectClient, flow_run: UUID, key: str) -> Any:
+    """What was left with a flow run under a key; None when nothing was."""
     wanted = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[KEY])
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[key])
     )
     found = client.read_artifacts(artifact_filter=wanted)
-    return Outcome.model_validate(found[0].data) if found else None
+    return found[0].data if found else None

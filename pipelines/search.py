@@ -1,20 +1,15 @@
 """The flow that a worker runs for a sweep elsewhere: one searcher, in a workspace of its own."""
 
-import os
+from collections.abc import Callable
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime
-from prefect.client.orchestration import get_client
+from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
 
-from lenet5 import settings
-from lenet5.errors import Lenet5Error
 from lenet5.paths import Paths
 from lenet5.sweep.order import Order
-from pipelines import dispatch, occupancy, placement, sweep, sweep_pool, workspace
-from pipelines.execute import kill_running
-from pipelines.outcome import Outcome, tell
+from pipelines import dispatch, errand, placement, sweep, sweep_pool
+from pipelines.outcome import Outcome
 
 
 @flow(name=placement.SEARCH_FLOW)
@@ -34,26 +29,11 @@ def search(
         lock: the content of dvc.lock, which names the processed data.
         experiment: where MLflow keeps the runs; the worker's own setting when left out.
     """
-    paths = Paths.find()
-    settings.apply(paths)
-    os.environ["LENET5_FLOW_RUN_ID"] = str(runtime.flow_run.id)
-    if experiment:
-        os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
-    log = get_run_logger()
-    outcome = Outcome()
-    try:
-        with occupancy.only_one(paths):
-            sweep_pool.require_shared_storage(paths)
-            dispatch.dvc(paths, "pull", sweep_pool.DATA)
-            sweep.searcher(paths, Order.model_validate_json(order), log.info)
-    except Lenet5Error as error:
-        outcome = Outcome(exit_code=error.exit_code, message=str(error))
-    except BaseException:  # cancelled: the searcher's own process group does not hear of it
-        kill_running()
-        raise
-    with get_client(sync_client=True) as client:
-        tell(client, str(runtime.flow_run.id), outcome)
-    if outcome.exit_code:
-        return Failed(message=outcome.message)
-    workspace.leave(paths)
-    return None
+
+    def work(paths: Paths, on_line: Callable[[str], None]) -> Outcome:
+        sweep_pool.require_shared_storage(paths)
+        dispatch.dvc(paths, "pull", sweep_pool.DATA)
+        sweep.searcher(paths, Order.model_validate_json(order), on_line)
+        return Outcome()
+
+    return errand.carry_out(work, experiment=experiment)

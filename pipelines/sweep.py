@@ -57,7 +57,7 @@ def run(
         found = study.create(paths, name, sweep, params)
         _settle(paths, found)
         done = len(study.trials(found, *study.DONE))
-        run_id = sweeps.open_run(paths, name, _common(params, sweep))
+        run_id = sweeps.open_run(paths, name, sweep.fixed(params))
         try:
             on_line(f"study {name[:8]}: {done} of {sweep.trials} trials are there")
             if not study.is_complete(found, sweep):
@@ -147,14 +147,6 @@ def _record(paths: Paths, run_id: str, found: optuna.Study, came: Result) -> Non
         plots.draw(found, Path(folder))
         best = came.winner.values
         sweeps.close_run(paths, run_id, "FINISHED", best=best, metrics=metrics, pictures=Path(folder))
-
-
-def _common(params: Params, sweep: Sweep) -> dict[str, object]:
-    return {
-        name: value
-        for name, value in params.flat().items()
-        if name.startswith("train.") and name not in sweep.space
-    }
 
 
 @contextmanager

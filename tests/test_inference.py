@@ -130,7 +130,8 @@ def test_the_documented_way_needs_neither_tensorflow_nor_mlflow(
     told = (REPOSITORY / "docs/tracking.md").read_text().partition("Without TensorFlow")[2]
     fetch, use = re.findall(r"```(?:sh|python)\n(.*?)```", told, re.DOTALL)[:2]
     uri = settings.embedded(finished.paths)["MLFLOW_TRACKING_URI"]
-    environment = finished.environment() | {"MLFLOW_TRACKING_URI": uri}
+    # what bare `mlflow` leaves in a home folder is MLflow's affair
+    environment = finished.environment() | {"MLFLOW_TRACKING_URI": uri, "HOME": str(tmp_path)}
     subprocess.run(fetch, shell=True, env=environment, cwd=tmp_path, capture_output=True, check=True)
     np.save(tmp_path / "images.npy", digits["test_images"][:100])
     script = (

@@ -2,13 +2,11 @@
 
 import os
 import pickle
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contestants.program import Epochs, Stopwatch, answer, digits, options
+from benchmarks.contestants.program import Epochs, Stopwatch, answer, digits, options, time_saving
 
 
 def main() -> None:
@@ -36,13 +34,12 @@ def main() -> None:
         params, state = jax_model.step(params, state, x_train[:few], y_train[:few])
         jax.block_until_ready(params)
         watch.lap("first step")
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.pkl"
-            file.write_bytes(pickle.dumps(jax.device_get(params)))
-            watch.lap("save")
-            jax.device_put(pickle.loads(file.read_bytes()))
-            watch.lap("load")
-        answer(**watch.laps)
+        time_saving(
+            watch,
+            "model.pkl",
+            lambda file: file.write_bytes(pickle.dumps(jax.device_get(params))),
+            lambda file: jax.device_put(pickle.loads(file.read_bytes())),
+        )
         return
 
     random = np.random.default_rng(wanted.seed)

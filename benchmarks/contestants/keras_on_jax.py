@@ -1,13 +1,11 @@
 """The notebook's model and recipe in Keras on JAX, as Keras' guides write it: float32 arrays, ``fit``."""
 
 import os
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contestants.program import Epochs, Stopwatch, answer, digits, options
+from benchmarks.contestants.program import Epochs, Stopwatch, answer, digits, options, time_saving
 
 
 def main() -> None:
@@ -45,12 +43,7 @@ def main() -> None:
     if wanted.what == "fixed":
         model.train_on_batch(x_train[: wanted.batch_size], data.train_labels[: wanted.batch_size])
         watch.lap("first step")
-        with tempfile.TemporaryDirectory() as folder:
-            model.save(Path(folder) / "model.keras")
-            watch.lap("save")
-            keras.models.load_model(Path(folder) / "model.keras")
-            watch.lap("load")
-        answer(**watch.laps)
+        time_saving(watch, "model.keras", model.save, keras.models.load_model)
         return
 
     epochs = Epochs()

@@ -4,11 +4,9 @@ The test set is its validation set.
 Nothing is set: threads, engine and data types are what they are by default.
 """
 
-import tempfile
 import time
-from pathlib import Path
 
-from benchmarks.contestants.program import Epochs, Stopwatch, answer, digits, options
+from benchmarks.contestants.program import Epochs, Stopwatch, answer, digits, options, time_saving
 
 
 def main() -> None:
@@ -46,12 +44,7 @@ def main() -> None:
     if wanted.what == "fixed":
         model.train_on_batch(x_train[: wanted.batch_size], y_train[: wanted.batch_size])
         watch.lap("first step")
-        with tempfile.TemporaryDirectory() as folder:
-            model.save(Path(folder) / "model.keras")
-            watch.lap("save")
-            keras.models.load_model(Path(folder) / "model.keras")
-            watch.lap("load")
-        answer(**watch.laps)
+        time_saving(watch, "model.keras", model.save, keras.models.load_model)
         return
 
     epochs = Epochs()

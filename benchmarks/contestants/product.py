@@ -10,13 +10,13 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants.program import Epochs, Stopwatch, answer, options
+from benchmarks.contestants.program import Epochs, Stopwatch, answer, options, time_saving
 from benchmarks.recipes import DEFAULT, recipe
+from benchmarks.scored import correct
 from lenet5 import dataset, settings
 from lenet5.dataset import Dataset, Split
 from lenet5.params import Train
@@ -40,7 +40,6 @@ def main() -> None:
 
         from lenet5 import backend
         from lenet5.train.fit import fit
-        from lenet5.train.model import with_preprocessing
     watch.lap("import")
     backend.use_threads(params.threads)
     if wanted.deterministic:
@@ -77,12 +76,8 @@ def main() -> None:
     if wanted.what == "rate":
         facts |= epochs.steady(len(train.images))
     else:
-        from lenet5.evaluate.metrics import probabilities
-
         test = dataset.load(paths.raw).splits["test"]
-        served = with_preprocessing(network, processed.manifest.padding)
-        answers = probabilities(served, test.images, batch_size=1000).argmax(axis=1)
-        facts["test_accuracy"] = float((answers == test.labels).mean())
+        facts["test_accuracy"] = float(correct(network, processed.manifest.padding, test).mean())
         facts["validation_accuracy"] = float(history["val_accuracy"].max())
     answer(**facts)
 
@@ -99,13 +94,13 @@ def _fixed(watch: Stopwatch, processed: Dataset, params: Train) -> None:
     watch.lap("build")
     network.train_on_batch(images, labels)
     watch.lap("first step")
-    with tempfile.TemporaryDirectory() as folder:
-        served = model.with_preprocessing(network, processed.manifest.padding)
-        archive.save(served, Path(folder) / "model.keras")
-        watch.lap("save")
-        archive.load(Path(folder) / "model.keras")
-        watch.lap("load")
-    answer(**watch.laps)
+    padding = processed.manifest.padding
+    time_saving(
+        watch,
+        "model.keras",
+        lambda file: archive.save(model.with_preprocessing(network, padding), file),
+        archive.load,
+    )
 
 
 def _callbacks(wanted: argparse.Namespace) -> Sequence[Any]:

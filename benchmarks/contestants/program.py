@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,18 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, help="so many of the train images; else all")
     return parser
+
+
+def time_saving(
+    watch: "Stopwatch", name: str, save: Callable[[Path], object], load: Callable[[Path], object]
+) -> None:
+    """The last of the fixed costs: a file of this name is saved and loaded again; then all laps are told."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder) / name)
+        watch.lap("save")
+        load(Path(folder) / name)
+        watch.lap("load")
+    answer(**watch.laps)
 
 
 def answer(**facts: Any) -> None:

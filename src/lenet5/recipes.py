@@ -5,6 +5,7 @@ A recipe says what is different, and why somebody would want it. DVC runs it as 
 """
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,12 @@ class Recipe(BaseModel):
     @property
     def options(self) -> str:
         """What `dvc exp run` takes."""
-        return " ".join(f"-S {shlex.quote(f'{name}={value}')}" for name, value in self.overrides.items())
+        return options(self.overrides)
+
+
+def options(values: Mapping[str, Any]) -> str:
+    """Values by dotted name, as the options by which `dvc exp run` takes them."""
+    return " ".join(f"-S {shlex.quote(f'{name}={value}')}" for name, value in values.items())
 
 
 def names(folder: Path) -> list[str]:

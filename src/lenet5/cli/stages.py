@@ -28,7 +28,9 @@ def _run(name: str, **changed: object) -> None:
         door = importlib.import_module(f"lenet5.{name}.stage")
     door.run(paths, params.section(name))
     if asked:
-        said = " ".join(f"-S {key}={value}" for key, value in asked.items())
+        from lenet5.recipes import options
+
+        said = options(asked)
         console.print(f"Next: `dvc exp run {said}` records it; dvc.lock knows nothing of this trial.")
     elif "DVC_STAGE" not in os.environ:
         console.print("Next: `dvc repro` runs what depends on it, and records all of it in dvc.lock.")

@@ -88,6 +88,8 @@ def _print(found: "Result", *, applied: bool, to_apply: str) -> None:
     if applied:
         console.print("params.yaml has the winner's values. Next: `lenet5 run`, whose gate decides.")
         return
-    changed = " ".join(f"-S {name}={value}" for name, value in found.winner.values.items())
+    from lenet5.recipes import options
+
     console.print(f"Next: `{to_apply}` and `lenet5 run`; or, with params.yaml left as it is,", markup=False)
+    changed = options(found.winner.values)
     console.print(f"    dvc exp run {changed}\n    lenet5 promote", soft_wrap=True, markup=False)

@@ -132,6 +132,14 @@ class Sweep(_Record):
         """What was drawn, as it goes into a training: floats have few digits and stay in their range."""
         return {name: self._short(name, drawn[name]) for name in self.space if name in drawn}
 
+    def fixed(self, params: Params) -> dict[str, Any]:
+        """The parameters of the training that are not searched, by dotted name: all trials have them."""
+        return {
+            name: value
+            for name, value in params.flat().items()
+            if name.startswith(SECTION) and name not in self.space
+        }
+
     def own_values(self, params: Params) -> dict[str, Any] | None:
         """What ``params.yaml`` says of the parameters that are searched; None when that is never drawn."""
         flat = params.flat()

@@ -46,11 +46,7 @@ def name(sweep: Sweep, params: Params, data: str) -> str:
     decides = {
         "data": data,
         "sweep": sweep.model_dump(exclude={"trials"}),
-        "params": {
-            key: value
-            for key, value in params.flat().items()
-            if key.startswith("train.") and key not in sweep.space
-        },
+        "params": sweep.fixed(params),
         "code": {f"{file.parent.name}/{file.name}": files.sha256(file) for file in code},
         "engine": {each: version(each) for each in ("keras", "tensorflow")},
     }

@@ -8,7 +8,7 @@ import optuna
 from lenet5.dataset import Split
 from lenet5.errors import TrainingError
 from lenet5.params import Train
-from lenet5.train.fit import fit
+from lenet5.train.fit import fit, kept_epoch
 
 SCORE = "val_accuracy"
 """What the gate compares, on other images. Not the loss, whose scale follows ``label_smoothing``."""
@@ -25,8 +25,8 @@ def score(
 ) -> float:
     """Train as the stage would, and say how good the model is on the hold-out images.
 
-    The model is the one that the stage would save, of the epoch with the least loss; so the score is that
-    epoch's accuracy, and not the best of all.
+    The model is the one that the stage would save; so the score is the accuracy of the epoch that it keeps,
+    and not the best of all.
 
     Args:
         trial: is told each epoch's accuracy.
@@ -51,5 +51,4 @@ def score(
     except TrainingError as error:
         trial.set_user_attr(DIVERGED, str(error).splitlines()[0])
         raise optuna.TrialPruned from error
-    best = int(history["val_loss"].to_numpy().argmin())
-    return float(history[SCORE].to_numpy()[best])
+    return float(history[SCORE].to_numpy()[kept_epoch(history, params) - 1])
