@@ -50,6 +50,11 @@ FIRST_RUN = "first-run.log"
 Arrays = dict[str, NDArray[np.uint8]]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: a fifth of the time a test waits for a server to start."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server of the machine's own takes part in a test."""

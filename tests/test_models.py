@@ -8,8 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from lenet5 import dataset, settings
+from lenet5.lineage import select
 from lenet5.params import load
 from lenet5.results import Lineage
+from lenet5.tracking import registry
 from tests.conftest import Arrays, Project
 from tests.pipelines.test_reproduce import IDENTITY
 
@@ -82,16 +84,18 @@ def test_the_registry_shows_the_same_to_those_who_look_there(two: Project) -> No
 
 
 def test_versions_are_found_by_the_data_they_saw_and_by_their_commit(two: Project) -> None:
-    def found(*words: str) -> list[int]:
-        return [v["version"] for v in json.loads(two.run("lenet5", "versions", "--json", *words))]
+    known = registry.versions(MlflowClient(settings.embedded(two.paths)["MLFLOW_TRACKING_URI"]), MODEL)
+
+    def found(**wanted: str) -> list[int]:
+        return [version.number for version in select(known, **wanted)]
 
     facts = json.loads(two.run("lenet5", "lineage", "1", "--json"))
-    assert found() == [2, 1]
     for digest in (facts["data"]["raw"], facts["data"]["test"][:8], facts["data"]["files"]["train_labels"]):
-        assert found("--data", digest) == [2, 1]
-    assert found("--data", "0123456789") == []
-    assert found("--commit", commits(two)[0][:10]) == [1]
-    assert found("--commit", commits(two)[1], "--data", facts["data"]["raw"]) == [2]
+        assert found(data=digest) == [2, 1]
+    assert found(data="0123456789") == []
+    assert found(commit=commits(two)[0][:10]) == [1]
+    words = ("--commit", commits(two)[1], "--data", facts["data"]["raw"])
+    assert [v["version"] for v in json.loads(two.run("lenet5", "versions", "--json", *words))] == [2]
     assert "None of the 2 versions" in two.run("lenet5", "versions", "--data", "0123456789")
     short = two.command("lenet5", "versions", "--commit", "abc")
     assert short.returncode == 2
