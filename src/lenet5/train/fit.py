@@ -53,7 +53,7 @@ def fit(
     network.compile(
         optimizer=optimizer.build(params, steps=params.epochs * len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
         steps_per_execution=params.steps_per_execution,
     )
     epochs = _Epochs(on_epoch, start.rows if start else ())
@@ -62,8 +62,8 @@ def fit(
         "val_loss", patience=patience, restore_best_weights=params.patience > 0
     )
     is_over = start is not None and start.wait >= patience
-    if start:
-        network.optimizer.build(network.trainable_variables)  # its variables are there only then
+    # a graph whose first trace makes variables is traced a second time; and a checkpoint needs them to be there
+    network.optimizer.build(network.trainable_variables)
     network.fit(
         batches,
         shuffle=False,  # they are; Keras would mix them by a state that the epochs before have moved
