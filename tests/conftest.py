@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,15 @@ CLONED = (
 )
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
+ARTIFACTS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+"""Where MLflow's database keeps addresses of files: table, column."""
 
 Arrays = dict[str, NDArray[np.uint8]]
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: a fifth of the time a test waits for a server to start."""
-    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
@@ -167,9 +170,18 @@ class Project:
 
     def copy(self, folder: Path) -> "Project":
         """The same project, its cache, outputs and state included, elsewhere."""
-        shutil.copytree(self.root, folder / "project", symlinks=True)
-        (folder / "home").mkdir()
-        return Project(folder / "project", folder / "home")
+        copied = Project(folder / "project", folder / "home")
+        shutil.copytree(self.root, copied.root, symlinks=True)
+        copied.home.mkdir()
+        database = copied.paths.state / "mlflow" / "mlflow.db"
+        if database.exists():  # it names places in the original, where others read at the same time
+            with closing(sqlite3.connect(database)) as store, store:
+                for table, column in ARTIFACTS.items():
+                    store.execute(
+                        f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                        (str(self.root), str(copied.root)),
+                    )
+        return copied
 
 
 def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:

@@ -34,7 +34,7 @@ def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(two: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """To be changed; its MLflow artifacts still lie in the first one."""
+    """To be changed."""
     return two.copy(tmp_path_factory.mktemp("changed"))
 
 

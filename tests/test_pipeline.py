@@ -37,7 +37,7 @@ def versions(project: Project) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def copy(finished: Project, tmp_path: Path) -> Project:
-    """The finished project, to be changed; but its MLflow artifacts still lie in the original."""
+    """The finished project, to be changed."""
     return finished.copy(tmp_path)
 
 

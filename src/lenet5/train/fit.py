@@ -62,7 +62,7 @@ def fit(
         "val_loss", patience=patience, restore_best_weights=params.patience > 0
     )
     is_over = start is not None and start.wait >= patience
-    # a graph whose first trace makes variables is traced a second time; and a checkpoint needs them to be there
+    # a graph whose first trace makes variables is traced again; and a checkpoint needs them to be there
     network.optimizer.build(network.trainable_variables)
     network.fit(
         batches,
