@@ -94,6 +94,6 @@ def test_a_commit_that_is_not_there_and_tampered_files_are_told(finished: Projec
     project.git("init", "--quiet")
     project.git(*IDENTITY, "commit", "--quiet", "--allow-empty", "--message", "Another history")
     lost = project.command("lenet5", "reproduce", "1", environment=store(finished))
-    assert lost.returncode == 2
+    assert lost.returncode == 2, lost.stderr
     assert "The version's commit is not in this clone." in lost.stderr
     assert "git fetch" in lost.stderr
