@@ -173,15 +173,21 @@ class Project:
         copied = Project(folder / "project", folder / "home")
         shutil.copytree(self.root, copied.root, symlinks=True)
         copied.home.mkdir()
-        database = copied.paths.state / "mlflow" / "mlflow.db"
-        if database.exists():  # it names places in the original, where others read at the same time
-            with closing(sqlite3.connect(database)) as store, store:
-                for table, column in ARTIFACTS.items():
-                    store.execute(
-                        f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
-                        (str(self.root), str(copied.root)),
-                    )
+        own_artifacts(copied, self)
         return copied
+
+
+def own_artifacts(copied: Project, original: Project) -> None:
+    """Let the store of a copy lead to the copy's files: it names those of the original, which others read."""
+    database = copied.paths.state / "mlflow" / "mlflow.db"
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(database)) as store, store:
+        for table, column in ARTIFACTS.items():
+            store.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                (str(original.root), str(copied.root)),
+            )
 
 
 def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
@@ -245,7 +251,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, worker_id
             shutil.rmtree(common, ignore_errors=True)  # of a process that failed
             _finish(common, digits)
         shutil.copytree(common, folder, symlinks=True)
-    return Project(folder / "project", folder / "home")
+    copied = Project(folder / "project", folder / "home")
+    own_artifacts(copied, Project(common / "project", common / "home"))
+    return copied
 
 
 def _finish(folder: Path, digits: Arrays) -> Project:

@@ -90,6 +90,7 @@ def test_versions_are_found_by_the_data_they_saw_and_by_their_commit(two: Projec
         return [version.number for version in select(known, **wanted)]
 
     facts = json.loads(two.run("lenet5", "lineage", "1", "--json"))
+    assert found() == [2, 1]
     for digest in (facts["data"]["raw"], facts["data"]["test"][:8], facts["data"]["files"]["train_labels"]):
         assert found(data=digest) == [2, 1]
     assert found(data="0123456789") == []
