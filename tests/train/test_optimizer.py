@@ -73,6 +73,18 @@ def test_adam_takes_beta_2_and_decays_no_weights(settings: Train) -> None:
     assert (made.weight_decay, made.beta_2) == (None, 0.75)
 
 
+def test_kernels_decay_and_biases_do_not(settings: Train) -> None:
+    made = optimizer.build(
+        settings.model_copy(update={"schedule": "constant", "learning_rate": 0.5, "weight_decay": 0.5}), 1
+    )
+    layer = keras.layers.Dense(2, bias_initializer="ones", kernel_initializer="ones")
+    layer.build((None, 3))
+    made.apply([keras.ops.zeros_like(variable) for variable in layer.variables], layer.variables)
+    kernel, bias = (keras.ops.convert_to_numpy(variable) for variable in layer.variables)
+    assert kernel == pytest.approx(0.75)
+    assert bias == pytest.approx(1)
+
+
 def test_learning_rate_of_each_epoch_is_that_of_its_last_step(settings: Train) -> None:
     made = optimizer.build(settings.model_copy(update={"learning_rate": 0.5, "warmup": 0.5}), 10)
     made.iterations.assign(5)
