@@ -31,7 +31,7 @@ def main(root: Path, stage: str) -> None:
     settings.apply(paths)
     name = "train" if stage == IN_MEMORY else stage
     section = params.load(paths.params).section(name)
-    with quiet_libraries(), settings.without_jax():
+    with quiet_libraries(), settings.lean_keras(for_training=name == "train"):
         door: Any = importlib.import_module(f"lenet5.{name}.stage")
         member: Any = importlib.import_module("lenet5.train.member") if name == "train" else None
     if name != "train":

@@ -109,6 +109,17 @@ def test_nothing_heavy_is_imported_where_it_is_not_needed(module: str, allowed: 
     assert not (HEAVY - allowed) & set(loaded.stdout.split())
 
 
+def test_training_imports_nothing_that_keras_can_do_without() -> None:
+    script = (
+        "import sys; from lenet5 import settings\n"
+        "with settings.lean_keras(for_training=True): import lenet5.train.member\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "keras" in loaded.stdout.split()
+    assert not {"jax", "sklearn", "matplotlib"} & set(loaded.stdout.split())
+
+
 def test_importing_changes_nothing(tmp_path: Path) -> None:
     modules = ", ".join(
         ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)

@@ -35,7 +35,7 @@ def main() -> None:
     settings.apply(paths)
     params = recipe(paths, wanted.recipe, {**dict(wanted.set), "train.seed": wanted.seed}).train
     watch = Stopwatch()
-    with quiet_libraries(), settings.without_jax():
+    with quiet_libraries(), settings.lean_keras(for_training=True):
         import keras
 
         from lenet5 import backend

@@ -225,16 +225,21 @@ def embedded(paths: Paths) -> dict[str, str]:
 
 
 @contextmanager
-def without_jax() -> Iterator[None]:
-    """Import TensorFlow in this block: it would import JAX, too, where that is installed, for a second."""
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow" or "jax" in sys.modules:
-        yield
-        return
-    sys.modules["jax"] = None  # type: ignore[assignment]  # as if there were none
+def lean_keras(*, for_training: bool = False) -> Iterator[None]:
+    """Import Keras in this block as if what it imports without need were not installed: seconds in each process.
+
+    That is JAX under TensorFlow; for a training, scikit-learn and matplotlib as well, which evaluation uses.
+    """
+    on_tensorflow = os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow"
+    unneeded = (["jax"] if on_tensorflow else []) + (["sklearn", "matplotlib"] if for_training else [])
+    hidden = [name for name in unneeded if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # as if there were none
     try:
         yield
     finally:
-        del sys.modules["jax"]
+        for name in hidden:
+            del sys.modules[name]
 
 
 ENGINE = {

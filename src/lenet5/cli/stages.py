@@ -24,7 +24,7 @@ def _run(name: str, **changed: object) -> None:
     paths, params = checkout()
     asked = {key: value for key, value in changed.items() if value is not None}
     params = params.changed(asked) if asked else params
-    with quiet_libraries(), settings.without_jax():
+    with quiet_libraries(), settings.lean_keras():
         door = importlib.import_module(f"lenet5.{name}.stage")
     door.run(paths, params.section(name))
     if asked:

@@ -48,7 +48,7 @@ def search(paths: Paths, base: Params, order: Order) -> None:
             found=f"those of study {here[:12]}",
             do="see that params.yaml, dvc.lock and src/ are the same, and that nobody edits them meanwhile",
         )
-    with quiet_libraries(), settings.without_jax():
+    with quiet_libraries(), settings.lean_keras(for_training=True):
         from lenet5 import backend
         from lenet5.sweep import trial as trials
 

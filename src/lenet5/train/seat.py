@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from lenet5 import supervision
+from lenet5 import settings, supervision
 from lenet5.errors import Lenet5Error
 from lenet5.params import Train
 from lenet5.paths import Paths
@@ -70,7 +70,8 @@ def main(seat: Seat) -> int:
         # Keras would import it only to seed it: seconds, and 400 MB
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
     try:
-        from lenet5.train import member
+        with settings.lean_keras(for_training=True):
+            from lenet5.train import member
 
         member.run(Paths(seat.root), seat.params, seat.gang, _meeting(seat))
     except Lenet5Error as error:

@@ -21,7 +21,7 @@ def run(paths: Paths, params: Train) -> None:
 
         launcher.run(paths, params)
     else:
-        with quiet_libraries(), settings.without_jax():
+        with quiet_libraries(), settings.lean_keras(for_training=True):
             from lenet5.train import member
 
         member.run(paths, params)
