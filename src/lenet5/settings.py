@@ -226,7 +226,7 @@ def embedded(paths: Paths) -> dict[str, str]:
 
 @contextmanager
 def lean_keras(*, for_training: bool = False) -> Iterator[None]:
-    """Import Keras in this block as if what it imports without need were not installed: seconds in each process.
+    """Import Keras in this block as if what it imports without need were not installed, which takes seconds.
 
     That is JAX under TensorFlow; for a training, scikit-learn and matplotlib as well, which evaluation uses.
     """
