@@ -65,8 +65,8 @@ def _measure(part: str, bench: Bench, folder: Path) -> None:
     module = importlib.import_module(f"benchmarks.{PARTS[part]}")
     console.rule(part)
     started, date = time.perf_counter(), machine.now()
+    commit, dirty = machine.commit(bench.paths.root)  # what is measured, whatever is committed meanwhile
     lines, verdicts = module.run(bench)
-    commit, dirty = machine.commit(bench.paths.root)
     result = results.Result(
         part=part,
         about=module.__doc__ or "",
