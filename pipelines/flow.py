@@ -3,24 +3,20 @@
 It runs in a checkout of this machine, or, as a deployment, in a workspace that a worker made for it.
 """
 
-import logging
 import os
-import signal
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 from prefect import Task, flow, get_run_logger, runtime, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from lenet5 import params, promotion, settings
-from lenet5.errors import Lenet5Error, Refused, Unavailable, UsageError
+from lenet5.errors import Lenet5Error, Refused, Unavailable
 from lenet5.ingest import stage as ingest
 from lenet5.paths import Paths
 from lenet5.register import stage as register
@@ -125,7 +121,7 @@ def training(
         os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
     try:
         nodes = graph.stages(paths.root)
-        _require_stages(force or [], nodes)
+        graph.require(force or [], nodes)
         with occupancy.only_one(paths):
             remote = settings.load(paths).lenet5_dvc_remote
             if remote and not in_a_workspace:
@@ -146,14 +142,6 @@ def training(
     create_markdown_artifact(report.markdown(promoted, store.run_link(promoted.version.run_id)), key="lenet5")
     workspace.leave(paths)
     return Completed(message=report.line(promoted), data=promoted)
-
-
-def _require_stages(named: Sequence[str], nodes: Sequence[graph.Stage]) -> None:
-    known = [node.name for node in nodes]
-    if unknown := [name for name in named if name not in known]:
-        raise UsageError(
-            f"There is no stage {unknown[0]}.", expected=", ".join(known), found=", ".join(unknown)
-        )
 
 
 def _pin(paths: Paths) -> None:
@@ -206,54 +194,3 @@ def _share(paths: Paths, branch: bool) -> None:
         name = f"runs/{runtime.flow_run.id}"
         commit = workspace.publish(paths, name, f"Flow run {runtime.flow_run.name}")
         get_run_logger().info(f"dvc.lock is committed to {name} ({commit[:12]})")
-
-
-def run(force: Sequence[str] = (), everything: bool = False, mode: Mode = Mode.AUTO) -> promotion.Promotion:
-    """Run the flow in this process.
-
-    Args:
-        force: stages to run even if nothing changed.
-        everything: all of them.
-        mode: what to do with stages that name a work pool.
-
-    Raises:
-        Lenet5Error: what a stage or the gate said.
-        Unavailable: the Prefect server does not answer, or another run is at work in this checkout.
-    """
-    paths = Paths.find()
-    # what is wrong with the graph, or with the lock, is better said before a server starts
-    nodes = graph.stages(paths.root)
-    _require_stages(force, nodes)
-    with occupancy.only_one(paths):
-        pass
-    # ended by SIGTERM, this process still ends its stages and its server
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if not os.environ.get("PREFECT_API_URL"):
-            _start_server()
-        named = [node.name for node in nodes] if everything else list(force)
-        promoted = training(force=named, placement=mode)
-    except (httpx.HTTPError, RuntimeError) as error:
-        api = settings.in_urls(os.environ.get("PREFECT_API_URL", "the embedded server"))
-        if not isinstance(error, httpx.HTTPError) and "reach" not in str(error).lower():
-            raise
-        raise Unavailable(
-            "Prefect does not answer.",
-            expected=api,
-            found=str(error).partition("\n")[0] or type(error).__name__,
-            do="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both",
-        ) from error
-    finally:
-        # the last word is ours, not "Stopping temporary server"
-        logging.getLogger("prefect").setLevel(logging.WARNING)
-    assert isinstance(promoted, promotion.Promotion)
-    return promoted
-
-
-def _start_server() -> None:
-    """Start Prefect's embedded server deaf to Ctrl-C: it has to outlive the flow to hear how that ended."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
-    try:
-        SubprocessASGIServer().start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,5 +1,6 @@
 """The graph as DVC knows it. There is no other list of stages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def stages(root: Path) -> list[Stage]:
             found=error,
             do="correct dvc.yaml, or clone the project with git",
         ) from error
+
+
+def require(named: Sequence[str], nodes: Sequence[Stage]) -> None:
+    """Refuse a name that no stage has.
+
+    Raises:
+        UsageError: there is one.
+    """
+    known = [node.name for node in nodes]
+    if unknown := [name for name in named if name not in known]:
+        raise UsageError(
+            f"There is no stage {unknown[0]}.", expected=", ".join(known), found=", ".join(unknown)
+        )
 
 
 def _stage(node: object, after: frozenset[str]) -> Stage:

@@ -29,6 +29,8 @@ from lenet5.ingest.catalog import ITEMS
 from lenet5.paths import Paths
 from tests.postgres import NewDatabase, postgresql
 
+# a shell ignores Ctrl-C for what it starts in the background, and so would all that the tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(settings.ENGINE)  # as the stages have it; it must come before the first operation
 
 REPOSITORY = Path(__file__).parent.parent
@@ -113,7 +115,7 @@ class Project:
         return Paths(self.root)
 
     def command(
-        self, *words: str, environment: dict[str, str] | None = None, timeout: float = 240
+        self, *words: str, environment: dict[str, str] | None = None, timeout: float = 400
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of the virtual environment in the project; its output is kept."""
         return subprocess.run(

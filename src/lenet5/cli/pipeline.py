@@ -37,8 +37,8 @@ def run(
     """
     checkout()
     with quiet_libraries():
-        flow = importlib.import_module("pipelines.flow")
-    promoted = flow.run(force_stage or (), everything=force, mode=flow.Mode(placement))
+        local = importlib.import_module("pipelines.local")
+    promoted = local.run(force_stage or (), everything=force, placement=placement)
     if promoted.verdict:
         console.print(str(promoted.verdict), markup=False)
     shown = {version.number: version for version in (promoted.version, promoted.holder) if version}

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, precision_recall_fscore_support
 
 from lenet5.dataset import CLASSES
 
@@ -38,6 +37,8 @@ def predictions(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -
 
 def by_class(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a digit: precision, recall, F1, images; a digit without images has a recall of 0."""
+    from sklearn.metrics import precision_recall_fscore_support  # slow to import, and few need it
+
     digits = list(range(CLASSES))
     precision, recall, f1, images = precision_recall_fscore_support(
         frame["label"], frame["predicted"], labels=digits, zero_division=0
@@ -49,6 +50,8 @@ def by_class(frame: pd.DataFrame) -> pd.DataFrame:
 
 def figures(frame: pd.DataFrame, bins: int) -> dict[str, float]:
     """The figures of one model from a table of :func:`predictions`, under their names in ``Evaluation``."""
+    from sklearn.metrics import log_loss
+
     return {
         "accuracy": float((frame["label"] == frame["predicted"]).mean()),
         "loss": float(log_loss(frame["label"], _rows(frame), labels=list(range(CLASSES)))),

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ def from_counts(
     Drawing N images with replacement, each gained, lost or neither, is drawing from a multinomial
     distribution: this is the bootstrap over images, without N times as many random numbers.
     """
+    from scipy.stats import binomtest  # slow to import, and few need it
+
     shares = np.array([gained, lost, images - gained - lost]) / images
     drawn = np.random.default_rng(seed).multinomial(images, shares, size=resamples)  # (resamples, 3)
     tail = (1 - confidence) / 2
