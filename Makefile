@@ -22,11 +22,11 @@ pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, reg
 	$(BIN)/lenet5 run
 
 .PHONY: test
-test: .venv/installed ## set up, then run every test but those below (about thirteen minutes on two cores)
+test: .venv/installed ## set up, then run every test but those below (ten to twenty minutes on two cores)
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m "not (stack or long)"
 
 .PHONY: test-stack
-test-stack: .venv/installed ## test servers and workers, from a night to a power cut (about ten minutes more)
+test-stack: .venv/installed ## test servers and workers, from a night to a power cut (ten minutes or more)
 	$(BIN)/pytest -m "stack and not long"
 
 .PHONY: test-long

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from lenet5 import settings
+from lenet5 import settings, supervision
 from lenet5.errors import Unavailable
 from lenet5.paths import Paths
 from lenet5.terminal import console, quiet_libraries
@@ -85,6 +85,7 @@ def _import_beside_server() -> ModuleType:
             server = subprocess.Popen(
                 [sys.executable, "-m", "pipelines.local", str(listening.fileno())],
                 pass_fds=[listening.fileno()],
+                env=os.environ | supervision.offer(),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -115,6 +116,7 @@ def _serve(descriptor: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    supervision.accept()  # a flow that is killed leaves no server behind
     app = create_app(ephemeral=True, final=True)
     uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[socket.socket(fileno=descriptor)])
 
