@@ -50,7 +50,7 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     try:
         flow = _import() if api else _import_beside_server()
         named = [node.name for node in nodes] if everything else list(force)
-        promoted: Promotion = flow.training(force=named, placement=flow.Mode(placement))
+        promoted = flow.training(force=named, placement=flow.Mode(placement))
     except (httpx.HTTPError, RuntimeError) as error:
         if not isinstance(error, httpx.HTTPError) and "reach" not in str(error).lower():
             raise
@@ -63,6 +63,7 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     finally:
         # the last word is ours, not that of Prefect's shutdown
         logging.getLogger("prefect").setLevel(logging.WARNING)
+    assert isinstance(promoted, flow.promotion.Promotion)
     return promoted
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import requests
 from filelock import FileLock
@@ -147,6 +148,15 @@ class Project:
         site = {"DVC_SITE_CACHE_DIR": str(self.root / ".lenet5/dvc"), "DVC_NO_ANALYTICS": "1"}
         return kept | site | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
 
+    def processes(self) -> list[str]:
+        """The commands of the processes that work in this checkout, or name it."""
+        return [
+            " ".join(process.info["cmdline"] or ())
+            for process in psutil.process_iter(["cwd", "cmdline"])
+            if (process.info["cwd"] or "").startswith(str(self.root))
+            or any(str(self.root) in word for word in process.info["cmdline"] or ())
+        ]
+
     def set_params(self, **values: Any) -> None:
         """Edit ``params.yaml`` as a person would: ``set_params(**{"train.epochs": 3})``."""
         yaml = YAML()
@@ -269,6 +279,16 @@ def free_port() -> int:
     with socket.socket() as some:
         some.bind(("127.0.0.1", 0))
         return int(some.getsockname()[1])
+
+
+def until(ask: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Ask until the answer is true; the answer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := ask():
+            return answer
+        time.sleep(0.5)
+    raise AssertionError(f"{what}: not within {seconds:g} seconds")
 
 
 Serve = Callable[..., str]

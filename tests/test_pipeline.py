@@ -3,24 +3,21 @@
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
 from lenet5 import settings
 from lenet5.results import Lineage
-from tests.conftest import BIN, Arrays, Project
+from tests.conftest import BIN, Arrays, Project, until
 
 EXPERIMENT = "lenet5-mnist"
 MODEL = "lenet5-mnist"
@@ -209,12 +206,6 @@ def test_a_rebuilt_run_names_the_commit_that_recorded_the_model_and_not_the_late
     assert not version["dirty"]
 
 
-def at_work(project: Project) -> list[str]:
-    """The commands of the processes that have the checkout as their folder."""
-    alive = psutil.process_iter(["cwd", "cmdline"])
-    return [shlex.join(p.info["cmdline"]) for p in alive if p.info["cwd"] == str(project.root)]
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: signal.Signals) -> None:
     before = copy.paths.lock.read_bytes()
@@ -238,7 +229,7 @@ def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: 
         rest = flow.stdout.read()  # ends when nobody holds it open any more
         assert flow.wait(timeout=60) == 130, rest
     assert copy.paths.lock.read_bytes() == before
-    assert at_work(copy) == []
+    assert copy.processes() == []
     states = json.loads(copy.run("lenet5", "status", "--json"))
     assert states["champion"]["version"] == 1
 
@@ -254,15 +245,10 @@ def test_a_killed_flow_leaves_no_server_behind(copy: Project) -> None:
     with flow:
         assert flow.stdout is not None
         assert "Starting a Prefect server" in flow.stdout.readline()
-        deadline = time.monotonic() + 60
-        while len(at_work(copy)) < 2:
-            assert time.monotonic() < deadline, "no server was started"
-            time.sleep(0.1)
+        until(lambda: len(copy.processes()) >= 2, 60, "a server beside the flow")
         flow.kill()
         flow.wait()
-    while left := at_work(copy):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
+    until(lambda: not copy.processes(), 60, "the end of the server")
 
 
 def test_a_second_flow_in_the_same_checkout_is_refused_at_once(copy: Project) -> None:

@@ -8,7 +8,6 @@ import gzip
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,6 +33,7 @@ from tests.conftest import (
     make_project,
     serve_mlflow,
     servers,
+    until,
 )
 from tests.postgres import NewDatabase
 
@@ -64,13 +64,6 @@ class Worker:
         for process in everything:
             process.kill()
         self.process.wait()
-
-    def owns(self, process: psutil.Process) -> bool:
-        """Whether a process works in this machine's folder."""
-        try:
-            return process.cwd().startswith(str(self.project.root))
-        except psutil.Error:
-            return False
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -184,16 +177,6 @@ class Stack:
         commit = self.git("rev-parse", "HEAD").strip()
         self.git("checkout", "--quiet", "main")
         return commit
-
-
-def until(ask: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Ask until the answer is true; the answer."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if answer := ask():
-            return answer
-        time.sleep(0.5)
-    raise AssertionError(f"{what}: not within {seconds:g} seconds")
 
 
 @pytest.fixture(scope="session")

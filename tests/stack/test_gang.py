@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.stack.conftest import Employ, Stack, Worker, until
+from tests.conftest import until
+from tests.stack.conftest import Employ, Stack, Worker
 
 pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(600)]
 

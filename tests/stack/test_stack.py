@@ -14,13 +14,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from mlflow import MlflowClient
 
 from lenet5.ingest.catalog import ITEMS
-from tests.conftest import BIN, TRAIN, Arrays, decode
-from tests.stack.conftest import Employ, Stack, Worker, until, upload
+from tests.conftest import BIN, TRAIN, Arrays, decode, until
+from tests.stack.conftest import Employ, Stack, Worker, upload
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -315,7 +314,7 @@ def test_a_worker_that_is_told_to_stop_says_so_and_another_one_goes_on(
     second_gpu.process.send_signal(signal.SIGTERM)
     assert second_gpu.process.wait(timeout=60) == 0
     assert stack.run(sent["id"])["state_type"] == "CRASHED", "it said so itself, before it went"
-    assert not [process for process in psutil.process_iter() if second_gpu.owns(process)]
+    assert second_gpu.project.processes() == []
     employ("gpu")
 
     def goes_on() -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lenet5.tracking import tags
-from tests.conftest import BIN
-from tests.stack.conftest import Employ, Stack, until
+from tests.conftest import BIN, until
+from tests.stack.conftest import Employ, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(600)]
 

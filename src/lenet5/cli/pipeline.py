@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lenet5.cli.app import PIPELINE, Json, app, checkout, print_json, print_versions, say
 from lenet5.paths import Paths
-from lenet5.terminal import console, quiet_libraries
+from lenet5.terminal import console
 
 
 @app.command(rich_help_panel=PIPELINE)
@@ -36,8 +36,7 @@ def run(
     is no failure; one that it rejects is: exit code 3.
     """
     checkout()
-    with quiet_libraries():
-        local = importlib.import_module("pipelines.local")
+    local = importlib.import_module("pipelines.local")
     promoted = local.run(force_stage or (), everything=force, placement=placement)
     if promoted.verdict:
         console.print(str(promoted.verdict), markup=False)
