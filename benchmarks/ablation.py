@@ -17,7 +17,6 @@ TAKEN_AWAY = {
     "float64 images": ("--dtype", "float64"),
     "1 step an execution": ("--set", "train.steps_per_execution=1"),
     "32 steps an execution": ("--set", "train.steps_per_execution=32"),
-    "Keras' own schedule": ("--keras-schedule",),
     "biases decay, too": ("--decay-all",),
     "2 threads": ("--set", "train.threads=2"),
     "batch 64": ("--set", "train.batch_size=64"),

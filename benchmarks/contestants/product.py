@@ -46,8 +46,6 @@ def main() -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    if wanted.keras_schedule:
-        _let_keras_schedule()
     if wanted.decay_all:
         keras.optimizers.AdamW.exclude_from_weight_decay = lambda *wanted, **others: None
     if wanted.jit:
@@ -107,21 +105,6 @@ def _fixed(watch: Stopwatch, processed: Dataset, params: Train) -> None:
     )
 
 
-def _let_keras_schedule() -> None:
-    """The same rates, computed in the graph."""
-    import keras
-
-    from lenet5.train import optimizer
-
-    def schedule(params: Train, steps: int) -> Any:
-        warmup = int(params.warmup * steps)
-        return keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warmup, warmup_target=params.learning_rate, warmup_steps=warmup
-        )
-
-    optimizer.schedule = schedule
-
-
 def _callbacks(wanted: argparse.Namespace) -> Sequence[Any]:
     if not wanted.tensorboard:
         return ()
@@ -138,7 +121,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engine", action="append", default=[], type=_pair, metavar="VARIABLE=VALUE")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--jit", action="store_true")
-    parser.add_argument("--keras-schedule", action="store_true")
     parser.add_argument("--decay-all", action="store_true")
     parser.add_argument("--deterministic", action="store_true")
     parser.add_argument("--tensorboard", action="store_true")

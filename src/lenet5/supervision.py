@@ -1,4 +1,4 @@
-"""A stage ends when the flow that started it is killed: no orphan writes where another one works."""
+"""What a flow started ends when the flow is killed: no orphan writes where another one works."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ SECONDS = 1.0
 
 
 def offer() -> dict[str, str]:
-    """What ties stages to this process: its number, and when it began, since numbers return."""
+    """What ties a process to this one: this one's number, and when it began, since numbers return."""
     process = psutil.Process()
     return {VARIABLE: f"{process.pid}:{process.create_time()}"}
 

@@ -1,10 +1,6 @@
 """The optimizer and its learning-rate schedule."""
 
-from typing import Any
-
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from lenet5.params import Train
 
@@ -32,21 +28,6 @@ def schedule(params: Train, steps: int) -> "keras.optimizers.schedules.LearningR
     if params.schedule == "constant":
         return params.learning_rate
     warmup = int(params.warmup * steps)
-    step = np.arange(steps + 1)
-    rising = step / max(warmup, 1)
-    falling = (1 + np.cos(np.pi * (step - warmup) / (steps - warmup))) / 2
-    rates = params.learning_rate * np.where(step < warmup, rising, falling)
-    return _Tabled(rates.astype(np.float32))
-
-
-class _Tabled(keras.optimizers.schedules.LearningRateSchedule):
-    """Looks the rate up: Keras asks for it many times a step, and its own schedule branches each time."""
-
-    def __init__(self, rates: NDArray[np.float32]) -> None:
-        self._rates = keras.ops.convert_to_tensor(rates)  # one tensor, however often a graph asks
-
-    def __call__(self, step: Any) -> Any:
-        return keras.ops.take(self._rates, step)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rates": keras.ops.convert_to_numpy(self._rates).tolist()}
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warmup, warmup_target=params.learning_rate, warmup_steps=warmup
+    )
