@@ -32,6 +32,7 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
             unit="s",
             values=tuple(each.answer[step] for each in runs),
             baselines=("notebook",) if name != "notebook" else (),
+            headline=True,
         )
         for step in STEPS
         for name, runs in found.items()
