@@ -119,14 +119,16 @@ def _table(title: str, lines: Sequence[Line]) -> str:
 
 
 def _origin(found: Sequence[Result]) -> str:
-    first = found[0]
+    machines = ", ".join(
+        dict.fromkeys(f"{each.machine['processor']}, {each.machine['cores']} cores" for each in found)
+    )
     commits = ", ".join(dict.fromkeys(f"{each.commit[:8]}{'+' if each.dirty else ''}" for each in found))
     days = sorted(each.date[:10] for each in found)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     seeds = ", ".join(dict.fromkeys(str(each.seeds) for each in found))
     others = max(each.others_cores for each in found)
     return (
-        f"{first.machine['processor']}, {first.machine['cores']} cores; commit {commits}; {when}; "
+        f"{machines}; commit {commits}; {when}; "
         f"{seeds} seeds; others used up to {number(others)} cores meanwhile. "
         "A ratio is of medians, with its range over the rounds. Every repetition is in `benchmarks/results/`."
     )
