@@ -119,7 +119,7 @@ def _table(title: str, lines: Sequence[Line]) -> str:
 
 
 def _origin(found: Sequence[Result]) -> str:
-    machines = ", ".join(
+    machines = " and ".join(
         dict.fromkeys(f"{each.machine['processor']}, {each.machine['cores']} cores" for each in found)
     )
     commits = ", ".join(dict.fromkeys(f"{each.commit[:8]}{'+' if each.dirty else ''}" for each in found))
