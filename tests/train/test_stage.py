@@ -105,11 +105,14 @@ def test_a_precision_without_kernels_here_is_refused(project: Paths, settings: T
 def test_another_engine_trains_the_same_model_in_mixed_precision(project: Paths, settings: Train) -> None:
     """JAX has 16-bit kernels everywhere; what it leaves are float32 layers, which TensorFlow reads."""
     mixed = settings.model_copy(update={"precision": "mixed_bfloat16", "epochs": 1})
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", ENGINE, str(project.root), mixed.model_dump_json()],
         env=os.environ | AWAY | {"KERAS_BACKEND": "jax"},
+        stderr=subprocess.PIPE,
+        text=True,
         check=True,
     )
+    assert "oneDNN" not in done.stderr  # TensorFlow's greeting; it writes the events for TensorBoard
     assert Lineage.read(project.lineage).environment.packages.keys() == {"jax", "keras", "numpy"}
     model = archive.load(project.model)
     assert model.count_params() == 60_074

@@ -17,7 +17,7 @@ from lenet5.dataset import Manifest
 from lenet5.params import Train
 from lenet5.paths import Paths
 from lenet5.results import Environment, Lineage, Training
-from lenet5.terminal import console
+from lenet5.terminal import console, quiet_libraries
 from lenet5.tracking import runs
 from lenet5.train.checkpoint import Checkpoint
 from lenet5.train.checkpoint_store import CheckpointStore, alone
@@ -150,5 +150,11 @@ def _on_this_device(training: str) -> str:
 
 
 def _tensorboard(paths: Paths, training: str) -> keras.callbacks.Callback:
+    if backend.name() != "tensorflow":
+        with quiet_libraries():  # Keras writes events with TensorFlow on any engine, and it greets
+            import tensorflow as tf
+
+            tf.config.set_visible_devices([], "GPU")  # they are the engine's
+            tf.config.list_logical_devices()
     # event files hold clocks and host names, so they are no DVC output
     return keras.callbacks.TensorBoard(paths.tensorboard / training[:12], write_graph=False)
