@@ -30,7 +30,7 @@ test-stack: .venv/installed ## test servers and workers, from a night to a power
 	$(BIN)/pytest -m "stack and not long"
 
 .PHONY: test-long
-test-long: .venv/installed ## test sweeps and trainings that are spread over a pool (about ten minutes more)
+test-long: .venv/installed ## test what takes longest: sweeps and trainings spread over a pool, among others (twenty minutes)
 	$(BIN)/pytest -m long
 
 .PHONY: check

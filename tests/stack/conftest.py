@@ -1,7 +1,8 @@
 """Everything that machines share, for real, on this one: PostgreSQL, S3, MLflow, Prefect, git, workers.
 
 Each machine is a clone in a folder of its own with an empty home: a developer's, and two on which workers
-run, of which one stands for the GPU machine. They have nothing in common but addresses.
+run, of which one stands for the GPU machine. They have nothing in common but addresses. Each module has
+services and workers of its own: what one does to them is no other one's surprise.
 """
 
 import gzip
@@ -179,7 +180,7 @@ class Stack:
         return commit
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, postgres: NewDatabase) -> Iterator[Stack]:
     """The services, with everything deployed and no worker yet."""
     folder = tmp_path_factory.mktemp("stack")
@@ -269,7 +270,7 @@ def upload(client: Any, digits: Arrays) -> None:
         client.put_object(Bucket="source", Key=f"mnist/{item.file}.gz", Body=content)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3(stack: Stack) -> Any:
     """A client of the object store."""
     return _s3_client(stack.environment["AWS_ENDPOINT_URL_S3"])
@@ -302,9 +303,9 @@ Employ = Callable[..., Worker]
 """``employ("cpu", "--limit", "1")``."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def employ(stack: Stack) -> Iterator[Employ]:
-    """Start a worker for a pool, in a clone of its own; ended with the session."""
+    """Start a worker for a pool, in a clone of its own; ended with the module."""
     with ExitStack() as all_of_them:
         count = iter(range(1, 100))
 

@@ -27,17 +27,17 @@ EPOCHS = 60
 """Of a training that is cut off: half a minute, with its checkpoints."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def gpu(employ: Employ) -> Worker:
     return employ("gpu")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def second_gpu(employ: Employ) -> Worker:
     return employ("gpu")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def night(stack: Stack, employ: Employ, gpu: Worker) -> dict[str, Any]:
     """The first nightly run, on two machines that have nothing but addresses."""
     employ("cpu")
@@ -105,7 +105,7 @@ class Cut:
     at: datetime
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cut(stack: Stack, night: dict[str, Any], gpu: Worker, request: pytest.FixtureRequest) -> Cut:
     """Kill the machine in the middle of its training, with another one at hand."""
     long_training(stack, "long")
@@ -234,6 +234,7 @@ def test_new_data_is_noticed_once_and_trained_on(stack: Stack, cut: Cut, digits:
     # the event once more, with the same data: nothing to do
     once_more = stack.wait(stack.start("lenet5/train", new_data=True))
     assert once_more["state"]["message"].startswith(f"up to date: version {newest['version']}")
+    upload(s3, digits)  # main pins it, and others ingest from there
 
 
 def other(digits: Arrays) -> Arrays:
@@ -332,17 +333,20 @@ def test_a_worker_that_is_told_to_stop_says_so_and_another_one_goes_on(
 def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> None:
     epochs = 5 * EPOCHS  # it must not come to its end meanwhile
     stack.developer.set_params(**{"train.seed": 9, "train.epochs": epochs, "train.patience": epochs})
-    flow = subprocess.Popen(
-        [str(BIN / "lenet5"), "run"],
-        cwd=stack.developer.root,
-        env=stack.developer.environment() | stack.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    said = stack.folder / "laptop.log"
+    with said.open("wb") as log:
+        flow = subprocess.Popen(
+            [str(BIN / "lenet5"), "run"],
+            cwd=stack.developer.root,
+            env=stack.developer.environment() | stack.environment,
+            stdout=log,
+            stderr=log,
+        )
     try:
         known = {run["id"] for run in stack.flow_runs("lenet5-stage/gpu")}
 
         def trains() -> dict[str, Any] | None:
+            assert flow.poll() is None, said.read_text()
             new = [run for run in stack.flow_runs("lenet5-stage/gpu") if run["id"] not in known]
             return new[0] if new and f"epoch 10/{epochs}" in stack.log(new[0]["id"]) else None
 
