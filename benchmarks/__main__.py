@@ -1,6 +1,7 @@
 """``python -m benchmarks [PART ...]``: measure, print tables, write ``benchmarks/results/*.json``."""
 
 import importlib
+import logging
 import sys
 import time
 from pathlib import Path
@@ -10,10 +11,14 @@ import typer
 
 from benchmarks import machine, results, tables
 from benchmarks.bench import ROOT, Bench
-from lenet5 import __version__, dataset
-from lenet5.errors import Lenet5Error, UsageError
-from lenet5.paths import Paths
-from lenet5.terminal import console, print_error, print_warning
+from lenet5 import __version__
+from lenet5.core import dataset
+from lenet5.core.errors import Lenet5Error, UsageError
+from lenet5.core.paths import Paths
+from lenet5.system.state import LocalState
+from lenet5.system.terminal import console, print_error
+
+log = logging.getLogger(__name__)
 
 PARTS = {
     "time": "time_to_accuracy",
@@ -53,7 +58,7 @@ def main(
     for folder in (paths.raw, paths.processed):
         dataset.load_manifest(folder)  # says what to do when it is not there
     # what was shortened never takes the place of a real figure
-    folder = paths.state / "bench" / "quick" if quick else results.FOLDER
+    folder = LocalState(paths.root).folder / "bench" / "quick" if quick else results.FOLDER
     for part in wanted:
         _measure(part, Bench(paths, 1 if quick else seeds, sorted(set(times or (1, 10))), quick), folder)
     console.print(f"Results lie in {folder}.", markup=False)
@@ -91,9 +96,7 @@ def _measure(part: str, bench: Bench, folder: Path) -> None:
         markup=False,
     )
     if result.others_cores > QUIET:
-        print_warning(
-            "the machine was not quiet: what is measured in wall time is too long, and ratios may be"
-        )
+        log.warning("the machine was not quiet: what is measured in wall time is too long, and ratios may be")
 
 
 if __name__ == "__main__":

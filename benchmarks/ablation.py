@@ -8,7 +8,7 @@ without the setting, training is slower. Some settings cost: they buy equal byte
 from benchmarks.bench import Bench, Contestant
 from benchmarks.measure import Measured
 from benchmarks.results import Line, Verdict
-from lenet5 import environment
+from lenet5.system import environment
 
 RECIPE = "the recipe"
 BFLOAT16 = "bfloat16, any instruction set for oneDNN"

@@ -10,10 +10,10 @@ from benchmarks import time_to_accuracy
 from benchmarks.bench import Bench
 from benchmarks.results import Line, Verdict
 from benchmarks.scored import correct
-from lenet5 import dataset
-from lenet5.params import Train
-from lenet5.paths import Paths
-from lenet5.terminal import quiet_libraries
+from lenet5.core import dataset
+from lenet5.core.paths import Paths
+from lenet5.core.quiet import quiet_libraries
+from lenet5.stages.train.params import Train
 
 
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
@@ -24,8 +24,8 @@ def correct_by_seed(paths: Paths, recipe: Train, seeds: int) -> list[NDArray[np.
     """Train once for each seed: which test images that model reads right, bool (N,)."""
     processed, test = dataset.load(paths.processed), dataset.load(paths.raw).splits["test"]
     with quiet_libraries():
-        from lenet5 import backend
-        from lenet5.train.fit import fit
+        from lenet5.model import backend
+        from lenet5.stages.train.fit import fit
     backend.use_threads(recipe.threads)
 
     def score(seed: int) -> NDArray[np.bool_]:

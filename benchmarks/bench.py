@@ -9,9 +9,9 @@ from typing import Any
 
 from benchmarks import measure, peers
 from benchmarks.measure import Measured
-from lenet5 import settings
-from lenet5.paths import Paths
-from lenet5.terminal import console
+from lenet5.core.paths import Paths
+from lenet5.model import engine
+from lenet5.system.terminal import console
 
 ROOT = Path(__file__).parent.parent
 FIRST_SEED = 1998
@@ -98,7 +98,7 @@ class Bench:
 def environment(root: Path) -> dict[str, str]:
     """The shell's environment, without a word about the product or an engine; it runs the code in `root`."""
     said = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-    said = {name: value for name, value in said.items() if name not in settings.ENGINE}
+    said = {name: value for name, value in said.items() if name not in engine.ENGINE_FLAGS}
     bin_folder = str(Path(sys.executable).parent)
     return said | {
         "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}",

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet5.dataset import Array, Split
-from lenet5.ingest import idx
-from lenet5.ingest.catalog import ITEMS
-from lenet5.params import Checksums, Distortion
-from lenet5.train.distort import distort, draw
+from lenet5.core.dataset import Array, Split
+from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.mnist_files import MNIST_FILES
+from lenet5.stages.ingest.params import Checksums
+from lenet5.stages.train.augment import augment, draw_amounts
+from lenet5.stages.train.params import Distortion
 
 DISTORTION = Distortion(shift=1, rotation=5, scale=0.05)
 SEED = 1998
@@ -33,7 +34,7 @@ def write_source(folder: Path, train: Path, splits: dict[str, Split], times: int
     test = splits["test"]
     labels = np.tile(splits["train"].labels, times)
     digests = {}
-    for item in ITEMS:
+    for item in MNIST_FILES:
         if item.key == "train_images":
             contents = _distorted(train, splits["train"].images, times)
         else:
@@ -71,7 +72,7 @@ def distort_chunk(what: tuple[Path, int, int, int]) -> tuple[bytes, bytes]:
     train, copy, start, end = what
     images = np.load(train, mmap_mode="r")[start:end]
     random = np.random.default_rng([SEED, copy, start])
-    amounts = draw(DISTORTION, len(images), random)
-    pixels = distort(images[..., np.newaxis].astype(np.float32), amounts)
+    amounts = draw_amounts(DISTORTION, len(images), random)
+    pixels = augment(images[..., np.newaxis].astype(np.float32), amounts)
     plain = pixels.round().clip(0, 255).astype(np.uint8).tobytes()
     return plain, gzip.compress(plain, compresslevel=1)

@@ -11,9 +11,9 @@ from benchmarks.accuracy import correct_by_seed
 from benchmarks.bench import Bench
 from benchmarks.recipes import DEFAULT, recipe
 from benchmarks.results import Line, Verdict
-from lenet5 import settings
-from lenet5.params import Register
-from lenet5.register import gate, paired
+from lenet5.registry import gate, paired_test
+from lenet5.stages.register.params import Register
+from lenet5.system import settings
 
 DIFFERENCES = (-1.0, -0.5, -0.2, -0.1, 0.0, 0.1, 0.2, 0.5, 1.0)
 """Of the candidate's true accuracy from the champion's, in points: hundredths."""
@@ -25,7 +25,7 @@ DECISIONS = {"promote": "the gate promotes", "keep": "the gate keeps", "reject":
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
     settings.apply(bench.paths)
     params = recipe(bench.paths, DEFAULT, {"train.epochs": 1} if bench.quick else {})
-    register: Register = params.section("register")
+    register: Register = params.register_
     one, other = correct_by_seed(bench.paths, params.train, seeds=2)
     disagreement = float((one != other).mean())
     note = f"margin {register.gate.margin}, confidence {register.gate.confidence}"
@@ -73,7 +73,7 @@ def _rates(
 
 def _decide(register: Register, images: int, gained: int, lost: int) -> gate.Decision:
     sure = register.gate
-    compared = paired.from_counts(
+    compared = paired_test.from_counts(
         images, gained, lost, confidence=sure.confidence, resamples=sure.resamples, seed=sure.seed
     )
     within = {

@@ -22,10 +22,11 @@ from benchmarks import one_stage
 from benchmarks.bench import ROOT, Bench, environment
 from benchmarks.enlarge import write_source
 from benchmarks.results import Line, Verdict
-from lenet5 import dataset
-from lenet5.errors import UsageError
-from lenet5.paths import Paths
-from lenet5.terminal import console
+from lenet5.core import dataset
+from lenet5.core.errors import UsageError
+from lenet5.core.paths import Paths
+from lenet5.system.state import LocalState
+from lenet5.system.terminal import console
 
 STAGES = ("ingest", "validate", "preprocess", one_stage.IN_MEMORY, "train", "evaluate", "register")
 BASE = 60_000
@@ -78,12 +79,12 @@ def measure(bench: Bench, times: Sequence[int]) -> list[Row]:
         DataError: there is no raw data in the checkout.
     """
     paths = bench.paths
-    paths.state.mkdir(parents=True, exist_ok=True)
-    _require_room(paths.state, max(times))
+    LocalState(paths.root).folder.mkdir(parents=True, exist_ok=True)
+    _require_room(LocalState(paths.root).folder, max(times))
     raw = dataset.load(paths.raw)
     rows = []
     for scale in times:
-        with tempfile.TemporaryDirectory(dir=paths.state, prefix="large-") as folder:
+        with tempfile.TemporaryDirectory(dir=LocalState(paths.root).folder, prefix="large-") as folder:
             project = Paths(Path(folder))
             console.print(f"  making {scale * BASE:,} images", style="dim")
             source = project.root / "source"

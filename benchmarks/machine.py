@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.peers import REQUIREMENTS
-from lenet5 import environment
+from lenet5.system import environment
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "mlflow", "prefect", "dvc", "onnxruntime")
 

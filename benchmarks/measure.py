@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from lenet5.errors import Lenet5Error
+from lenet5.core.errors import Lenet5Error
 
 _MEGABYTE = 1e6
 _LOOKS = 0.05  # seconds between two looks at the memory

@@ -6,20 +6,27 @@
 The last line that either training prints is the rate of its epochs, in images a second.
 """
 
-import importlib
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lenet5 import params, settings
-from lenet5.dataset import Split
-from lenet5.params import Train
-from lenet5.paths import Paths
-from lenet5.terminal import quiet_libraries
+from lenet5.core import dataset
+from lenet5.core.dataset import Split
+from lenet5.core.paths import Paths
+from lenet5.core.quiet import quiet_libraries
+from lenet5.model import engine
+from lenet5.stages import params
+from lenet5.stages.ingest import stage as ingest
+from lenet5.stages.preprocess import stage as preprocess
+from lenet5.stages.register import stage as register
+from lenet5.stages.train.params import Train
+from lenet5.stages.validate import stage as validate
+from lenet5.system import settings
 
 IN_MEMORY = "in-memory"
 _IMAGES = 55_000
@@ -29,25 +36,39 @@ _EPOCHS = 3  # of so few images
 def main(root: Path, stage: str) -> None:
     paths = Paths(root)
     settings.apply(paths)
-    name = "train" if stage == IN_MEMORY else stage
-    section = params.load(paths.params).section(name)
-    with quiet_libraries(), settings.lean_keras(for_training=name == "train"):
-        door: Any = importlib.import_module(f"lenet5.{name}.stage")
-        member: Any = importlib.import_module("lenet5.train.member") if name == "train" else None
-    if name != "train":
-        door.run(paths, section)
-        return
-    clock, fit = _clock(), member.fit
+    everything = params.load(paths.params)
+    if stage in ("train", IN_MEMORY):
+        _train(paths, everything.train, in_memory=stage == IN_MEMORY)
+    elif stage == "ingest":
+        ingest.run(paths, everything.ingest)
+    elif stage == "validate":
+        validate.run(paths, everything.validate_)
+    elif stage == "preprocess":
+        preprocess.run(paths, everything.preprocess)
+    elif stage == "evaluate":
+        from lenet5.stages.evaluate import stage as evaluate
 
-    def timed(train: Split, validation: Split, recipe: Train, *, callbacks: list[Any], **how: Any) -> Any:
-        if stage == IN_MEMORY:
-            train = Split(np.array(train.images[:_IMAGES]), np.array(train.labels[:_IMAGES]))
-            recipe = recipe.model_copy(update={"epochs": _EPOCHS})
-        return fit(train, validation, recipe, callbacks=[*callbacks, clock], **how)
+        evaluate.run(paths, everything.evaluate)
+    else:
+        register.run(paths, everything.register_, everything.flat())
 
-    member.fit = timed
-    door.run(paths, section)
-    print(json.dumps(clock.rate(section.batch_size)))
+
+def _train(paths: Paths, recipe: Train, *, in_memory: bool) -> None:
+    with quiet_libraries(), engine.lean_keras(for_training=True):
+        from lenet5.model import backend
+        from lenet5.stages.train import stage as train
+        from lenet5.stages.train.fit import fit
+
+    clock = _clock()
+    if in_memory:
+        backend.use_threads(recipe.threads)
+        splits = dataset.load(paths.processed).splits
+        some = Split(np.array(splits["train"].images[:_IMAGES]), np.array(splits["train"].labels[:_IMAGES]))
+        short = recipe.model_copy(update={"epochs": _EPOCHS})
+        fit(some, splits["validation"], short, on_epoch=lambda epoch, metrics: None, callbacks=[clock])
+    else:
+        train.run(paths, recipe, observe=lambda training: nullcontext(train.Observers(callbacks=[clock])))
+    print(json.dumps(clock.rate(recipe.batch_size)))
 
 
 def _clock() -> Any:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lenet5.errors import Unavailable
-from lenet5.paths import Paths
-from lenet5.terminal import console
+from lenet5.core.errors import Unavailable
+from lenet5.core.paths import Paths
+from lenet5.system.state import LocalState
+from lenet5.system.terminal import console
 
 REQUIREMENTS = Path(__file__).with_name("peers.txt")
 
@@ -25,7 +26,7 @@ def python(paths: Paths) -> Path:
     Raises:
         Unavailable: pip could not install them.
     """
-    folder = paths.state / "bench" / "peers"
+    folder = LocalState(paths.root).folder / "bench" / "peers"
     interpreter = folder / "bin" / "python"
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
     complete = folder / "installed"

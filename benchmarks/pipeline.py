@@ -18,8 +18,9 @@ from PIL import Image
 from benchmarks.bench import ROOT, Bench, environment
 from benchmarks.measure import Measured
 from benchmarks.results import Line, Verdict
-from lenet5 import dataset, params
-from lenet5.paths import Paths
+from lenet5.core import dataset
+from lenet5.core.paths import Paths
+from lenet5.stages import params
 
 STAGES = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 COLD, NOTHING = "dvc repro, cold", "dvc repro, nothing to do"

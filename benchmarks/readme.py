@@ -10,9 +10,9 @@ import typer
 from benchmarks import results
 from benchmarks.results import Line, Result
 from benchmarks.tables import against, number, spread
-from lenet5 import files
-from lenet5.errors import DataError, Lenet5Error, UsageError
-from lenet5.terminal import console, print_error
+from lenet5.core import files
+from lenet5.core.errors import DataError, Lenet5Error, UsageError
+from lenet5.system.terminal import console, print_error
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {ROOT / "README.md": ("time",), ROOT / "docs/performance.md": None}

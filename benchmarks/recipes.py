@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lenet5 import params, recipes
-from lenet5.params import Params
-from lenet5.paths import Paths
+from lenet5.core.paths import Paths
+from lenet5.stages import params, recipes
+from lenet5.stages.params import Params
 
 DEFAULT = "default"
 """``params.yaml`` as it is."""

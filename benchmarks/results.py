@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
-from lenet5 import files
-from lenet5.errors import DataError
+from lenet5.core import files
+from lenet5.core.errors import DataError
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict
 from benchmarks.bench import FIRST_SEED, ROOT, Bench, environment
 from benchmarks.results import Line, Verdict
 from benchmarks.scored import correct
-from lenet5 import dataset, params, settings
-from lenet5.params import Train
-from lenet5.paths import Paths
-from lenet5.train import launcher
-from lenet5.train.gang import Gang
+from lenet5.core import dataset
+from lenet5.core.paths import Paths
+from lenet5.stages import params
+from lenet5.stages.train.params import Train
+from lenet5.system import settings
+from lenet5.training import launcher
+from lenet5.training.rendezvous import JaxProcessGroup, connected
 
 BATCH_SIZES = (128, 1024, 4096)
 """Images a step, of all workers together."""
@@ -127,8 +129,8 @@ def _work(member: _Member) -> None:
 
     import keras
 
-    from lenet5 import backend
-    from lenet5.train.fit import fit
+    from lenet5.model import backend
+    from lenet5.stages.train.fit import fit
 
     class Clock(keras.callbacks.Callback):
         seconds: list[float] = []  # noqa: RUF012 -- there is one
@@ -140,17 +142,17 @@ def _work(member: _Member) -> None:
             self.seconds.append(time.perf_counter() - self._began)
 
     backend.use_threads(recipe.threads)
-    gang = Gang(member.rank, recipe.workers)
-    with gang.joined(member.address, _WAIT_SECONDS):
+    group = JaxProcessGroup(member.rank, recipe.workers)
+    with connected(group, member.address, _WAIT_SECONDS):
         network, _ = fit(
             train,
             splits["validation"],
             recipe,
             on_epoch=lambda epoch, metrics: None,
             callbacks=[Clock()],
-            gang=gang,
+            group=group,
         )
-    if gang.leads:
+    if group.is_primary:
         accuracy = None
         if member.score:
             test = dataset.load(paths.raw).splits["test"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5.dataset import Split
+from lenet5.core.dataset import Split
 
 
 def correct(network: Any, padding: int, test: Split) -> NDArray[np.bool_]:
@@ -16,8 +16,8 @@ def correct(network: Any, padding: int, test: Split) -> NDArray[np.bool_]:
         padding: of the images that it was trained on.
         test: raw images uint8 (N, 28, 28) and labels (N,).
     """
-    from lenet5.evaluate.metrics import probabilities
-    from lenet5.train.model import with_preprocessing
+    from lenet5.model.metrics import probabilities
+    from lenet5.model.network import with_preprocessing
 
     answers = probabilities(with_preprocessing(network, padding), test.images, batch_size=1000)
     right: NDArray[np.bool_] = answers.argmax(axis=1) == test.labels

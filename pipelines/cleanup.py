@@ -19,11 +19,12 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed
 
-from lenet5 import settings
-from lenet5.errors import Lenet5Error, Unavailable
-from lenet5.paths import Paths
+from lenet5.core.errors import Lenet5Error, Unavailable
+from lenet5.core.paths import Paths
+from lenet5.orchestration import checkout_lock, workspace
+from lenet5.system import settings
+from lenet5.system.state import LocalState
 from lenet5.tracking import runs, store
-from pipelines import occupancy, workspace
 
 _YOUNG_SECONDS = 600
 """A workspace is made a moment before its flow run locks it."""
@@ -114,12 +115,14 @@ def _cache(paths: Paths) -> str:
 
 def _others(paths: Paths) -> list[Path]:
     """Every workspace but this one."""
-    folders = paths.workspaces.iterdir() if paths.workspaces.exists() else ()
+    folders = (
+        LocalState(paths.root).workspaces.iterdir() if LocalState(paths.root).workspaces.exists() else ()
+    )
     return sorted(folder for folder in folders if folder != paths.root)
 
 
 def _in_use(folder: Path) -> bool:
-    return _age(folder) < timedelta(seconds=_YOUNG_SECONDS) or not occupancy.is_free(Paths(folder))
+    return _age(folder) < timedelta(seconds=_YOUNG_SECONDS) or not checkout_lock.is_free(Paths(folder))
 
 
 def _age(folder: Path) -> timedelta:

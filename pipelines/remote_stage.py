@@ -8,12 +8,12 @@ from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 
-from lenet5 import params
-from lenet5.paths import Paths
-from pipelines import dispatch, errand, graph, placement
-from pipelines import gang as gangs
-from pipelines.execute import run_bare, run_stage
-from pipelines.outcome import Outcome
+from lenet5.core.paths import Paths
+from lenet5.orchestration import graph, placement, remote, remote_task
+from lenet5.orchestration import process_group as gangs
+from lenet5.orchestration.stage_result import StageResult
+from lenet5.stages import params
+from lenet5.system.process import run_bare, run_stage
 
 
 @flow(name=placement.STAGE_FLOW)
@@ -42,19 +42,19 @@ def remote_stage(
         gang: of a training on several machines: `lead`, or RANK@HOST:PORT of one who joins it.
     """
 
-    def work(paths: Paths, on_line: Callable[[str], None]) -> Outcome:
+    def work(paths: Paths, on_line: Callable[[str], None]) -> StageResult:
         if gang and gang != gangs.LEAD:
-            os.environ["LENET5_GANG"] = gang
+            os.environ["LENET5_RENDEZVOUS"] = gang
             inputs = next(node.after for node in graph.stages(paths.root) if node.name == stage)
-            dispatch.dvc(paths, "pull", *sorted(inputs))
+            remote.dvc(paths, "pull", *sorted(inputs))
             run_bare(paths.root, stage, timeout=timeout_seconds, on_line=on_line)
-            return Outcome()
+            return StageResult()
         if gang:
-            workers = params.load(paths.params).section(stage).workers
+            workers = params.load(paths.params).train.workers
             with get_client(sync_client=True) as client:
-                os.environ["LENET5_GANG"] = gangs.lead(client, str(runtime.flow_run.id), workers)
+                os.environ["LENET5_RENDEZVOUS"] = gangs.lead(client, str(runtime.flow_run.id), workers)
         run_stage(paths.root, stage, timeout=timeout_seconds, on_line=on_line, force=force, pull=True)
-        dispatch.dvc(paths, "push", "--run-cache", stage)
-        return Outcome(locked=dispatch.locked(paths, stage))
+        remote.dvc(paths, "push", "--run-cache", stage)
+        return StageResult(locked=remote.locked(paths, stage))
 
-    return errand.carry_out(work, experiment=experiment, for_flow_run=for_flow_run)
+    return remote_task.carry_out(work, experiment=experiment, for_flow_run=for_flow_run)

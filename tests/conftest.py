@@ -24,15 +24,19 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from lenet5 import settings
-from lenet5.ingest import idx
-from lenet5.ingest.catalog import ITEMS
-from lenet5.paths import Paths
+from lenet5.core.paths import Paths
+from lenet5.model import engine
+from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.mnist_files import MNIST_FILES
+from lenet5.system import settings
+from lenet5.system.state import LocalState
 from tests.postgres import NewDatabase, postgresql
+
+pytest_plugins = ["tests.training_fixtures"]
 
 # a shell ignores Ctrl-C for what it starts in the background, and so would all that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ.update(settings.ENGINE)  # as the stages have it; it must come before the first operation
+os.environ.update(engine.ENGINE_FLAGS)  # as the stages have it; it must come before the first operation
 
 REPOSITORY = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -73,7 +77,7 @@ def digits() -> Arrays:
     """Real digits, some of each class as in the whole: the keys are those of ``ingest.sha256``."""
     arrays: Arrays = {}
     for split, size in (("train", TRAIN), ("test", TEST)):
-        images, labels = (decode(item) for item in ITEMS if item.key.startswith(split))
+        images, labels = (decode(item) for item in MNIST_FILES if item.key.startswith(split))
         some = np.sort(np.random.default_rng(0).permutation(len(labels))[:size])
         arrays |= {f"{split}_images": images[some], f"{split}_labels": labels[some]}
     return arrays
@@ -100,7 +104,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", settings.embedded(paths)["MLFLOW_TRACKING_URI"])
         store.connect(paths)
-    return paths.state / "mlflow" / "mlflow.db"
+    return LocalState(paths.root).mlflow / "mlflow.db"
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ class Project:
 
     def put_source(self, arrays: Arrays, *, pin: bool = True) -> None:
         """Write IDX files as ``data/mnist`` holds them, and pin them in ``params.yaml``."""
-        for item in ITEMS:
+        for item in MNIST_FILES:
             content = idx.encode(arrays[item.key])
             path = self.root / "data/mnist" / f"{item.file}.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +195,7 @@ class Project:
 
 def own_artifacts(copied: Project, original: Project) -> None:
     """Let the store of a copy lead to the copy's files: it names those of the original, which others read."""
-    database = copied.paths.state / "mlflow" / "mlflow.db"
+    database = LocalState(copied.paths.root).mlflow / "mlflow.db"
     if not database.exists():
         return
     with closing(sqlite3.connect(database)) as store, store:

@@ -13,10 +13,10 @@ from benchmarks.bench import ROOT, Bench, Contestant, environment
 from benchmarks.measure import Measured
 from benchmarks.recipes import DEFAULT, recipe
 from benchmarks.results import Line, Result, Verdict
-from lenet5 import params, settings
-from lenet5.errors import DataError, UsageError
-from lenet5.paths import Paths
-from lenet5.train import model
+from lenet5.core.errors import DataError, UsageError
+from lenet5.core.paths import Paths
+from lenet5.model import engine, network
+from lenet5.stages import params
 
 SLOW, FAST = (4.0, 8.0, 6.0), (1.0, 2.0, 3.0)
 
@@ -79,9 +79,9 @@ def test_the_first_crossing_is_the_end_of_an_epoch() -> None:
 
 
 def test_operations_are_those_of_the_model() -> None:
-    network = model.build(28, 28, kernel_size=3)
+    model = network.build(28, 28, kernel_size=3)
     counted = 0
-    for layer in network.layers:
+    for layer in model.layers:
         if layer.weights:
             kernel = layer.weights[0].shape
             pixels = layer.output.shape[1] * layer.output.shape[2] if len(kernel) == 4 else 1
@@ -123,9 +123,9 @@ def test_contestants_take_turns() -> None:
 
 def test_no_setting_of_the_product_reaches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENET5_RUNS", "3")
-    for name, value in settings.ENGINE.items():
+    for name, value in engine.ENGINE_FLAGS.items():
         monkeypatch.setenv(name, value)
-    assert not {"LENET5_RUNS", *settings.ENGINE} & environment(ROOT).keys()
+    assert not {"LENET5_RUNS", *engine.ENGINE_FLAGS} & environment(ROOT).keys()
 
 
 def test_a_recipe_is_checked() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lenet5.cli import app
-from lenet5.params import load
+from lenet5.stages.params import load
 from tests.conftest import REPOSITORY
 
 DOCUMENTS = [
@@ -55,7 +55,7 @@ def test_every_command_is_told_of() -> None:
 
 
 def test_every_exit_code_is_told_of() -> None:
-    from lenet5.errors import Lenet5Error
+    from lenet5.core.errors import Lenet5Error
 
     told = (REPOSITORY / "docs/operations.md").read_text()
     for kind in Lenet5Error.__subclasses__():

@@ -11,8 +11,8 @@ import pytest
 from prefect.utilities.templating import apply_values, find_placeholders
 from ruamel.yaml import YAML
 
-from lenet5.settings import Settings
-from pipelines import graph
+from lenet5.orchestration import graph
+from lenet5.system.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.test_docs import code
 

@@ -11,12 +11,13 @@ from benchmarks import large
 from benchmarks.bench import Bench
 from benchmarks.enlarge import distort_chunk, write_source
 from benchmarks.measure import whole_process
-from lenet5 import dataset
-from lenet5.dataset import Split
-from lenet5.errors import UsageError
-from lenet5.ingest.stage import run as ingest
-from lenet5.params import Ingest
-from lenet5.paths import Paths
+from lenet5.core import dataset
+from lenet5.core.dataset import Split
+from lenet5.core.errors import UsageError
+from lenet5.core.paths import Paths
+from lenet5.stages.ingest.params import Ingest
+from lenet5.stages.ingest.stage import run as ingest
+from lenet5.system.state import LocalState
 from tests.conftest import Arrays
 
 
@@ -43,7 +44,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_made(tmp_path: Path) 
     paths = Paths(tmp_path)
     with pytest.raises(UsageError, match=r"(?s)100000000 times MNIST.*expected: .* GB free.*--times"):
         large.measure(Bench(paths, seeds=1), [1, 100_000_000])
-    assert not list(paths.state.iterdir())
+    assert not list(LocalState(paths.root).folder.iterdir())
 
 
 def test_memory_of_its_own_is_seen_and_a_mapped_file_is_not(tmp_path: Path) -> None:

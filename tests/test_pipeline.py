@@ -15,8 +15,9 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from lenet5 import settings
-from lenet5.results import Lineage
+from lenet5.core.results import Lineage
+from lenet5.system import settings
+from lenet5.system.state import LocalState
 from tests.conftest import BIN, Arrays, Project, until
 
 EXPERIMENT = "lenet5-mnist"
@@ -130,7 +131,7 @@ def test_forcing_every_stage_gives_the_same_bytes_and_no_new_run(copy: Project) 
 
 
 def test_a_wiped_store_is_rebuilt_from_the_files(finished: Project, copy: Project) -> None:
-    shutil.rmtree(copy.paths.state)
+    shutil.rmtree(LocalState(copy.paths.root).folder)
     told = copy.run("lenet5", "register")
     assert "version 1" in told
     [was], [now] = runs(client(finished)), runs(client(copy))
@@ -199,7 +200,7 @@ def test_a_rebuilt_run_names_the_commit_that_recorded_the_model_and_not_the_late
     (copy.root / "later.txt").write_text("nothing to do with the model")
     copy.git("add", "--all")
     copy.git(*identity, "commit", "--quiet", "--message", "Later")
-    shutil.rmtree(copy.paths.state)
+    shutil.rmtree(LocalState(copy.paths.root).folder)
     copy.run("lenet5", "register")
     [version] = versions(copy)
     assert version["commit"] == recorded
@@ -252,9 +253,9 @@ def test_a_killed_flow_leaves_no_server_behind(copy: Project) -> None:
 
 
 def test_a_second_flow_in_the_same_checkout_is_refused_at_once(copy: Project) -> None:
-    server = copy.paths.state / "prefect/prefect.db"
+    server = LocalState(copy.paths.root).folder / "prefect/prefect.db"
     before = server.stat().st_mtime_ns
-    with FileLock(copy.paths.in_use):
+    with FileLock(LocalState(copy.paths.root).checkout_lock):
         refused = copy.command("lenet5", "run")
     assert refused.returncode == 6
     assert "Another flow run is at work in this checkout." in refused.stderr
@@ -293,7 +294,7 @@ def test_bad_data_stops_the_pipeline(project: Project, digits: Arrays, spoil: An
     assert "exited with 4" in done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-    for absent in (project.paths.processed, project.paths.model, project.paths.state / "mlflow"):
+    for absent in (project.paths.processed, project.paths.model, LocalState(project.paths.root).mlflow):
         assert not absent.exists()
 
 
@@ -307,4 +308,4 @@ def test_a_truncated_file_fails_the_flow_with_the_stages_message(project: Projec
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stderr.count("is damaged or was cut off") <= 4  # the log's, the flow's, and the answer
     assert not project.paths.model.exists()
-    assert not (project.paths.state / "mlflow").exists()
+    assert not (LocalState(project.paths.root).mlflow).exists()

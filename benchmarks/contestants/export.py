@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet5 import archive, dataset, settings
-from lenet5.paths import Paths
-from lenet5.terminal import quiet_libraries
+from lenet5.core import dataset
+from lenet5.core.paths import Paths
+from lenet5.core.quiet import quiet_libraries
+from lenet5.model import keras_file
+from lenet5.system import settings
 
 
 def main() -> None:
@@ -25,14 +27,14 @@ def main() -> None:
     with quiet_libraries():
         import tensorflow as tf
 
-        from lenet5 import onnx_export
-        from lenet5.tracking import model_folder
+        from lenet5.model import onnx_export
+        from lenet5.tracking import model_package
 
-        model = archive.load(paths.model)
+        model = keras_file.load(paths.model)
         onnx = folder / "model.onnx"
         onnx.write_bytes(onnx_export.export(model))
         (folder / "model.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
-        model_folder.write(folder / "pyfunc", paths.model, onnx, images[:3], {})
+        model_package.write(folder / "pyfunc", paths.model, onnx, images[:3], {})
 
 
 if __name__ == "__main__":

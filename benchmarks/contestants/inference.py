@@ -52,18 +52,18 @@ def pyfunc(folder: Path, threads: int) -> Ask:
 
 
 def onnxruntime(folder: Path, threads: int) -> Ask:
-    from lenet5 import onnx_model
+    from lenet5.model import onnx_session
 
     content = (folder / "model.onnx").read_bytes()
     if threads == 1:
-        session = onnx_model.load(content)  # as the product has it
+        session = onnx_session.load(content)  # as the product has it
     else:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run([onnx_model.PROBABILITIES], {onnx_model.PIXELS: images})[0]
+    return lambda images: session.run([onnx_session.PROBABILITIES], {onnx_session.PIXELS: images})[0]
 
 
 def litert(folder: Path, threads: int) -> Ask:

@@ -17,29 +17,31 @@ import numpy as np
 from benchmarks.contestants.program import Epochs, Stopwatch, answer, options, time_saving
 from benchmarks.recipes import DEFAULT, recipe
 from benchmarks.scored import correct
-from lenet5 import dataset, settings
-from lenet5.dataset import Dataset, Split
-from lenet5.params import Train
-from lenet5.paths import Paths
-from lenet5.terminal import quiet_libraries
+from lenet5.core import dataset
+from lenet5.core.dataset import Dataset, Split
+from lenet5.core.paths import Paths
+from lenet5.core.quiet import quiet_libraries
+from lenet5.model import engine
+from lenet5.stages.train.params import Train
+from lenet5.system import settings
 
 
 def main() -> None:
     wanted = _options()
     paths = Paths.find()
     for name, value in wanted.engine:
-        settings.ENGINE.pop(name, None)
+        engine.ENGINE_FLAGS.pop(name, None)
         os.environ.pop(name, None)
         if value:
-            settings.ENGINE[name] = value
+            engine.ENGINE_FLAGS[name] = value
     settings.apply(paths)
     params = recipe(paths, wanted.recipe, {**dict(wanted.set), "train.seed": wanted.seed}).train
     watch = Stopwatch()
-    with quiet_libraries(), settings.lean_keras(for_training=True):
+    with quiet_libraries(), engine.lean_keras(for_training=True):
         import keras
 
-        from lenet5 import backend
-        from lenet5.train.fit import fit
+        from lenet5.model import backend
+        from lenet5.stages.train.fit import fit
     watch.lap("import")
     backend.use_threads(params.threads)
     if wanted.deterministic:
@@ -85,23 +87,23 @@ def main() -> None:
 
 
 def _fixed(watch: Stopwatch, processed: Dataset, params: Train) -> None:
-    from lenet5 import archive
-    from lenet5.train import model, optimizer
+    from lenet5.model import keras_file, network
+    from lenet5.stages.train import optimizer
 
     some = processed.splits["train"]
     images, labels = np.asarray(some.images[: params.batch_size]), some.labels[: params.batch_size]
     _, height, width, _ = images.shape
-    network = model.build(height, width, params.kernel_size)
-    network.compile(optimizer.build(params, steps=100), "categorical_crossentropy")
+    model = network.build(height, width, params.kernel_size)
+    model.compile(optimizer.build(params, steps=100), "categorical_crossentropy")
     watch.lap("build")
-    network.train_on_batch(images, labels)
+    model.train_on_batch(images, labels)
     watch.lap("first step")
     padding = processed.manifest.padding
     time_saving(
         watch,
         "model.keras",
-        lambda file: archive.save(model.with_preprocessing(network, padding), file),
-        archive.load,
+        lambda file: keras_file.save(network.with_preprocessing(model, padding), file),
+        keras_file.load,
     )
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.contestants.program import answer
-from lenet5 import params, settings
-from lenet5.params import Train
-from lenet5.paths import Paths
-from lenet5.terminal import quiet_libraries
+from lenet5.core.paths import Paths
+from lenet5.core.quiet import quiet_libraries
+from lenet5.stages import params
+from lenet5.stages.train.params import Train
+from lenet5.system import settings
 
 
 def main() -> None:
@@ -21,14 +22,14 @@ def main() -> None:
     settings.apply(paths)
     everything = params.load(paths.params)
     with quiet_libraries():
-        from lenet5.evaluate import stage as evaluate
-        from lenet5.ingest import stage as ingest
-        from lenet5.preprocess import stage as preprocess
-        from lenet5.validate import stage as validate
+        from lenet5.stages.evaluate import stage as evaluate
+        from lenet5.stages.ingest import stage as ingest
+        from lenet5.stages.preprocess import stage as preprocess
+        from lenet5.stages.validate import stage as validate
     recipe: Train = everything.train
-    work: dict[str, Callable[[], None]] = {
+    work: dict[str, Callable[[], object]] = {
         "ingest": lambda: ingest.run(paths, everything.ingest),
-        "validate": lambda: validate.run(paths, everything.section("validate")),
+        "validate": lambda: validate.run(paths, everything.validate_),
         "preprocess": lambda: preprocess.run(paths, everything.preprocess),
         "train": lambda: _train(paths, recipe),
         "evaluate": lambda: evaluate.run(paths, everything.evaluate),
@@ -41,9 +42,10 @@ def main() -> None:
 
 
 def _train(paths: Paths, recipe: Train) -> None:
-    from lenet5 import archive, backend, dataset
-    from lenet5.train.fit import fit
-    from lenet5.train.model import with_preprocessing
+    from lenet5.core import dataset
+    from lenet5.model import backend, keras_file
+    from lenet5.model.network import with_preprocessing
+    from lenet5.stages.train.fit import fit
 
     processed = dataset.load(paths.processed)
     backend.use_threads(recipe.threads)
@@ -54,10 +56,10 @@ def _train(paths: Paths, recipe: Train) -> None:
         on_epoch=lambda epoch, metrics: None,
     )
     with tempfile.TemporaryDirectory() as folder:
-        archive.save(with_preprocessing(network, processed.manifest.padding), Path(folder) / "model.keras")
+        keras_file.save(with_preprocessing(network, processed.manifest.padding), Path(folder) / "model.keras")
 
 
-def _cpu_of(call: Callable[[], None]) -> float:
+def _cpu_of(call: Callable[[], object]) -> float:
     """CPU-seconds of a call, all threads and children."""
     before = sum(os.times()[:4])
     call()

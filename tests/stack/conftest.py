@@ -22,8 +22,8 @@ import psutil
 import pytest
 import requests
 
-from lenet5.ingest import idx
-from lenet5.ingest.catalog import ITEMS
+from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from tests.conftest import (
     BIN,
     Arrays,
@@ -265,7 +265,7 @@ def _s3_client(address: str) -> Any:
 
 def upload(client: Any, digits: Arrays) -> None:
     """Let the source hold these digits, as IDX files."""
-    for item in ITEMS:
+    for item in MNIST_FILES:
         content = gzip.compress(idx.encode(digits[item.key]), compresslevel=1, mtime=0)
         client.put_object(Bucket="source", Key=f"mnist/{item.file}.gz", Body=content)
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from lenet5.ingest.catalog import ITEMS
+from lenet5.stages.ingest.mnist_files import MNIST_FILES
+from lenet5.system.state import LocalState
 from tests.conftest import BIN, TRAIN, Arrays, decode, until
 from tests.stack.conftest import Employ, Stack, Worker, upload
 
@@ -67,7 +68,7 @@ def test_training_ran_on_the_gpu_pool_and_nothing_ran_twice(
         assert log.count(f"Running stage '{stage}'") == 1, stage
     assert f"train is sent to work pool gpu: flow run {sent['name']}" in log
     # TensorBoard's files lie where it trained
-    assert (gpu.project.paths.tensorboard).exists()
+    assert (LocalState(gpu.project.paths.root).tensorboard).exists()
     assert not (stack.folder / "cpu-2/project/.lenet5/tensorboard").exists()
     [run] = stack.mlflow_runs()
     assert run["status"] == "FINISHED"
@@ -191,7 +192,7 @@ def test_a_laptop_sends_its_training_with_what_is_not_committed(stack: Stack, cu
     told = done.stdout + done.stderr
     assert "train is sent to work pool gpu" in told
     assert "train is done, and its outputs are here" in told
-    assert not stack.developer.paths.tensorboard.exists()
+    assert not LocalState(stack.developer.paths.root).tensorboard.exists()
     assert stack.developer.run("dvc", "status").startswith("Data and pipelines are up to date")
     newest = stack.versions()[0]
     assert newest["dirty"]
@@ -239,7 +240,7 @@ def test_new_data_is_noticed_once_and_trained_on(stack: Stack, cut: Cut, digits:
 
 def other(digits: Arrays) -> Arrays:
     """Other training images; the test set stays."""
-    images, labels = (decode(item) for item in ITEMS if item.key.startswith("train"))
+    images, labels = (decode(item) for item in MNIST_FILES if item.key.startswith("train"))
     some = np.sort(np.random.default_rng(1).permutation(len(labels))[:TRAIN])
     return digits | {"train_images": images[some], "train_labels": labels[some]}
 

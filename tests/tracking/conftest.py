@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from mlflow import MlflowClient
 
-from lenet5 import settings
-from lenet5.paths import Paths
+from lenet5.core.paths import Paths
+from lenet5.system import settings
+from lenet5.system.state import LocalState
 from lenet5.tracking import store
 
 
@@ -23,7 +24,7 @@ def bare_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 @pytest.fixture
 def paths(bare_paths: Paths, empty_database: Path) -> Paths:
     """A checkout whose store is the embedded one."""
-    folder = bare_paths.state / "mlflow"
+    folder = LocalState(bare_paths.root).mlflow
     folder.mkdir(parents=True)
     shutil.copyfile(empty_database, folder / empty_database.name)
     return bare_paths

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from lenet5 import settings
-from lenet5.paths import Paths
+from lenet5.core.paths import Paths
+from lenet5.system import settings
 from lenet5.tracking import runs, store, tags
 
 TRAINING = "a" * 64
@@ -80,7 +80,7 @@ def test_an_interrupted_training_is_a_killed_run(client: MlflowClient, paths: Pa
 def test_after_kill_9_the_next_training_takes_the_run_over(client: MlflowClient, paths: Paths) -> None:
     script = f"""
         from pathlib import Path
-        from lenet5.paths import Paths
+        from lenet5.core.paths import Paths
         from lenet5.tracking import runs
         with runs.training_run(Paths(Path({str(paths.root)!r})), {TRAINING!r}, {PARAMS!r}) as on_epoch:
             on_epoch(1, {{"loss": 0.5}})
@@ -104,7 +104,7 @@ def test_after_kill_9_the_next_training_takes_the_run_over(client: MlflowClient,
 def test_four_processes_may_find_a_store_that_is_not_there_yet(bare_paths: Paths) -> None:
     script = (
         "import sys; from pathlib import Path\n"
-        "from lenet5.paths import Paths; from lenet5.tracking import store\n"
+        "from lenet5.core.paths import Paths; from lenet5.tracking import store\n"
         "paths = Paths(Path(sys.argv[1])); print(store.experiment(store.connect(paths), paths))"
     )
     together = [

@@ -4,13 +4,14 @@ import psycopg
 import pytest
 from mlflow import MlflowClient
 
-from lenet5.paths import Paths
-from lenet5.tracking import registry, runs, store
+from lenet5.core.paths import Paths
+from lenet5.registry import model_versions
+from lenet5.tracking import runs, store
 
 TRAINING = "a" * 64
 
 
-def record(client: MlflowClient, paths: Paths, name: str) -> registry.Version:
+def record(client: MlflowClient, paths: Paths, name: str) -> model_versions.Version:
     """A run of two epochs, and a version of it that is the champion."""
     with runs.training_run(paths, TRAINING, {"epochs": 2}) as on_epoch:
         for epoch in (1, 2):
@@ -21,11 +22,11 @@ def record(client: MlflowClient, paths: Paths, name: str) -> registry.Version:
     (paths.root / "model/weights").write_text("some")
     client.log_model_artifacts(model.model_id, str(paths.root / "model"))
     client.finalize_logged_model(model.model_id, "READY")
-    version, new = registry.register(
+    version, new = model_versions.register(
         client, name, run_id=run.info.run_id, model_id=model.model_id, tags={"some": "tag"}, description=""
     )
     assert new
-    registry.set_alias(client, name, registry.CHAMPION, version.number)
+    model_versions.set_alias(client, name, model_versions.CHAMPION, version.number)
     return version
 
 
@@ -38,7 +39,7 @@ def test_a_run_its_epochs_a_version_and_an_alias_are_read_back(
     assert run.data.params == {"train.epochs": "2"}
     losses = any_client.get_metric_history(version.run_id, "train.loss")
     assert [(metric.step, metric.value) for metric in losses] == [(1, 1.0), (2, 0.5)]
-    [found] = registry.versions(any_client, model_name)
+    [found] = model_versions.versions(any_client, model_name)
     assert (found.number, found.run_id, found.aliases) == (1, version.run_id, ("champion",))
     assert found.tags["some"] == "tag"
 

@@ -9,14 +9,14 @@ from lenet5.cli import workers  # isort: skip
 from lenet5.cli import models  # isort: skip
 from lenet5.cli import stages  # isort: skip
 from lenet5.cli.app import app
-from lenet5.errors import Lenet5Error, UsageError
-from lenet5.terminal import print_error
+from lenet5.core.errors import Lenet5Error, UsageError
+from lenet5.system.terminal import print_error
 
 __all__ = ["app", "main", "models", "pipeline", "stages", "sweep", "workers"]
 
 
 def main() -> None:
-    """Entry point: our own errors become a message and an exit code; anything else is a defect."""
+    """LogEntry point: our own errors become a message and an exit code; anything else is a defect."""
     try:
         app()
     except Lenet5Error as error:

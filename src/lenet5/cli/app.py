@@ -9,13 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from lenet5 import __version__
-from lenet5.paths import Paths
-from lenet5.terminal import console
+from lenet5.core.paths import Paths
+from lenet5.system import logs
+from lenet5.system.terminal import console
 from lenet5.tracking import tags
 
 if TYPE_CHECKING:
-    from lenet5.params import Params
-    from lenet5.tracking.registry import Version
+    from lenet5.registry.model_versions import Version
+    from lenet5.stages.params import Params
 
 EXIT_CODES = """
 Exit codes: 0 success · 1 a defect · 2 wrong usage, parameter or setting · 3 a gate said no ·
@@ -44,17 +45,24 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", count=True, show_default=False, help="Log more; -vv: details, too."),
+    ] = 0,
+    log_format: Annotated[
+        logs.Format, typer.Option(help="How messages are logged: text, or json for log collectors.")
+    ] = "text",
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    logs.configure(verbose=verbose, log_format=log_format)
 
 
 def checkout() -> tuple[Paths, "Params"]:
     """The checkout, its settings in force, its parameters checked."""
-    from lenet5 import settings
-    from lenet5.params import load
+    from lenet5.stages.params import load
+    from lenet5.system import settings
 
     paths = Paths.find()
     settings.apply(paths)

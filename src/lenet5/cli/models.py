@@ -1,6 +1,5 @@
 """Commands about registered versions: which there are, who is champion and why, where they come from."""
 
-import importlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +9,9 @@ from rich.table import Table
 from rich.tree import Tree
 
 from lenet5.cli.app import MODELS, Json, app, as_dict, checkout, print_json, print_versions, say
-from lenet5.errors import Refused, UsageError
-from lenet5.terminal import console, errors, quiet_libraries
+from lenet5.core.errors import Refused, UsageError
+from lenet5.core.quiet import quiet_libraries
+from lenet5.system.terminal import console, errors
 
 Wanted = Annotated[str, typer.Argument(metavar="VERSION", help="A version number, or an alias: @champion.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]
@@ -39,12 +39,12 @@ def versions(
                 found=repr(digest),
             )
     paths, params = checkout()
-    from lenet5 import lineage
-    from lenet5.tracking import registry, store
+    from lenet5.registry import lineage, model_versions
+    from lenet5.tracking import store
 
-    name = params.section("register").model_name
+    name = params.register_.model_name
     with store.reachable():
-        known = registry.versions(store.connect(paths), name)
+        known = model_versions.versions(store.connect(paths), name)
     found = lineage.select(known, data=data, commit=commit)
     if as_json:
         print_json([as_dict(version) for version in found])
@@ -76,7 +76,7 @@ def promote(
     promoted, because it was rejected, or kept back as a tie.
     """
     paths, params = checkout()
-    from lenet5 import promotion
+    from lenet5.registry import promotion
 
     done = promotion.promote(paths, params, version, alias=to, force=force, reason=reason)
     number, verdict = done.version.number, done.verdict
@@ -122,7 +122,7 @@ def rollback(
     A second rollback undoes the first.
     """
     paths, params = checkout()
-    from lenet5 import promotion
+    from lenet5.registry import promotion
 
     done = promotion.rollback(paths, params, reason=reason, to=to, alias=alias)
     if as_json:
@@ -136,7 +136,7 @@ def rollback(
 def history(as_json: Json = False) -> None:
     """Show who was champion when, and why: every move of an alias, the latest first."""
     paths, params = checkout()
-    from lenet5 import promotion
+    from lenet5.registry import promotion
 
     lines = promotion.history(paths, params)
     if as_json:
@@ -164,7 +164,7 @@ def history(as_json: Json = False) -> None:
 def lineage(version: Wanted, as_json: Json = False) -> None:
     """Show where a version comes from: run, code, data, environment, gate, history."""
     paths, params = checkout()
-    from lenet5 import lineage as lineages
+    from lenet5.registry import lineage as lineages
 
     facts = lineages.of(paths, params, version)
     if as_json:
@@ -180,7 +180,7 @@ def lineage(version: Wanted, as_json: Json = False) -> None:
 def diff(one: Wanted, other: Wanted, as_json: Json = False) -> None:
     """Show what differs between two versions: parameters, data, metrics, packages, graph, code."""
     paths, params = checkout()
-    from lenet5 import lineage as lineages
+    from lenet5.registry import lineage as lineages
 
     found = lineages.diff(paths, params, one, other)
     if as_json:
@@ -215,9 +215,9 @@ def reproduce(
     """
     paths, params = checkout()
     with quiet_libraries():
-        pipeline = importlib.import_module("pipelines.reproduce")
+        from lenet5.orchestration import reproduce as reproduction
     tell = errors.print if as_json else console.print
-    done = pipeline.reproduce(
+    done = reproduction.reproduce(
         paths, params, version, into=into, record=record, tell=lambda line: tell(line, markup=False)
     )
     if as_json:
@@ -263,9 +263,9 @@ def predict(
 ) -> None:
     """Read handwritten digits with the champion."""
     paths, params = checkout()
-    from lenet5 import inference
+    from lenet5.serving import predictor
 
-    answers = inference.predict(paths, params.section("register").model_name, version, images)
+    answers = predictor.predict(paths, params.register_.model_name, version, images)
     if as_json:
         print_json(answers)
         return

@@ -1,6 +1,5 @@
 """Commands that run the graph, and the servers and settings around it."""
 
-import importlib
 import os
 import shlex
 from typing import Annotated, Literal
@@ -10,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lenet5.cli.app import PIPELINE, Json, app, checkout, print_json, print_versions, say
-from lenet5.paths import Paths
-from lenet5.terminal import console
+from lenet5.core.paths import Paths
+from lenet5.system.terminal import console
 
 
 @app.command(rich_help_panel=PIPELINE)
@@ -36,8 +35,9 @@ def run(
     is no failure; one that it rejects is: exit code 3.
     """
     checkout()
-    local = importlib.import_module("pipelines.local")
-    promoted = local.run(force_stage or (), everything=force, placement=placement)
+    from lenet5.orchestration import local_run
+
+    promoted = local_run.run(force_stage or (), everything=force, placement=placement)
     if promoted.verdict:
         console.print(str(promoted.verdict), markup=False)
     shown = {version.number: version for version in (promoted.version, promoted.holder) if version}
@@ -56,7 +56,7 @@ def recipe(
 
     Use it as: dvc exp run $(lenet5 recipe fast)
     """
-    from lenet5 import recipes
+    from lenet5.stages import recipes
 
     paths, params = checkout()
     found = {
@@ -88,9 +88,9 @@ def status(
         _print_settings(Paths.find(), as_json)
         return
     paths, params = checkout()
-    from lenet5 import health
+    from lenet5.cli import status_report
 
-    report = health.report(paths, params)
+    report = status_report.report(paths, params)
     if as_json:
         print_json(report)
         return
@@ -107,9 +107,9 @@ def ui(
 ) -> None:
     """Serve the MLflow and Prefect UIs on this machine until Ctrl-C."""
     paths, _ = checkout()
-    from lenet5 import servers
+    from lenet5.cli import ui_servers
 
-    servers.serve(paths, mlflow_port, prefect_port)
+    ui_servers.serve(paths, mlflow_port, prefect_port)
 
 
 @app.command(rich_help_panel=PIPELINE)
@@ -118,7 +118,7 @@ def env() -> None:
 
     Use it as: eval "$(lenet5 env)"
     """
-    from lenet5 import settings
+    from lenet5.system import settings
 
     paths = Paths.find()
     names = {
@@ -131,7 +131,7 @@ def env() -> None:
 
 
 def _print_settings(paths: Paths, as_json: bool) -> None:
-    from lenet5 import settings
+    from lenet5.system import settings
 
     facts = settings.facts(paths)
     if as_json:

@@ -1,6 +1,5 @@
 """The command that searches parameters."""
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +7,8 @@ import typer
 from rich.table import Table
 
 from lenet5.cli.app import PIPELINE, Json, app, checkout, print_json
-from lenet5.terminal import console, errors, quiet_libraries
+from lenet5.core.quiet import quiet_libraries
+from lenet5.system.terminal import console, errors
 
 if TYPE_CHECKING:
     from lenet5.sweep.result import Result
@@ -46,17 +46,17 @@ def sweep(
     becomes a candidate with `lenet5 sweep --apply` and `lenet5 run`, and then the gate decides as always.
     """
     paths, params = checkout()
-    from lenet5.params import write
+    from lenet5.stages.params import write
     from lenet5.sweep.space import load
 
     wanted = load(space or paths.sweep, params)
     if trials:
         wanted = wanted.model_copy(update={"trials": trials})
     with quiet_libraries():
-        pipeline = importlib.import_module("pipelines.sweep")
+        from lenet5.orchestration import sweep as sweep_run
     # with --json, standard output is the answer's alone
     told = (lambda line: errors.print(line, markup=False, soft_wrap=True)) if as_json else _tell
-    found: Result = pipeline.run(paths, params, wanted, workers=workers, pool=pool, on_line=told)
+    found = sweep_run.run(paths, params, wanted, workers=workers, pool=pool, on_line=told)
     if apply:
         write(paths.params, found.winner.values)
     if as_json:
@@ -88,7 +88,7 @@ def _print(found: "Result", *, applied: bool, to_apply: str) -> None:
     if applied:
         console.print("params.yaml has the winner's values. Next: `lenet5 run`, whose gate decides.")
         return
-    from lenet5.recipes import options
+    from lenet5.stages.recipes import options
 
     console.print(f"Next: `{to_apply}` and `lenet5 run`; or, with params.yaml left as it is,", markup=False)
     changed = options(found.winner.values)

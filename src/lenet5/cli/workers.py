@@ -1,6 +1,5 @@
 """Commands that take the graph to other machines: deployments, workers, new data."""
 
-import importlib
 from typing import Annotated
 
 import typer
@@ -8,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from lenet5.cli.app import WORKERS, Json, app, checkout, print_json
-from lenet5.terminal import console, quiet_libraries
+from lenet5.core.quiet import quiet_libraries
+from lenet5.system.terminal import console
 
 
 @app.command(rich_help_panel=WORKERS)
@@ -29,8 +29,8 @@ def deploy(
     """
     paths, _ = checkout()
     with quiet_libraries():
-        pipeline = importlib.import_module("pipelines.deploy")
-    done = pipeline.deploy(paths, activate=activate or (), pause=pause or ())
+        from lenet5.orchestration import deploy as deployment
+    done = deployment.deploy(paths, activate=activate or (), pause=pause or ())
     if as_json:
         print_json([vars(each) for each in done])
         return
@@ -63,8 +63,8 @@ def worker(
     """
     paths, _ = checkout()
     with quiet_libraries():
-        pipeline = importlib.import_module("pipelines.worker")
-    pipeline.work(paths, pool, limit=limit, name=name)
+        from lenet5.orchestration import worker as prefect_worker
+    prefect_worker.work(paths, pool, limit=limit, name=name)
 
 
 @app.command(rich_help_panel=WORKERS)
@@ -74,11 +74,11 @@ def pin(as_json: Json = False) -> None:
     Nothing is trusted by it but the origin: the data is still validated before it reaches a model.
     """
     paths, params = checkout()
-    from lenet5.ingest import stage as ingest
-    from lenet5.params import pin as write
+    from lenet5.stages.ingest import stage as ingest
+    from lenet5.stages.params import pin as write
 
     before = params.ingest.sha256
-    found = ingest.survey(paths, params.ingest)
+    found = ingest.source_checksums(paths, params.ingest)
     changed = [key for key, digest in found.model_dump().items() if getattr(before, key) != digest]
     if changed:
         write(paths.params, found)

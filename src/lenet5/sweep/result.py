@@ -7,14 +7,14 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lenet5.errors import TrainingError
-from lenet5.params import Params
+from lenet5.core.errors import TrainingError
+from lenet5.stages.params import Params
 from lenet5.sweep import study as studies
 from lenet5.sweep.space import Sweep
 
 
 @dataclass(frozen=True)
-class Row:
+class TrialResult:
     """One trial that was trained to its end."""
 
     trial: int
@@ -32,13 +32,13 @@ class Result:
     """That came to an end, of whatever kind."""
     pruned: int
     diverged: int
-    rows: tuple[Row, ...]
+    rows: tuple[TrialResult, ...]
     """Best first; of equals the first, so that params.yaml stays as it is when nothing was better."""
-    own: Row | None
+    own: TrialResult | None
     """The trial with the values that params.yaml has now."""
 
     @property
-    def winner(self) -> Row:
+    def winner(self) -> TrialResult:
         return self.rows[0]
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,6 +81,6 @@ def of(study: optuna.Study, sweep: Sweep, params: Params) -> Result:
     )
 
 
-def _row(trial: FrozenTrial, sweep: Sweep) -> Row:
+def _row(trial: FrozenTrial, sweep: Sweep) -> TrialResult:
     assert trial.value is not None
-    return Row(trial.number, trial.value, trial.last_step or 0, sweep.values(trial.params))
+    return TrialResult(trial.number, trial.value, trial.last_step or 0, sweep.values(trial.params))

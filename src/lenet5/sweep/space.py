@@ -15,8 +15,9 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lenet5.errors import UsageError
-from lenet5.params import Params, Seed
+from lenet5.core.errors import UsageError
+from lenet5.core.params import Seed
+from lenet5.stages.params import Params
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -4,8 +4,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -16,11 +14,14 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
-from lenet5 import files, settings
-from lenet5.errors import Unavailable, UsageError
-from lenet5.params import Params
-from lenet5.paths import Paths
+from lenet5.core import stage_code
+from lenet5.core.errors import Unavailable, UsageError
+from lenet5.core.paths import Paths
+from lenet5.model import engine
+from lenet5.stages.params import Params
 from lenet5.sweep.space import Halving, Percentile, Sweep
+from lenet5.system import settings
+from lenet5.system.state import LocalState
 
 HEARTBEAT_SECONDS = 10
 DEAD_AFTER_SECONDS = 60
@@ -30,27 +31,26 @@ MAX_RETRIES = 3
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def name(sweep: Sweep, params: Params, data: str) -> str:
+def name(paths: Paths, sweep: Sweep, params: Params, data: str) -> str:
     """The study's name: the digest of all that decides what a trial's score means.
 
     The number of trials does not count: more of them go on with the same study. Nor do the values that
     params.yaml has of what is searched, so that writing the winner there begins no other study.
 
     Args:
+        paths: the checkout, for the code of the training.
         sweep: the space, the sampler's seed, the pruner.
         params: for the parameters of the training that are not searched.
         data: digest of the processed data.
     """
-    package = Path(__file__).parent.parent
-    code = [*sorted((package / "train").glob("*.py")), package / "backend.py", package / "sweep" / "trial.py"]
-    decides = {
+    decisive = {
         "data": data,
         "sweep": sweep.model_dump(exclude={"trials"}),
         "params": sweep.fixed(params),
-        "code": {f"{file.parent.name}/{file.name}": files.sha256(file) for file in code},
-        "engine": {each: version(each) for each in ("keras", "tensorflow")},
+        "code": stage_code.digests(paths, "train"),
+        "engine": engine.versions(),
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def is_local(url: str) -> bool:
@@ -136,7 +136,7 @@ def _storage(paths: Paths) -> RDBStorage:
     url = settings.load(paths).lenet5_sweep_storage
     wait = {"timeout": 60} if is_local(url) else {}  # seconds that SQLite waits for another writer
     if is_local(url):
-        paths.sweeps.mkdir(parents=True, exist_ok=True)
+        LocalState(paths.root).sweeps.mkdir(parents=True, exist_ok=True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import keras
 import optuna
 
-from lenet5.dataset import Split
-from lenet5.errors import TrainingError
-from lenet5.params import Train
-from lenet5.train.fit import fit, kept_epoch
+from lenet5.core.dataset import Split
+from lenet5.core.errors import TrainingError
+from lenet5.stages.train.fit import fit, kept_epoch
+from lenet5.stages.train.params import Train
 
 SCORE = "val_accuracy"
 """What the gate compares, on other images. Not the loss, whose scale follows ``label_smoothing``."""

@@ -17,12 +17,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from lenet5 import environment
-from lenet5.errors import Unavailable
-from lenet5.paths import Paths
-from lenet5.terminal import print_warning
+from lenet5.core.errors import Unavailable
+from lenet5.core.paths import Paths
+from lenet5.system import environment
 from lenet5.tracking import source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
+
+log = logging.getLogger(__name__)
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 SCORE = "sweep.score"
@@ -43,7 +44,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
             run_id = _open(client, paths, training, params)
             recorder = _Recorder(client, run_id) if run_id else None
     except Unavailable as error:
-        print_warning(error)
+        log.warning("%s", error)
         recorder = None
     if recorder is None:
         yield lambda epoch, metrics: None
@@ -65,7 +66,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
             with store.reachable():
                 client.set_terminated(run_id, RunStatus.to_string(status))
         except Unavailable as error:
-            print_warning(error)
+            log.warning("%s", error)
 
 
 class _Recorder:
@@ -85,7 +86,7 @@ class _Recorder:
                 log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
         except Unavailable as error:
             self._alive = False
-            print_warning(error)
+            log.warning("%s", error)
 
 
 def find_complete(client: MlflowClient, paths: Paths, training: str, weights: str) -> Run | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from lenet5 import files
+from lenet5.core import files
 from lenet5.tracking.tags import COMMIT, DIRTY, PATCH
 
 PATCH_FILE = "code/uncommitted.patch"

@@ -12,9 +12,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from sqlalchemy.exc import DatabaseError
 
-from lenet5 import settings
-from lenet5.errors import Unavailable, UsageError
-from lenet5.paths import Paths
+from lenet5.core.errors import Unavailable, UsageError
+from lenet5.core.paths import Paths
+from lenet5.system import settings
+from lenet5.system.state import LocalState
 
 Client = MlflowClient
 """For those outside this room who pass one on."""
@@ -38,9 +39,9 @@ def connect(paths: Paths) -> MlflowClient:
                 found=uri,
             )
         return MlflowClient(uri)
-    (paths.state / "mlflow").mkdir(parents=True, exist_ok=True)
+    (LocalState(paths.root).mlflow).mkdir(parents=True, exist_ok=True)
     # several processes that create one SQLite file at the same time leave it broken
-    with FileLock(paths.state / "mlflow" / "create.lock"):
+    with FileLock(LocalState(paths.root).mlflow / "create.lock"):
         return MlflowClient(uri)
 
 
@@ -51,7 +52,7 @@ def is_embedded(paths: Paths) -> bool:
 def experiment(client: MlflowClient, paths: Paths) -> str:
     """The id of the project's experiment, created when it is not there."""
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings.EXPERIMENT
-    location = (paths.state / "mlflow" / "artifacts").as_uri() if is_embedded(paths) else None
+    location = (LocalState(paths.root).mlflow / "artifacts").as_uri() if is_embedded(paths) else None
     for _ in range(2):
         if found := client.get_experiment_by_name(name):
             return str(found.experiment_id)

@@ -14,12 +14,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from lenet5 import environment
-from lenet5.errors import Unavailable
-from lenet5.paths import Paths
-from lenet5.terminal import print_warning
+from lenet5.core.errors import Unavailable
+from lenet5.core.paths import Paths
+from lenet5.system import environment
 from lenet5.tracking import runs, source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, SWEEP, TRIAL, TRIAL_STATE
+
+log = logging.getLogger(__name__)
 
 COMPLETE, PRUNED, DIVERGED = "complete", "pruned", "diverged"
 BEST = "best."
@@ -135,7 +136,7 @@ class TrialRun:
                 what(self._client)
         except Unavailable as error:
             self._client = None
-            print_warning(error)
+            log.warning("%s", error)
 
 
 @contextmanager
@@ -165,7 +166,7 @@ def trial_run(
             runs.log_params(client, run, _named(params))
             opened = TrialRun(client, parent, trial, run.info.run_id)
     except Unavailable as error:
-        print_warning(error)
+        log.warning("%s", error)
         opened = TrialRun(None)
     status = RunStatus.FAILED
     try:

@@ -1,0 +1,136 @@
+"""Files that are whole or not there: written aside, flushed to the disk, then renamed into place."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lenet5.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target`` to write a file or a folder at; it takes ``target``'s place at the end.
+
+    An exception (or a kill) on the way leaves ``target`` as it was; only between the two renames that swap
+    a folder is there none. What an earlier, killed writer of the same target left aside is removed first.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.[0-9]*.partial"):
+        _remove(leftover)
+    aside = target.parent / f".{target.name}.{os.getpid()}.partial"
+    old = target.parent / f".{target.name}.{os.getpid()}.old.partial"
+    try:
+        yield aside
+        for path in [aside, *sorted(aside.rglob("*"))]:
+            _flush(path)
+        if target.is_dir():  # a folder cannot be renamed over one that has files in it
+            target.replace(old)
+        aside.replace(target)
+        _flush(target.parent)
+    finally:
+        _remove(aside)
+        _remove(old)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 text to ``target``, whole or not at all."""
+    with replacing(target) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: object) -> None:
+    """Write JSON with sorted keys, so that equal values give equal bytes; NaN and infinity are refused."""
+    write_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_csv(target: Path, frame: "pd.DataFrame") -> None:
+    """Write a table without its index, with the same line ends on every system."""
+    write_text(target, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(path: Path) -> "pd.DataFrame":
+    """Read a table back.
+
+    Raises:
+        DataError: it is missing or is no table.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read.", expected="a table", found=error, do="`dvc repro` makes it"
+        ) from None
+
+
+def read_yaml(path: Path, *, fix: str) -> Any:
+    """Read a YAML file as plain Python values.
+
+    Args:
+        path: the file.
+        fix: what the user can do when the file is missing.
+
+    Raises:
+        UsageError: the file is missing or is not YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"There is no {path.name}.", expected=path, do=fix) from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML.", found=error) from None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    return _digest(path, "sha256")
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file's content: the name under which DVC knows it, and no proof of anything.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    return _digest(path, "md5")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(
+                file, lambda: hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
+            ).hexdigest()
+    except FileNotFoundError:
+        raise DataError(f"There is no {path}.", do="`dvc repro` makes it; `dvc pull` fetches it") from None
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""The files that git or DVC tracks: what stages read and write."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet5.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The tracked files of one checkout, all below ``root`` (the folder that holds ``dvc.yaml``).
+
+    What only this machine needs is in ``lenet5.system.state``.
+    """
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> "Paths":
+        """Find the checkout that holds ``start`` (the working directory by default).
+
+        Raises:
+            UsageError: no folder from ``start`` upwards holds a ``dvc.yaml``.
+        """
+        start = (start or Path.cwd()).resolve()
+        for folder in (start, *start.parents):
+            if (folder / "dvc.yaml").is_file():
+                return cls(folder)
+        raise UsageError(
+            "This is not inside a checkout of the project.",
+            expected="a dvc.yaml in this folder or in one above it",
+            found=start,
+            do="cd into the checkout and run the command again",
+        )
+
+    @property
+    def graph(self) -> Path:
+        return self.root / "dvc.yaml"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "dvc.lock"
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
+    @property
+    def sweep(self) -> Path:
+        """The search space of ``lenet5 sweep``."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def requirements(self) -> Path:
+        return self.root / "requirements.lock"
+
+    # ingest
+    @property
+    def raw(self) -> Path:
+        return self.root / "data" / "raw"
+
+    # validate
+    @property
+    def reference(self) -> Path:
+        return self.root / "data" / "reference.json"
+
+    @property
+    def validation(self) -> Path:
+        return self.root / "metrics" / "validation.json"
+
+    @property
+    def data_docs(self) -> Path:
+        return self.root / "reports" / "validation"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "data" / "quarantine"
+
+    # preprocess
+    @property
+    def processed(self) -> Path:
+        return self.root / "data" / "processed"
+
+    # train
+    @property
+    def model(self) -> Path:
+        return self.root / "models" / "lenet5.keras"
+
+    @property
+    def lineage(self) -> Path:
+        return self.root / "models" / "lineage.json"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "metrics" / "training.json"
+
+    @property
+    def history(self) -> Path:
+        return self.root / "plots" / "history.csv"
+
+    # evaluate
+    @property
+    def onnx(self) -> Path:
+        return self.root / "models" / "lenet5.onnx"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "metrics" / "evaluation.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "reports" / "predictions.parquet"
+
+    @property
+    def per_class(self) -> Path:
+        return self.root / "plots" / "per_class.csv"
+
+    @property
+    def confusion(self) -> Path:
+        return self.root / "plots" / "confusion.csv"
+
+    @property
+    def calibration(self) -> Path:
+        return self.root / "plots" / "calibration.csv"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "reports" / "figures"
+
+    # register
+    @property
+    def model_card(self) -> Path:
+        return self.root / "models" / "model_card.md"

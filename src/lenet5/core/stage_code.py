@@ -1,0 +1,35 @@
+"""The code of a stage, as ``dvc.yaml`` lists it. It is stated there once; everybody else reads it here."""
+
+from lenet5.core import files
+from lenet5.core.errors import UsageError
+from lenet5.core.paths import Paths
+
+_CODE = "src/"
+
+
+def digests(paths: Paths, stage: str) -> dict[str, str]:
+    """Return the SHA-256 of every source file that a stage depends on, by its path in the checkout.
+
+    Raises:
+        UsageError: ``dvc.yaml`` cannot be read, or has no such stage.
+        DataError: a file that it names does not exist.
+    """
+    code = [
+        paths.root / dependency for dependency in dependencies(paths, stage) if dependency.startswith(_CODE)
+    ]
+    found = [file for path in code for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+    return {file.relative_to(paths.root).as_posix(): files.sha256(file) for file in found}
+
+
+def dependencies(paths: Paths, stage: str) -> list[str]:
+    """Return the ``deps`` of a stage in ``dvc.yaml``: files and folders, relative to the checkout.
+
+    Raises:
+        UsageError: ``dvc.yaml`` cannot be read, or has no such stage.
+    """
+    stages = (files.read_yaml(paths.graph, fix="git checkout dvc.yaml") or {}).get("stages", {})
+    if stage not in stages:
+        raise UsageError(
+            f"dvc.yaml has no stage {stage}.", expected=", ".join(stages) or "a stage", found=stage
+        )
+    return [str(dependency) for dependency in stages[stage].get("deps", [])]

@@ -1,0 +1,57 @@
+"""What decides the last bits of every sum, beside data, parameters and code. Imports no engine."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+ENGINE_FLAGS = {
+    # TensorFlow turns oneDNN off where it finds no AVX-512, and the results of its own kernels then depend on
+    # the size of the processor's cache
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    # one instruction set is one code path: the same bytes on every processor that has it
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+"""Environment variables that decide bytes. They override variables of the same name."""
+
+# prefixes, because other programs use TF_ as well (Terraform, for one)
+_PREFIXES = (
+    *("ONEDNN_", "DNNL_", "XLA_FLAGS", "TF_XLA_", "TF_ENABLE_", "TF_DISABLE_", "TF_DETERMINISTIC_"),
+    *("TF_CUDNN_", "TF_CUBLAS", "CUBLAS_", "NVIDIA_TF32_"),
+)
+
+
+def variables() -> list[str]:
+    """Return the engine's own variables that are set and can change a result, as ``NAME=value``."""
+    names = sorted(name for name in os.environ if name.startswith(_PREFIXES))
+    return [f"{name}={os.environ[name]}" for name in names]
+
+
+def backend_name() -> str:
+    """Return the package that Keras computes with: ``tensorflow``, ``jax`` or ``torch``."""
+    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+
+
+def versions(*extra: str) -> dict[str, str]:
+    """Return the installed versions of Keras, of the package it computes with, and of further packages."""
+    return {name: version(name) for name in ("keras", backend_name(), *extra)}
+
+
+@contextmanager
+def lean_keras(*, for_training: bool = False) -> Iterator[None]:
+    """Import Keras in this block without its optional imports, which take seconds.
+
+    Keras imports JAX under TensorFlow when JAX is installed. A training also needs neither scikit-learn nor
+    matplotlib, which evaluation uses.
+    """
+    unneeded = ["jax"] if backend_name() == "tensorflow" else []
+    unneeded += ["sklearn", "matplotlib"] if for_training else []
+    hidden = [name for name in unneeded if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

@@ -1,0 +1,210 @@
+"""Everything the Prefect server has to know: pools, queues, limits, deployments, automations. Idempotent."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.workers.process import ProcessWorker
+from ruamel.yaml import YAML
+
+from lenet5.core.errors import Unavailable, UsageError
+from lenet5.core.paths import Paths
+from lenet5.system import settings
+from lenet5.system.settings import Settings
+
+DEAD_AFTER = timedelta(seconds=90)
+"""Without a heartbeat, of which there is one every 30 seconds."""
+_ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment as the server has it now."""
+
+    name: str
+    """The flow, a slash, the deployment."""
+    pool: str
+    schedule: str
+    """Empty when it runs only on demand."""
+    active: bool
+    description: str
+
+
+def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] = ()) -> list[Deployed]:
+    """Apply ``prefect.yaml`` and what belongs to it.
+
+    What somebody changed at the server stays as it is: whether a schedule is active, a pool's type.
+
+    Args:
+        paths: a checkout, or an image of one.
+        activate: schedules, by slug, that are to run from now on.
+        pause: schedules that are not to.
+
+    Raises:
+        UsageError: there is no server to deploy to, or no such schedule.
+        Unavailable: the server does not answer, or refuses.
+    """
+    found = settings.load(paths)
+    if not found.prefect_api_url:
+        raise UsageError(
+            "There is no server to deploy to.",
+            expected="its address in PREFECT_API_URL, such as http://127.0.0.1:4200/api",
+            found="no such setting",
+            do="`make up` starts one; or set PREFECT_API_URL",
+        )
+    _require_schedules(paths, {*activate, *pause})
+    try:
+        with get_client(sync_client=True) as client:
+            _pools(client, found)
+            before = _active(_ours(client))
+            try:
+                _apply(paths, found)
+            finally:  # prefect.yaml pauses all of them; what was active stays so whatever happened
+                wanted = before | dict.fromkeys(activate, True) | dict.fromkeys(pause, False)
+                _set_active(client, _ours(client), wanted)
+            _automate(client)
+            return [_deployed(client, each) for each in _ours(client)]
+    except (httpx.TransportError, PrefectHTTPStatusError) as error:
+        raise Unavailable(
+            "The Prefect server did not take the deployments.",
+            expected=f"Prefect at {settings.in_urls(found.prefect_api_url)}",
+            found=str(error).splitlines()[0],
+            do="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING",
+        ) from None
+
+
+def _pools(client: SyncPrefectClient, found: Settings) -> None:
+    """One pool for CPU workers, one for GPU workers, and in each a queue a purpose, with its limit."""
+    limits: dict[str, dict[str, int | None]] = {
+        # whoever starts a sweep says how many searchers it gets; a worker's own limit holds, too
+        "cpu": {"training": found.lenet5_runs, "searchers": None, "upkeep": 1},
+        "gpu": {"stages": found.lenet5_gpus, "upkeep": 1},
+    }
+    for pool, queues in limits.items():
+        try:
+            client.read_work_pool(pool)
+        except ObjectNotFound:
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
+        known = {queue.name: queue for queue in client.read_work_queues(work_pool_name=pool)}
+        for name, limit in queues.items():
+            if name not in known:
+                known[name] = client.create_work_queue(name, work_pool_name=pool)
+            if limit is not None:
+                client.update_work_queue(known[name].id, concurrency_limit=limit)
+
+
+def _apply(paths: Paths, found: Settings) -> None:
+    """Let Prefect's own command read ``prefect.yaml``."""
+    wanted = {
+        "LENET5_NIGHTLY": found.lenet5_nightly,
+        "LENET5_WATCH": found.lenet5_watch,
+        "LENET5_TIMEZONE": found.lenet5_timezone,
+    }
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        command, cwd=paths.root, env=os.environ | wanted, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Unavailable(
+            "The Prefect server did not take the deployments.",
+            found="\n            ".join((done.stdout + done.stderr).strip().splitlines()[-8:]),
+            do="correct prefect.yaml, or see the server's log",
+        )
+
+
+def _automate(client: SyncPrefectClient) -> None:
+    """A flow run whose heart stopped is crashed: a worker that is killed cannot say so itself."""
+    wanted = AutomationCore(
+        name="lenet5: a flow run without a heartbeat is crashed",
+        description="So that its stage is sent to another worker, and nothing waits for it for ever.",
+        trigger=EventTrigger(
+            after={_HEARTBEAT},
+            expect={_HEARTBEAT, *_ENDED},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(  # other people's flows may have hearts that beat slower
+                {"prefect.resource.role": "flow", "prefect.resource.name": ["lenet5", "lenet5-*"]}
+            ),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=DEAD_AFTER,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.CRASHED,
+                message=f"no heartbeat for {DEAD_AFTER.seconds} seconds: its worker is gone",
+                force=False,
+            )
+        ],
+    )
+    there = client.read_automations_by_name(wanted.name)
+    if not there:
+        client.create_automation(wanted)
+    elif _core(there[0]) != _core(wanted):  # a change makes the server forget which hearts it listens to
+        client.update_automation(there[0].id, wanted)
+
+
+def _core(automation: AutomationCore) -> dict[str, Any]:
+    """What an automation does, without the numbers that the server gives to its parts."""
+    return automation.model_dump(
+        include={"description", "enabled", "trigger", "actions"}, exclude={"trigger": {"id"}}
+    )
+
+
+def _ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    found = client.read_deployments(limit=200)
+    return sorted((each for each in found if "lenet5" in each.tags), key=lambda each: each.name)
+
+
+def _active(deployments: Sequence[DeploymentResponse]) -> dict[str, bool]:
+    """Which schedules run, by slug."""
+    return {
+        schedule.slug: schedule.active for each in deployments for schedule in each.schedules if schedule.slug
+    }
+
+
+def _set_active(
+    client: SyncPrefectClient, deployments: Sequence[DeploymentResponse], wanted: Mapping[str, bool]
+) -> None:
+    for each in deployments:
+        for schedule in each.schedules:
+            active = wanted.get(schedule.slug or "", schedule.active)
+            if schedule.active != active:
+                client.update_deployment_schedule(each.id, schedule.id, active=active)
+
+
+def _require_schedules(paths: Paths, named: Collection[str]) -> None:
+    written = YAML(typ="safe").load((paths.root / "prefect.yaml").read_text())["deployments"]
+    known = [schedule["slug"] for each in written for schedule in each.get("schedules", [])]
+    if unknown := sorted(set(named) - set(known)):
+        raise UsageError(
+            f"There is no schedule {unknown[0]}.", expected=", ".join(known), found=", ".join(unknown)
+        )
+
+
+def _deployed(client: SyncPrefectClient, found: DeploymentResponse) -> Deployed:
+    crons = [each.schedule for each in found.schedules if isinstance(each.schedule, CronSchedule)]
+    return Deployed(
+        name=f"{client.read_flow(found.flow_id).name}/{found.name}",
+        pool=f"{found.work_pool_name}/{found.work_queue_name}",
+        schedule=", ".join(f"{cron.cron} {cron.timezone}" for cron in crons),
+        active=any(each.active for each in found.schedules),
+        description=found.description or "",
+    )

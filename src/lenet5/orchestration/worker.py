@@ -1,0 +1,112 @@
+"""A worker: it takes flow runs of one work pool and runs each in a workspace of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from lenet5.core.errors import Unavailable, UsageError
+from lenet5.core.paths import Paths
+from lenet5.system import settings
+from lenet5.system.settings import Settings
+from lenet5.system.terminal import console
+
+DRAIN_SECONDS = 45.0
+"""A flow run that is told to end has so long to say so to the server."""
+_FLOW_RUNS = ("prefect.engine", "lenet5.orchestration.workspace")
+
+
+def work(paths: Paths, pool: str, *, limit: int | None, name: str | None) -> None:
+    """Run a Prefect process worker until SIGTERM or Ctrl-C, then end its flow runs in order.
+
+    Raises:
+        UsageError: a setting is missing.
+        Unavailable: the worker ended by itself.
+    """
+    _require(settings.load(paths))
+    command = [
+        *(sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"),
+        *("--name", name or f"{socket.gethostname()}-{os.getpid()}"),
+        *("--install-policy", "never", "--with-healthcheck"),
+        *(("--limit", str(limit)) if limit else ()),
+    ]
+    environment = os.environ | {
+        "LENET5_HOME": str(paths.root),
+        "PREFECT_WORKER_WEBSERVER_HOST": os.environ.get("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1"),
+        # a flow run calls `python` and `dvc`: those of this environment
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+    stopped = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        stopped = True
+
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(ending, stop)
+    # a group of its own: Ctrl-C reaches only this process, which then ends things in order
+    process = subprocess.Popen(command, env=environment, cwd=paths.root, start_new_session=True)
+    while process.poll() is None and not stopped:
+        time.sleep(0.2)
+    if stopped:
+        console.print(f"ending: flow runs have {DRAIN_SECONDS:g} seconds to say that they are")
+        _drain(process)
+        return
+    raise Unavailable(
+        "The worker ended by itself.", expected="it at work", found=f"exit code {process.returncode}"
+    )
+
+
+def _require(found: Settings) -> None:
+    wanted = {
+        "PREFECT_API_URL": found.prefect_api_url,
+        "LENET5_GIT_URL": found.lenet5_git_url,
+        "LENET5_DVC_REMOTE": found.lenet5_dvc_remote,
+    }
+    missing = [name for name, value in wanted.items() if not value]
+    if found.mlflow_tracking_uri.startswith("sqlite:"):
+        missing.append("MLFLOW_TRACKING_URI")
+    if missing:
+        raise UsageError(
+            "A worker lacks settings.",
+            expected="the servers, the repository and the DVC remote that all machines share",
+            found=f"nothing, or a local default, in {', '.join(missing)}",
+            do="set them in the environment or in .env (`.env.example` tells of each)",
+        )
+
+
+def _drain(process: "subprocess.Popen[bytes]") -> None:
+    """End the flow runs, so that each reports it and is run again elsewhere; then the worker."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGSTOP)  # else it takes up what its own flow runs leave
+    everything = psutil.Process(process.pid).children(recursive=True)
+    flow_runs = [each for each in everything if _is_flow_run(each)]
+    for each in flow_runs:
+        with suppress(psutil.NoSuchProcess):
+            each.terminate()
+    psutil.wait_procs(flow_runs, timeout=DRAIN_SECONDS)
+    process.terminate()
+    process.send_signal(signal.SIGCONT)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for each in everything:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+def _is_flow_run(process: psutil.Process) -> bool:
+    try:
+        return any(name in process.cmdline() for name in _FLOW_RUNS)
+    except psutil.NoSuchProcess:
+        return False

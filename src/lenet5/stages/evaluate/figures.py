@@ -1,0 +1,63 @@
+"""Pictures for people; the same figures give the same bytes."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lenet5.core.dataset import CLASSES
+
+
+def learning_curves(history: pd.DataFrame) -> Figure:
+    """Loss and accuracy of train and validation over the epochs."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(history["epoch"], history[name], marker="o", label="train")
+        axes.plot(history["epoch"], history[f"val_{name}"], marker="o", label="validation")
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def confusion(frame: pd.DataFrame) -> Figure:
+    """Counts of label (rows) against prediction (columns), (10, 10); colour shows the mistakes only."""
+    counts = np.zeros((CLASSES, CLASSES), dtype=int)
+    np.add.at(counts, (frame["label"], frame["predicted"]), 1)
+    mistakes = counts * (1 - np.eye(CLASSES, dtype=int))
+    figure = Figure(figsize=(6, 5.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(1, mistakes.max() * 1.5))
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8)
+    axes.set(xlabel="predicted", ylabel="label", xticks=range(CLASSES), yticks=range(CLASSES))
+    return figure
+
+
+def calibration(table: pd.DataFrame) -> Figure:
+    """Reliability diagram: accuracy against confidence, a point a bin, its area by the images in it."""
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
+    axes.scatter(table["confidence"], table["accuracy"], s=10 + 300 * table["images"] / table["images"].sum())
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def mistakes(images: NDArray[np.uint8], frame: pd.DataFrame, most: int) -> Figure:
+    """The most confident mistakes: images (N, 28, 28) with label → prediction and confidence."""
+    wrong = frame[frame["label"] != frame["predicted"]].nlargest(most, "confidence")
+    columns = min(most, 5)
+    rows = max(1, -(-len(wrong) // columns))
+    figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, row in zip(grid, wrong.to_dict("records"), strict=False):
+        axes.imshow(images[row["index"]], cmap="gray_r", vmin=0, vmax=255)
+        title = f"#{row['index']}: {row['label']} → {row['predicted']} ({row['confidence']:.0%})"
+        axes.set_title(title, fontsize=7)
+    return figure

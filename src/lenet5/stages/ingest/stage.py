@@ -1,0 +1,117 @@
+"""Bytes at a source → digests compared with the pinned ones → arrays in ``data/raw``."""
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.progress import Progress
+
+from lenet5.core import dataset
+from lenet5.core.dataset import Split
+from lenet5.core.errors import DataError
+from lenet5.core.paths import Paths
+from lenet5.stages.ingest import idx, keras_npz
+from lenet5.stages.ingest.memory_map import Buffer, memory_mapped
+from lenet5.stages.ingest.mnist_files import KERAS_FILE, MNIST_FILES
+from lenet5.stages.ingest.params import Checksums, Ingest
+from lenet5.stages.ingest.source import Source
+from lenet5.stages.ingest.unzip import gunzip
+
+
+@dataclass(frozen=True)
+class Content:
+    """One array as uncompressed IDX bytes, whatever container it came in."""
+
+    origin: str
+    """The file to name in an error."""
+    idx: Buffer
+    sha256: str
+
+
+_NO_PROGRESS = Progress(disable=True)
+
+
+def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> str:
+    """``ingest.source`` → ``data/raw``: train and test, uint8 (N, 28, 28) and (N,).
+
+    After an error, ``data/raw`` is as it was before.
+
+    Args:
+        paths: the checkout.
+        params: the source and its pinned checksums.
+        progress: shows the transfer of each file.
+
+    Returns:
+        One line for each split: its shape, the beginning of its checksum, its folder.
+
+    Raises:
+        UsageError: the source cannot be understood, or the driver for it is not installed.
+        Unavailable: the source cannot be reached.
+        DataError: a file is missing, damaged, too large, or not the one that is pinned.
+    """
+    contents = _read(paths, params, progress)
+    _require_pinned(contents, params.sha256)
+    arrays = {
+        item.key: idx.decode(contents[item.key].idx, contents[item.key].origin, item.dimensions)
+        for item in MNIST_FILES
+    }
+    splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test")}
+    dataset.save(paths.raw, splits)
+    return "\n".join(
+        f"{name:<6} {split.images.shape} {contents[f'{name}_images'].sha256[:12]} → {paths.raw / name}"
+        for name, split in splits.items()
+    )
+
+
+def source_checksums(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
+    """Return the checksums of what the source holds now, whatever is pinned.
+
+    Raises:
+        UsageError, Unavailable, DataError: as in :func:`run`.
+    """
+    contents = _read(paths, params, progress)
+    return Checksums(**{key: content.sha256 for key, content in contents.items()})
+
+
+def _read(paths: Paths, params: Ingest, progress: Progress) -> dict[str, Content]:
+    """Read everything the source holds, by the keys of ``MNIST_FILES``: four IDX files or one archive."""
+    limit = params.max_megabytes * 1_000_000
+    source = Source(params.source, paths.root, limit=limit, attempts=params.attempts)
+    scratch = paths.raw.parent
+    scratch.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, Content] = {}
+    with progress:
+        for item in MNIST_FILES:
+            names = [f"{item.file}.gz", item.file] + ([] if contents else [KERAS_FILE])
+            # the file has no name on the disk, so that not even a kill leaves it behind
+            with tempfile.TemporaryFile(dir=scratch) as file:
+                name = source.fetch([source.archive] if source.archive else names, file, progress)
+                if name.endswith(".npz"):
+                    members = keras_npz.read(file, name, limit, scratch)
+                    return {i.key: _content(f"{name}:{i.member}", members[i.key]) for i in MNIST_FILES}
+                contents[item.key] = _content(name, memory_mapped(gunzip(file, name, limit), scratch))
+    return contents
+
+
+def _content(origin: str, content: Buffer) -> Content:
+    return Content(origin, content, hashlib.sha256(content).hexdigest())
+
+
+def _require_pinned(contents: Mapping[str, Content], pins: Checksums) -> None:
+    """Compare checksums before anything is parsed, so that the decoder only reads bytes that are pinned.
+
+    Raises:
+        DataError: a file is not the pinned one.
+    """
+    pinned = pins.model_dump()
+    wrong = [key for key, content in contents.items() if content.sha256 != pinned[key]]
+    if wrong:
+        lines = "\n            "  # below the first, when an error lists several
+        raise DataError(
+            f"{', '.join(contents[key].origin for key in wrong)}: not the data that params.yaml pins.",
+            expected=lines.join(f"{key} {pinned[key]}" for key in wrong),
+            found=lines.join(f"{key} {contents[key].sha256}" for key in wrong),
+            do="get a fresh copy; if the data changed on purpose, `lenet5 pin` puts what was found under "
+            + ", ".join(f"ingest.sha256.{key}" for key in wrong),
+        )

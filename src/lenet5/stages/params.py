@@ -1,0 +1,99 @@
+"""``params.yaml``, typed: the whole of it, checked before any stage runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from ruamel.yaml import YAML
+
+from lenet5.core import files, params
+from lenet5.core.errors import UsageError
+from lenet5.core.params import Section
+from lenet5.stages.evaluate.params import Evaluate
+from lenet5.stages.ingest.params import Checksums, Ingest
+from lenet5.stages.preprocess.params import Preprocess
+from lenet5.stages.register.params import Register
+from lenet5.stages.train.params import Train
+from lenet5.stages.validate.params import Validate
+
+_FIX = "correct them; the comments in params.yaml give the meaning and the limits"
+
+
+class Params(Section):
+    """The whole of ``params.yaml``: one section for each stage, under the stage's name."""
+
+    ingest: Ingest
+    validate_: Annotated[Validate, Field(alias="validate")]
+    preprocess: Preprocess
+    train: Train
+    evaluate: Evaluate
+    register_: Annotated[Register, Field(alias="register")]
+
+    def changed(self, values: Mapping[str, Any]) -> "Params":
+        """Return a copy with other values, given by dotted name and checked like those of the file.
+
+        Raises:
+            UsageError: a name is unknown, or a value cannot be used; the message lists all of them.
+        """
+        content = self.model_dump(by_alias=True)
+        for name, value in values.items():
+            _set(content, name, value)
+        return params.check(Params, content, where="The set of parameters", fix=_FIX)
+
+
+def load(path: Path) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        UsageError: the file is missing, is not YAML, or a key is unknown, missing or out of range. The
+            message lists every such key.
+    """
+    content = files.read_yaml(path, fix="git checkout params.yaml")
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"{path} holds no parameters.",
+            expected=f"the sections {params.key_names(Params)}",
+            found="nothing" if content is None else repr(content),
+            do="git checkout params.yaml",
+        )
+    return params.check(Params, content, where=str(path), fix=_FIX)
+
+
+def write(path: Path, values: Mapping[str, Any]) -> None:
+    """Write values into ``params.yaml``, by dotted name; comments and all else stay as they are."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    for name, value in values.items():
+        _replace(content, name, value)
+    with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+def pin(path: Path, found: Checksums) -> None:
+    """Write what ``ingest.sha256`` is to pin into ``params.yaml``."""
+    write(path, {f"ingest.sha256.{name}": digest for name, digest in found.model_dump().items()})
+
+
+def _replace(content: Any, name: str, value: Any) -> None:
+    """Set what is there already, and keep the comment behind it at its distance."""
+    *sections, key = name.split(".")
+    for section in sections:
+        content = content[section]
+    comment = content.ca.items.get(key, [None] * 3)[2]
+    if comment is not None:
+        comment.column += len(str(value)) - len(str(content[key]))
+    content[key] = value
+
+
+def _set(content: dict[str, Any], name: str, value: Any) -> None:
+    """Set what a dotted name leads to; a section that is not there is made, for the check to refuse."""
+    *sections, key = name.split(".")
+    for section in sections:
+        if not isinstance(content.get(section), dict):
+            content[section] = {}
+        content = content[section]
+    content[key] = value

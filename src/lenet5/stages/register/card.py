@@ -1,0 +1,127 @@
+"""The model card: what a version is, in Markdown. Equal models give equal cards."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lenet5.core.results import Evaluation, Lineage, Training
+from lenet5.stages.register.params import Register
+from lenet5.tracking import tags
+
+
+def build(
+    params: Register,
+    all_params: Mapping[str, Any],
+    lineage: Lineage,
+    training: Training,
+    evaluation: Evaluation,
+    per_class: pd.DataFrame,
+) -> str:
+    """Return the card of one model.
+
+    Args:
+        params: the model's name and the limits of the promotion gate.
+        all_params: every parameter by its dotted name; the card shows those of preprocess and train.
+        lineage: what the model was made from.
+        training: metrics at the best epoch.
+        evaluation: metrics on the test images.
+        per_class: one row for each class: ``digit``, ``precision``, ``recall``, ``f1``, ``images``.
+    """
+    classes = "\n".join(
+        f"| {c.digit} | {c.precision:.4f} | {c.recall:.4f} | {c.f1:.4f} | {c.images:,} |"
+        for c in per_class.itertuples()
+    )
+    shown = ("preprocess.padding", "preprocess.validation_images", "train.")
+    recipe = "\n".join(
+        f"| {name} | {value} |" for name, value in all_params.items() if name.startswith(shown)
+    )
+    return f"""\
+# {params.model_name}
+
+Accuracy {evaluation.accuracy:.4f} on {evaluation.images:,} test images with {training.parameters:,} weights.
+
+LeNet-5 for handwritten digits. Takes raw pixels, uint8 (N, 28, 28) with 0 for paper and 255 for ink;
+answers with ten probabilities, float32 (N, 10). It rescales and pads by itself.
+
+| | |
+|---|---|
+| Accuracy | {evaluation.accuracy:.4f} |
+| Worst class recall | {evaluation.worst_class_recall:.4f} |
+| Cross-entropy (nats) | {evaluation.loss:.4f} |
+| Expected calibration error | {evaluation.calibration_error:.4f} |
+| Validation accuracy | {training.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
+
+Limits of the promotion gate: {_limits(params, evaluation.figures())}
+
+## Lineage (SHA-256)
+| | |
+|---|---|
+| Raw data | `{lineage.raw_data}` |
+| Processed data | `{lineage.processed_data}` |
+| Test data | `{evaluation.test_data}` |
+| Training (data, parameters, code) | `{lineage.training}` |
+| Weights | `{lineage.weights}` |
+
+## Recipe
+| Parameter | Value |
+|---|---|
+{recipe}
+
+## By class
+| Digit | Precision | Recall | F1 | Images |
+|---|---|---|---|---|
+{classes}
+
+Trained on MNIST (Y. LeCun, C. Cortes; CC BY-SA 3.0): centred, grey, upright digits. Other handwriting, and
+anything that is not a digit, gets a confident answer all the same.
+"""
+
+
+def _limits(params: Register, measured: Mapping[str, float]) -> str:
+    floors = [
+        f"floor of {name}: {measured[name]:.4f}, at least {limit:.4f} {_mark(measured[name] >= limit)}"
+        for name, limit in params.floors.model_dump().items()
+    ]
+    ceilings = [
+        f"ceiling of {name}: {measured[name]:.4f}, at most {limit:.4f} {_mark(measured[name] <= limit)}"
+        for name, limit in params.ceilings.model_dump().items()
+    ]
+    return "; ".join([*floors, *ceilings])
+
+
+def _mark(kept: bool) -> str:
+    return "✓" if kept else "✗"
+
+
+def origin(version_tags: Mapping[str, str]) -> str:
+    """Return the rest of a version's lineage. Equal models may differ in it, so the card does not hold it."""
+    rows = "\n".join(
+        f"| {title} | `{version_tags[name]}` |" for name, title in _ORIGIN.items() if version_tags.get(name)
+    )
+    return f"""
+## Where it was made
+| | |
+|---|---|
+{rows}
+
+`lenet5 lineage` prints all of it; `lenet5 reproduce` makes it again.
+"""
+
+
+_ORIGIN = {
+    tags.COMMIT: "Git commit",
+    tags.PATCH: "Uncommitted changes (SHA-256 of `code/uncommitted.patch` in the run)",
+    tags.DVC_LOCK: "dvc.lock (SHA-256)",
+    tags.VALIDATION: "Great Expectations (Data Docs: `validation/` in the run)",
+    tags.FLOW_RUN: "Prefect flow run",
+    f"{tags.ENVIRONMENT}packages": "Packages",
+    f"{tags.ENVIRONMENT}requirements": "requirements.lock (SHA-256)",
+    f"{tags.ENVIRONMENT}switches": "Engine variables",
+    f"{tags.ENVIRONMENT}device": "Device",
+    f"{tags.ENVIRONMENT}threads": "Threads",
+    f"{tags.MACHINE}processor": "Processor",
+    f"{tags.MACHINE}instruction_set": "Instruction set",
+    f"{tags.MACHINE}host": "Host",
+    f"{tags.MACHINE}python": "Python",
+}

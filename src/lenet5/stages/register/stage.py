@@ -1,0 +1,121 @@
+"""Everything the other stages wrote in; a complete MLflow run, a registered version and a model card out."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lenet5.core import files
+from lenet5.core.paths import Paths
+from lenet5.core.results import Evaluation, Lineage, Training, Validation
+from lenet5.registry import model_versions
+from lenet5.registry.model_versions import Version
+from lenet5.stages.register import card
+from lenet5.stages.register.params import Register
+from lenet5.tracking import run_record, store, tags
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of the model, and whether it is new."""
+
+    version: Version
+    is_new: bool
+    run: str
+    """Name and id of its MLflow run."""
+
+    def __str__(self) -> str:
+        what = "registered" if self.is_new else "is in the registry"
+        return f"version {self.version.number} of {self.version.name} {what}, run {self.run}"
+
+
+def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Registered:
+    """The files of the other stages → a complete MLflow run, a version with the alias ``challenger``, a card.
+
+    Can be called any number of times: it adds what the store lacks and leaves the rest as it is.
+
+    Args:
+        paths: the checkout.
+        params: the model's name and the limits that the card names.
+        all_params: every parameter of ``params.yaml`` by its dotted name, for the record.
+
+    Raises:
+        DataError: a file is missing or damaged, or files of different models lie side by side.
+        Unavailable: the store does not answer.
+    """
+    lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
+    evaluation = Evaluation.read(paths.evaluation)
+    lineage.require(model_file=files.sha256(paths.model))
+    lineage.require(model=evaluation.model)
+    evaluation.require(predictions=files.sha256(paths.predictions)[:16], onnx_file=files.sha256(paths.onnx))
+    per_class = files.read_csv(paths.per_class)
+    validation = Validation.read(paths.validation)
+    text = card.build(params, all_params, lineage, training, evaluation, per_class)
+    record = run_record.Record(
+        lineage=lineage,
+        facts=_origin_tags(all_params, lineage, evaluation, validation),
+        params=all_params,
+        metrics=_metrics(validation, training, evaluation, per_class),
+        history=files.read_csv(paths.history),
+        description=text,
+    )
+    with store.reachable():
+        client = store.connect(paths)
+        mlflow_run = run_record.complete_run(client, paths, record)
+        version_tags = run_record.version_tags(record, mlflow_run)
+        version, is_new = model_versions.register(
+            client,
+            params.model_name,
+            run_id=mlflow_run.info.run_id,
+            model_id=run_record.model_id(mlflow_run),
+            tags=version_tags,
+            # the list in MLflow's UI shows the first line, and the name already
+            description=text.partition("\n\n")[2] + card.origin(version_tags),
+        )
+        if model_versions.CHAMPION not in version.aliases:
+            model_versions.set_alias(client, version.name, model_versions.CHALLENGER, version.number)
+    files.write_text(paths.model_card, text)
+    return Registered(version, is_new, f"{mlflow_run.info.run_name} ({mlflow_run.info.run_id})")
+
+
+def _origin_tags(
+    all_params: Mapping[str, Any], lineage: Lineage, evaluation: Evaluation, validation: Validation
+) -> dict[str, str]:
+    """Return where the model comes from, under the tag names that ``lenet5 lineage`` prints."""
+    environment = lineage.environment
+    passed = sum(check.success for check in validation.checks)
+    return {
+        **{f"lenet5.{name}": digest for name, digest in lineage.model_dump(exclude={"environment"}).items()},
+        **{name: digest for name, digest in all_params.items() if name.startswith(tags.PINS)},
+        tags.TEST_DATA: evaluation.test_data,
+        tags.VALIDATION: f"{passed} of {len(validation.checks)} checks passed",
+        f"{tags.ENVIRONMENT}requirements": environment.requirements,
+        f"{tags.ENVIRONMENT}packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),
+        f"{tags.ENVIRONMENT}switches": shlex.join(environment.switches),
+        f"{tags.ENVIRONMENT}device": environment.device,
+        f"{tags.ENVIRONMENT}threads": str(all_params["train.threads"]),
+    }
+
+
+def _metrics(
+    validation: Validation, training: Training, evaluation: Evaluation, per_class: pd.DataFrame
+) -> dict[str, float]:
+    """Return the final metrics under the names that MLflow shows: the stage, then the metric.
+
+    Args:
+        validation: of the raw data.
+        training: at the best epoch.
+        evaluation: on the test images.
+        per_class: one row for each class: ``digit``, ``precision``, ``recall``, ``f1``, ``images``.
+    """
+    best = training.model_dump(include={"val_loss", "val_accuracy"})
+    metrics = {"train.best_epoch": training.best_epoch} | {f"train.best_{k}": v for k, v in best.items()}
+    metrics |= {f"validate.{name}": value for name, value in validation.figures().items()}
+    metrics |= {f"evaluate.{name}": value for name, value in evaluation.figures().items()}
+    for row in per_class.itertuples():
+        metrics |= {
+            f"evaluate.{name}.{row.digit}": getattr(row, name) for name in ("precision", "recall", "f1")
+        }
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,136 @@
+"""One training: arrays and parameters in, a trained model and its history out."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lenet5.core.dataset import Split
+from lenet5.core.errors import TrainingError
+from lenet5.model import network
+from lenet5.stages.train import optimizer
+from lenet5.stages.train.batches import Batches, ValidationBatches
+from lenet5.stages.train.checkpoint import Checkpoint, CheckpointCallback
+from lenet5.stages.train.params import Train
+from lenet5.stages.train.sharding import SINGLE_PROCESS, ProcessGroup
+
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+
+
+def fit(
+    train: Split,
+    validation: Split,
+    params: Train,
+    *,
+    on_epoch: OnEpoch,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    start: Checkpoint | None = None,
+    keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> tuple[keras.Sequential, pd.DataFrame]:
+    """Train LeNet-5 from scratch, or resume an interrupted training; both give the same bytes.
+
+    Args:
+        train: float32 images (N, H, W, 1) in 0 to 1, float32 one-hot labels (N, 10).
+        validation: the same for the images that decide when to stop.
+        params: the hyper-parameters.
+        on_epoch: called after each epoch with its number, from 1, and its metrics.
+        callbacks: further Keras callbacks, for progress and TensorBoard.
+        start: a checkpoint to resume from; its epochs are not trained again.
+        keep: called with a checkpoint after each epoch.
+        group: the processes that train together; all are given the same data, parameters and start.
+
+    Returns:
+        The model with the weights of :func:`kept_epoch`, and a frame with one row for each epoch: ``epoch``
+        (from 1), ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, ``learning_rate``.
+
+    Raises:
+        TrainingError: the loss or a weight is not a finite number.
+    """
+    keras.utils.set_random_seed(params.seed)
+    _, height, width, _ = train.images.shape
+    model = network.build(height, width, params.kernel_size, params.precision)
+    batches = Batches(train, params, first_epoch=start.epoch if start else 0, group=group)
+    model.compile(
+        optimizer=optimizer.build(params, steps=params.epochs * len(batches)),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        steps_per_execution=params.steps_per_execution,
+    )
+    epochs = _Epochs(on_epoch, start.rows if start else ())
+    patience = params.patience or params.epochs
+    stopping = keras.callbacks.EarlyStopping(
+        "val_loss", patience=patience, restore_best_weights=params.patience > 0
+    )
+    is_over = start is not None and start.wait >= patience
+    # a graph whose first trace makes variables is traced again; and a checkpoint needs them to be there
+    model.optimizer.build(model.trainable_variables)
+    model.fit(
+        batches,
+        shuffle=False,  # they are; Keras would mix them by a state that the epochs before have moved
+        epochs=start.epoch if start and is_over else params.epochs,
+        initial_epoch=start.epoch if start else 0,
+        validation_data=ValidationBatches(validation, 1000, group),
+        verbose=0,
+        callbacks=[
+            _StopOnNonFinite(),
+            stopping,
+            epochs,
+            CheckpointCallback(stopping, epochs.rows, keep, start),
+            *callbacks,
+        ],
+    )
+    return network.in_float32(model), pd.DataFrame(epochs.rows)
+
+
+def kept_epoch(history: pd.DataFrame, params: Train) -> int:
+    """Return the epoch, from 1, whose weights are kept: the best one, or the last without early stopping.
+
+    Args:
+        history: one row for each epoch, with the column ``val_loss``.
+        params: for ``patience``; 0 means no early stopping.
+    """
+    return int(history["val_loss"].to_numpy().argmin()) + 1 if params.patience else len(history)
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Keeps one row of metrics for each epoch and passes it on."""
+
+    def __init__(self, on_epoch: OnEpoch, rows: Sequence[Mapping[str, float]]) -> None:
+        super().__init__()
+        self.rows = [dict(row) for row in rows]
+        self._on_epoch = on_epoch
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        metrics["learning_rate"] = float(self.model.optimizer.learning_rate)
+        self.rows.append({"epoch": epoch + 1, **metrics})
+        self._on_epoch(epoch + 1, metrics)
+
+
+class _StopOnNonFinite(keras.callbacks.Callback):
+    """Raises an error on NaN; Keras' TerminateOnNaN returns normally, with NaN weights."""
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._require_finite("loss", (logs or {})["loss"], f"epoch {self._epoch}, step {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        where = f"the end of epoch {epoch + 1}"
+        self._require_finite("val_loss", (logs or {})["val_loss"], where)
+        # ReLU and max pooling can hide a NaN from the loss
+        for weight in self.model.weights:
+            self._require_finite(weight.path, keras.ops.convert_to_numpy(weight), where)
+
+    def _require_finite(self, name: str, value: float | NDArray[np.float32], where: str) -> None:
+        if not np.isfinite(value).all():
+            raise TrainingError(
+                f"Training diverged at {where}.",
+                expected=f"a finite {name}",
+                found=value if np.isscalar(value) else "NaN or infinity",
+                do="lower train.learning_rate, or lengthen train.warmup",
+            )

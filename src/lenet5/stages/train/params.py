@@ -1,0 +1,41 @@
+"""Parameters of the stage ``train``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lenet5.core.params import Natural, Positive, Section, Seed
+
+
+class Distortion(Section):
+    shift: Annotated[float, Field(ge=0, le=14)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Train(Section):
+    seed: Seed
+    kernel_size: Literal[3, 5]
+    optimizer: Literal["adamw", "adam"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    beta_2: Annotated[float, Field(gt=0, lt=1)]
+    schedule: Literal["cosine", "constant"]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    distortion: Distortion
+    batch_size: Positive
+    epochs: Positive
+    patience: Natural
+    steps_per_execution: Positive
+    threads: Positive
+    precision: Literal["float32", "mixed_bfloat16"]
+    workers: Positive
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "Train":
+        if self.batch_size % self.workers:
+            raise ValueError(
+                f"batch_size must be divisible by workers, found {self.batch_size} and {self.workers}"
+            )
+        return self

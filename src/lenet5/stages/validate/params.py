@@ -1,0 +1,31 @@
+"""Parameters of the stage ``validate``."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from lenet5.core.params import Natural, Positive, Section, Share
+
+
+class Validate(Section):
+    height: Positive
+    width: Positive
+    pixel_min: Natural
+    pixel_max: Positive
+    ink_threshold: Natural
+    ink_share_min: Share
+    ink_share_max: Share
+    class_share_min: Share
+    class_share_max: Share
+    max_train_duplicates: Natural
+    max_test_in_train: Natural
+    max_ink_drift: Annotated[float, Field(gt=0)]
+    max_class_drift: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Validate":
+        for name in ("pixel", "ink_share", "class_share"):
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if low >= high:
+                raise ValueError(f"{name}_min must be below {name}_max, found {low} and {high}")
+        return self

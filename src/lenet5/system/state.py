@@ -1,0 +1,61 @@
+"""Where local state lies: everything below ``.lenet5`` that neither git nor DVC tracks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class LocalState:
+    """The git-ignored files of one checkout: databases, server homes, locks, caches."""
+
+    root: Path
+    """The checkout, as in ``Paths.root``."""
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder that holds all of it.
+
+        ``dvc exp run --queue`` works in copies below ``.dvc/tmp/exps``, and a worker works in copies below
+        ``.lenet5/workspaces``. Both share the state of the checkout that they belong to.
+        """
+        for parent in self.root.parents:
+            if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+                return parent.parents[2] / ".lenet5"
+            if parent.parts[-2:] == (".lenet5", "workspaces"):
+                return parent.parent
+        return self.root / ".lenet5"
+
+    @property
+    def mlflow(self) -> Path:
+        """Return the folder of the embedded tracking store."""
+        return self.mlflow
+
+    @property
+    def models(self) -> Path:
+        """Return the folder of downloaded ONNX files, each named after its SHA-256."""
+        return self.folder / "models"
+
+    @property
+    def sweeps(self) -> Path:
+        """Return the folder of the embedded sweep database, with one lock file for each running sweep."""
+        return self.folder / "sweeps"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Return the folder of TensorBoard event files, one folder for each training."""
+        return self.folder / "tensorboard"
+
+    @property
+    def training_locks(self) -> Path:
+        """Return the folder of lock files that keep the same training from running twice at once."""
+        return self.training_locks
+
+    @property
+    def workspaces(self) -> Path:
+        """Return the folder of workspaces: one checkout for each flow run of this machine's workers."""
+        return self.folder / "workspaces"
+
+    @property
+    def checkout_lock(self) -> Path:
+        """Return the file that a flow run locks while it works in this checkout."""
+        return self.root / ".dvc" / "tmp" / "lenet5-flow.lock"

@@ -1,0 +1,70 @@
+"""What follows a training and decides no byte: the terminal, its MLflow run, TensorBoard, checkpoints."""
+
+import hashlib
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import keras
+from rich.console import Console
+
+from lenet5.core.paths import Paths
+from lenet5.core.quiet import quiet_libraries
+from lenet5.model import backend, engine
+from lenet5.stages.train.params import Train
+from lenet5.stages.train.stage import Observers
+from lenet5.system import settings
+from lenet5.system.state import LocalState
+from lenet5.tracking import runs
+from lenet5.training.checkpoint_store import CheckpointStore
+from lenet5.training.progress import ProgressBar
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def observe(paths: Paths, params: Train, training: str, console: Console) -> Iterator[Observers]:
+    """Open everything that follows one training, and close it at the end.
+
+    Args:
+        paths: the checkout, for its settings and local state.
+        params: the parameters that the MLflow run records.
+        training: the identity of the training, from ``stages.train.stage.identity``.
+        console: where progress appears.
+
+    Yields:
+        The observers. They resume from the last checkpoint of an interrupted training with this identity.
+    """
+    store = CheckpointStore(settings.load(paths).lenet5_checkpoints, _on_this_device(training))
+    with (
+        runs.training_run(paths, training, params.flat()) as on_epoch,
+        closing(ProgressBar(console)) as progress,
+    ):
+        checkpoint = store.load()
+        if checkpoint:
+            console.print(f"resuming an interrupted training after epoch {checkpoint.epoch}")
+        yield Observers(
+            on_epoch=on_epoch,
+            callbacks=[progress, _tensorboard(paths, training)],
+            resume_from=checkpoint,
+            on_checkpoint=store.save,
+            on_saved=store.discard,
+        )
+
+
+def _on_this_device(training: str) -> str:
+    """Return the key of a checkpoint. Another kind of device gives other bytes, so it cannot resume."""
+    return hashlib.sha256(f"{training} {backend.device()} {platform.machine()}".encode()).hexdigest()
+
+
+def _tensorboard(paths: Paths, training: str) -> keras.callbacks.Callback:
+    if engine.backend_name() != "tensorflow":
+        with quiet_libraries():  # Keras writes the event files with TensorFlow, whatever it computes with
+            import tensorflow as tf
+
+            tf.config.set_visible_devices([], "GPU")  # the GPUs belong to the other engine
+            tf.config.list_logical_devices()
+    # event files hold clocks and host names, so they are no DVC output
+    folder = LocalState(paths.root).tensorboard / training[:12]
+    return keras.callbacks.TensorBoard(folder, write_graph=False)

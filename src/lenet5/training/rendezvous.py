@@ -1,0 +1,85 @@
+"""A group of several processes: JAX connects them, and Keras' own ``fit`` runs across them.
+
+``jax.distributed`` opens the connections (gloo between processors). Arrays then lie across all processes, so
+gradients, metrics and every decision of a callback are those of the whole batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from lenet5.core.errors import TrainingError
+from lenet5.stages.train.sharding import ProcessGroup
+
+HEARTBEAT_SECONDS = 30
+"""A process that is silent for this long is dead. The end of a process is noticed at once."""
+
+
+class JaxProcessGroup(ProcessGroup):
+    """The processes that ``connected`` has connected."""
+
+    def broadcast(self, content: bytes) -> bytes:
+        """Return what the primary process passes; what the others pass is ignored."""
+        from jax.experimental.multihost_utils import broadcast_one_to_all
+
+        size = int(broadcast_one_to_all(np.int32(len(content))))
+        mine = np.frombuffer(content, np.uint8) if self.is_primary else np.zeros(size, np.uint8)
+        return np.asarray(broadcast_one_to_all(mine)).tobytes()
+
+    def require_same(self, what: str, digest: str) -> None:
+        """Compare a SHA-256 across all processes.
+
+        Raises:
+            TrainingError: the digests differ; the message names the ranks.
+        """
+        from jax.experimental.multihost_utils import process_allgather
+
+        gathered = process_allgather(np.frombuffer(bytes.fromhex(digest), np.uint8))  # (size, 32)
+        digests = [bytes(row).hex() for row in np.asarray(gathered)]
+        if len(set(digests)) > 1:
+            raise TrainingError(
+                f"The processes of this training have different {what}; nothing is saved.",
+                expected="the same SHA-256 on all of them",
+                found=", ".join(f"{each[:12]} on process {rank}" for rank, each in enumerate(digests)),
+                do="see that their machines have the same packages and kind of processor, and run again",
+            )
+
+
+@contextmanager
+def connected(group: ProcessGroup, address: str, timeout: int) -> Iterator[None]:
+    """Connect this process with the others, and disconnect at the end; an exception leaves at once.
+
+    Models and batches that Keras makes in the block belong to the whole group. JAX ends this process with
+    SIGABRT when the others do not come in time, and when one of them dies.
+
+    Args:
+        group: this process's rank and the number of processes.
+        address: ``host:port`` on which the primary process listens.
+        timeout: seconds to wait for the others.
+
+    Raises:
+        TrainingError: other processes answered than expected.
+    """
+    import jax
+
+    jax.distributed.initialize(
+        address,
+        num_processes=group.size,
+        process_id=group.rank,
+        initialization_timeout=timeout,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        coordinator_bind_address=address,  # by default it would listen on every interface
+    )
+    # without collectives, each process would train a copy of its own
+    if (jax.process_index(), jax.process_count()) != (group.rank, group.size):
+        raise TrainingError(
+            "The processes of this training are not connected.",
+            expected=f"process {group.rank} of {group.size}",
+            found=f"process {jax.process_index()} of {jax.process_count()}",
+        )
+    import keras
+
+    with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
+        yield
+    jax.distributed.shutdown()

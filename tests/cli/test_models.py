@@ -1,0 +1,172 @@
+"""The commands about registered versions, on a registry with two real ones."""
+
+import json
+import re
+import shutil
+
+import pytest
+from mlflow import MlflowClient
+
+from lenet5.core import dataset
+from lenet5.core.results import Lineage
+from lenet5.registry import model_versions
+from lenet5.registry.lineage import select
+from lenet5.stages.params import load
+from lenet5.system import settings
+from tests.conftest import Arrays, Project
+from tests.orchestration.test_reproduce import IDENTITY
+
+MODEL = "lenet5-mnist"
+
+
+@pytest.fixture(scope="module")
+def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Version 1 is champion; version 2 is of a later commit, with fewer epochs and another package."""
+    project = finished.copy(tmp_path_factory.mktemp("two"))
+    project.set_params(**{"train.epochs": 1, "evaluate.batch_size": 500})
+    (project.root / "requirements.lock").write_text(
+        (project.root / "requirements.lock").read_text().replace("absl-py==", "absl-py==0.")
+    )
+    project.git("add", "params.yaml", "requirements.lock")
+    project.git(*IDENTITY, "commit", "--quiet", "--message", "Fewer epochs")
+    project.run("dvc", "repro")
+    return project
+
+
+@pytest.fixture
+def project(two: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """To be changed."""
+    return two.copy(tmp_path_factory.mktemp("changed"))
+
+
+def commits(project: Project) -> list[str]:
+    return project.git("log", "--format=%H", "--reverse").split()
+
+
+def test_lineage_tells_everything_about_a_version(two: Project) -> None:
+    facts = json.loads(two.run("lenet5", "lineage", "2", "--json"))
+    lineage, params = Lineage.read(two.paths.lineage), load(two.paths.params)
+    assert (facts["name"], facts["version"], facts["aliases"]) == (MODEL, 2, ["challenger"])
+    assert facts["code"]["commit"] == commits(two)[1]
+    assert facts["code"]["patch"] is None
+    assert re.fullmatch("[0-9a-f]{64}", facts["code"]["dvc.lock"])
+    manifest = dataset.load_manifest(two.paths.raw)
+    assert facts["data"]["raw"] == lineage.raw_data == manifest.digest
+    assert facts["data"]["processed"] == lineage.processed_data
+    assert facts["data"]["test"] == manifest.splits["test"].digest
+    assert facts["data"]["files"] == params.ingest.sha256.model_dump()
+    assert facts["model"] == {"weights": lineage.weights, "file": lineage.model_file}
+    assert facts["validation"]["result"] == "16 of 16 checks passed"
+    assert facts["environment"]["device"] == "CPU"
+    assert facts["environment"]["threads"] == "1"
+    assert facts["environment"]["requirements"] == lineage.environment.requirements
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in facts["environment"]["switches"]
+    assert {"processor", "instruction_set", "cores", "host", "python"} <= facts["environment"].keys()
+    assert facts["parent champion"] == 1
+    first = json.loads(two.run("lenet5", "lineage", "@champion", "--json"))
+    assert first["version"] == 1
+    assert first["run"]["prefect"]
+    assert first["parent champion"] is None
+    assert first["gate"]["decision"].startswith("promote: every limit is kept")
+    assert re.search(r"champion none → 1, promote by \S+@\S+: ", first["history"][0])
+    told = two.run("lenet5", "lineage", "2")
+    for words in (f"{MODEL} version 2 (challenger)", f"weights: {lineage.weights}", "parent champion: 1"):
+        assert words in told
+
+
+def test_the_registry_shows_the_same_to_those_who_look_there(two: Project) -> None:
+    client = MlflowClient(settings.embedded(two.paths)["MLFLOW_TRACKING_URI"])
+    version = client.get_model_version(MODEL, "2")
+    assert f"| Git commit | `{commits(two)[1]}` |" in version.description
+    assert "| Great Expectations (Data Docs: `validation/` in the run) | `16 of 16 checks passed` |" in (
+        version.description
+    )
+    assert version.tags["lenet5.processed_data"] in version.description
+
+
+def test_versions_are_found_by_the_data_they_saw_and_by_their_commit(two: Project) -> None:
+    known = model_versions.versions(MlflowClient(settings.embedded(two.paths)["MLFLOW_TRACKING_URI"]), MODEL)
+
+    def found(**wanted: str) -> list[int]:
+        return [version.number for version in select(known, **wanted)]
+
+    facts = json.loads(two.run("lenet5", "lineage", "1", "--json"))
+    assert found() == [2, 1]
+    for digest in (facts["data"]["raw"], facts["data"]["test"][:8], facts["data"]["files"]["train_labels"]):
+        assert found(data=digest) == [2, 1]
+    assert found(data="0123456789") == []
+    assert found(commit=commits(two)[0][:10]) == [1]
+    words = ("--commit", commits(two)[1], "--data", facts["data"]["raw"])
+    assert [v["version"] for v in json.loads(two.run("lenet5", "versions", "--json", *words))] == [2]
+    assert "None of the 2 versions" in two.run("lenet5", "versions", "--data", "0123456789")
+    short = two.command("lenet5", "versions", "--commit", "abc")
+    assert short.returncode == 2
+    assert "too short" in short.stderr
+
+
+def test_diff_tells_params_metrics_packages_graph_and_code_apart(two: Project) -> None:
+    found = json.loads(two.run("lenet5", "diff", "1", "@challenger", "--json"))
+    differ = found["differences"]
+    assert found["versions"] == [1, 2]
+    assert differ["params"] == {"train.epochs": ["2", "1"], "evaluate.batch_size": ["1000", "500"]}
+    assert differ["data"] == {}
+    assert "evaluate.accuracy" in differ["metrics"]
+    [(name, (then, now))] = differ["packages"].items()
+    assert (name, now) == ("absl-py", f"0.{then}")
+    assert "train out models/lenet5.keras" in differ["dvc.lock"]
+    assert not any(name.startswith("ingest out") for name in differ["dvc.lock"])
+    assert differ["code"]["commit"] == commits(two)
+    assert set(differ["code"]) == {"commit", "params.yaml", "requirements.lock"}
+    told = two.run("lenet5", "diff", "1", "2")
+    assert re.search(r"params +│ train.epochs +│ 2 +│ 1 ", told)
+    assert "do not differ" in two.run("lenet5", "diff", "2", "2")
+
+
+def test_promote_history_and_rollback_from_the_command_line(project: Project) -> None:
+    refused = project.command("lenet5", "promote", "2", "--json")
+    assert refused.returncode == 3
+    verdict = json.loads(refused.stdout)
+    assert verdict["decision"] in ("keep", "reject")
+    assert verdict["comparison"]["images"] == 1000
+    assert "Version 2 is not made champion" in refused.stderr
+    assert project.command("lenet5", "promote", "2", "--force").returncode == 2
+
+    told = project.run("lenet5", "promote", "2", "--force", "--reason", "to try it")
+    assert "version 2 is champion now" in told
+    back = project.run("lenet5", "rollback", "--reason", "it was [no/] good [ops-12]")
+    assert "version 1 is champion again; version 2 is withdrawn" in back
+    lines = json.loads(project.run("lenet5", "history", "--json"))
+    assert [(m["before"], m["to"], m["kind"], m["happened"]) for m in lines] == [
+        (2, 1, "rollback", True),
+        (1, 2, "force", True),
+        (None, 1, "promote", True),
+    ]
+    table = project.run("lenet5", "history")
+    assert "it was [no/] good [ops-12]" in table
+    assert "to try it" in table
+    assert project.command("lenet5", "rollback").returncode == 2
+
+    assert json.loads(project.run("lenet5", "status", "--json"))["champion"]["version"] == 1
+
+
+def test_status_tells_of_an_alias_that_was_moved_by_other_means(project: Project) -> None:
+    uri = settings.embedded(project.paths)["MLFLOW_TRACKING_URI"]
+    assert "problem" not in json.loads(project.run("lenet5", "status", "--json"))["champion"]
+    MlflowClient(uri).set_registered_model_alias(MODEL, "champion", "2")
+    assert "champion was moved outside the gate: to version 2" in project.run("lenet5", "status")
+
+
+def test_on_another_test_set_the_champion_is_asked_again(project: Project, digits: Arrays) -> None:
+    project.put_source({name: a[:900] if name.startswith("test") else a for name, a in digits.items()})
+    project.run("dvc", "repro")
+    done = project.command("lenet5", "promote", "--json")
+    verdict = json.loads(done.stdout)
+    assert verdict["version"] == 2  # the same model, evaluated anew
+    assert verdict["comparison"]["images"] == 900
+    assert "version 1 is asked about the test images of this checkout" in done.stdout + done.stderr
+    assert "version 2 is asked" not in done.stdout + done.stderr
+
+    shutil.rmtree(project.paths.raw)
+    blind = project.command("lenet5", "promote", "2")
+    assert blind.returncode == 4
+    assert "There is no dataset" in blind.stderr

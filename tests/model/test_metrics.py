@@ -1,0 +1,125 @@
+"""Figures against hand-made ones, and against scikit-learn's."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as reference
+
+from lenet5.core.results import Evaluation
+from lenet5.model import metrics
+
+
+def answers(*rows: tuple[int, int, float]) -> pd.DataFrame:
+    """A table from (label, prediction, its probability); the other nine share the rest."""
+    labels = np.array([label for label, _, _ in rows], np.uint8)
+    probabilities = np.empty((len(rows), 10), np.float32)
+    for index, (_, predicted, probability) in enumerate(rows):
+        probabilities[index] = (1 - probability) / 9
+        probabilities[index, predicted] = probability
+    return metrics.predictions(labels, probabilities)
+
+
+@pytest.fixture
+def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Labels, probabilities that know something of them, and their table."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 10, 1003).astype(np.uint8)
+    scores = rng.random((1003, 10)) + 0.5 * np.eye(10)[labels]
+    probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+    return labels, probabilities, metrics.predictions(labels, probabilities)
+
+
+def evaluate(frame: pd.DataFrame, bins: int = 10) -> Evaluation:
+    said = {"model": "m", "test_data": "d", "predictions": "p", "onnx_file": "o", "images": len(frame)}
+    return Evaluation.model_validate(said | metrics.figures(frame, bins))
+
+
+def test_one_row_an_image_with_all_that_was_answered(
+    random: tuple[np.ndarray, np.ndarray, pd.DataFrame],
+) -> None:
+    labels, probabilities, frame = random
+    assert frame.columns.tolist() == ["index", "label", "predicted", "confidence", *metrics.PROBABILITIES]
+    np.testing.assert_array_equal(frame["index"], np.arange(1003))
+    np.testing.assert_array_equal(frame["label"], labels)
+    np.testing.assert_array_equal(frame["predicted"], probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(frame["confidence"], probabilities.max(axis=1))
+    np.testing.assert_array_equal(frame[metrics.PROBABILITIES], probabilities)
+
+
+def test_figures_by_hand() -> None:
+    frame = answers((0, 0, 0.5), (0, 1, 0.6), (1, 1, 0.8), *[(digit, digit, 1.0) for digit in range(2, 10)])
+    made = evaluate(frame)
+    assert made.images == 11
+    assert made.accuracy == pytest.approx(10 / 11)
+    assert made.worst_class_recall == 0.5  # one of two zeros
+    assert made.loss == pytest.approx(-(math.log(0.5) + math.log(0.4 / 9) + math.log(0.8)) / 11, rel=1e-5)
+    table = metrics.by_class(frame).set_index("digit")
+    assert table.loc[0].to_dict() == pytest.approx({"precision": 1, "recall": 0.5, "f1": 2 / 3, "images": 2})
+    assert table.loc[1].to_dict() == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "images": 1})
+
+
+def test_figures_are_scikit_learns(random: tuple[np.ndarray, np.ndarray, pd.DataFrame]) -> None:
+    labels, probabilities, frame = random
+    predicted = probabilities.argmax(axis=1)
+    made, table = evaluate(frame), metrics.by_class(frame)
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)
+    assert made.accuracy == pytest.approx(reference.accuracy_score(labels, predicted))
+    assert made.loss == pytest.approx(reference.log_loss(labels, exact))
+    recalls = reference.recall_score(labels, predicted, average=None)
+    assert made.worst_class_recall == pytest.approx(min(recalls))
+    np.testing.assert_allclose(table["recall"], recalls)
+    np.testing.assert_allclose(table["precision"], reference.precision_score(labels, predicted, average=None))
+    np.testing.assert_allclose(table["f1"], reference.f1_score(labels, predicted, average=None))
+    np.testing.assert_array_equal(table["images"], np.bincount(labels))
+
+
+def test_calibration_error_by_hand() -> None:
+    """Three of three right at 0.95, none of one at 0.65: gaps of 0.05 and 0.65, weighted by images."""
+    frame = answers((1, 1, 0.95), (2, 2, 0.95), (6, 6, 0.95), (4, 5, 0.65))
+    assert evaluate(frame).calibration_error == pytest.approx(3 / 4 * 0.05 + 1 / 4 * 0.65, abs=1e-6)
+    table = metrics.calibration(frame, bins=10)
+    assert table["bin"].tolist() == [6, 9]
+    assert table["confidence"].tolist() == pytest.approx([0.65, 0.95])
+    assert table["accuracy"].tolist() == [0, 1]
+    assert table["images"].tolist() == [1, 3]
+
+
+def test_calibration_error_depends_on_the_bins() -> None:
+    frame = answers((1, 1, 0.95), (2, 2, 0.95), (3, 3, 0.65), (4, 5, 0.65))
+    # one bin: mean confidence 0.8, accuracy 0.75
+    assert evaluate(frame, bins=1).calibration_error == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_complete_confidence_lies_in_the_last_bin(bins: int) -> None:
+    table = metrics.calibration(answers((1, 1, 1.0), (2, 3, 1.0)), bins)
+    assert table["bin"].tolist() == [bins - 1]
+    assert table["accuracy"].tolist() == [0.5]
+
+
+def test_every_image_is_in_a_bin(random: tuple[np.ndarray, np.ndarray, pd.DataFrame]) -> None:
+    assert metrics.calibration(random[2], bins=15)["images"].sum() == 1003
+
+
+def test_class_without_images_has_a_recall_of_0() -> None:
+    frame = answers(*[(digit, digit, 0.9) for digit in range(9)])
+    assert evaluate(frame).worst_class_recall == 0
+    assert metrics.by_class(frame).set_index("digit").loc[9].to_dict() == {
+        "precision": 0,
+        "recall": 0,
+        "f1": 0,
+        "images": 0,
+    }
+    assert evaluate(frame).accuracy == 1
+
+
+def test_sure_and_wrong_is_a_large_loss_and_a_finite_one() -> None:
+    assert 20 < evaluate(answers((1, 2, 1.0))).loss < 50
+
+
+def test_ties_go_to_the_lower_digit() -> None:
+    tied = metrics.predictions(np.array([4], np.uint8), np.full((1, 10), 0.1, np.float32))
+    assert tied["predicted"].tolist() == [0]

@@ -1,0 +1,87 @@
+"""The network is the paper's, and the saved model is the trained one behind its own preprocessing."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from lenet5.core.dataset import Split
+from lenet5.model import keras_file
+from lenet5.model.network import build, in_float32, with_preprocessing
+from lenet5.stages.preprocess.transform import encode
+from tests.conftest import Arrays
+from tests.training_fixtures import Fitted
+
+
+def test_notebook_has_60074_parameters() -> None:
+    assert build(28, 28, kernel_size=3).count_params() == 60_074
+
+
+def test_paper_has_61706_parameters_and_the_sizes_of_its_figure_2() -> None:
+    network = build(32, 32, kernel_size=5)
+    assert network.count_params() == 61_706
+    assert {layer.name: layer.output.shape[1:] for layer in network.layers} == {
+        "c1": (28, 28, 6),
+        "s2": (14, 14, 6),
+        "c3": (10, 10, 16),
+        "s4": (5, 5, 16),
+        "flatten": (400,),
+        "c5": (120,),
+        "f6": (84,),
+        "output": (10,),
+    }
+
+
+def test_answers_are_probabilities(digits: Arrays) -> None:
+    model = with_preprocessing(build(28, 28, kernel_size=3), padding=0)
+    answers = model.predict_on_batch(digits["test_images"][:50])
+    assert answers.shape == (50, 10)
+    assert answers.dtype == np.float32
+    assert answers.min() >= 0
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_saved_model_gives_to_the_bit_what_the_trained_one_gives(
+    digits: Arrays, tmp_path: Path, padding: int
+) -> None:
+    """Rescaling has one definition: raw pixels in one end are preprocess's output in the other."""
+    keras.utils.set_random_seed(5)
+    side = 28 + 2 * padding
+    trained = build(side, side, kernel_size=5 if padding else 3)
+    keras_file.save(with_preprocessing(trained, padding), tmp_path / "lenet5.keras")
+    saved = keras_file.load(tmp_path / "lenet5.keras")
+    raw = Split(digits["test_images"], digits["test_labels"])
+    encoded = encode(raw, padding)
+    np.testing.assert_array_equal(
+        saved.predict_on_batch(raw.images), trained.predict_on_batch(encoded.images), strict=True
+    )
+    seen = keras.Model(saved.inputs, saved.get_layer("pad").output)
+    np.testing.assert_array_equal(seen.predict_on_batch(raw.images), encoded.images, strict=True)
+
+
+def test_mixed_precision_computes_in_16_bits_and_is_used_in_32() -> None:
+    mixed = build(28, 28, kernel_size=3, precision="mixed_bfloat16")
+    assert {layer.name: layer.compute_dtype for layer in mixed.layers if layer.weights} == {
+        **dict.fromkeys(("c1", "c3", "c5", "f6"), "bfloat16"),
+        "output": "float32",
+    }
+    used = in_float32(mixed)
+    assert {layer.compute_dtype for layer in used.layers} == {"float32"}
+    for one, other in zip(mixed.get_weights(), used.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+def test_preprocessing_adds_no_weights_and_shares_the_trained_ones(once: Fitted) -> None:
+    model = with_preprocessing(once.model, padding=0)
+    assert model.count_params() == once.model.count_params()
+    assert keras_file.weights_digest(model) == keras_file.weights_digest(once.model)
+
+
+def test_model_takes_what_an_idx_file_holds_and_nothing_else(digits: Arrays) -> None:
+    model = with_preprocessing(build(32, 32, kernel_size=5), padding=2)
+    assert model.input_shape == (None, 28, 28)
+    assert model.inputs[0].dtype == "uint8"
+    with pytest.raises(ValueError, match="32"):
+        model.predict_on_batch(np.zeros((1, 32, 32), np.uint8))

@@ -1,0 +1,112 @@
+"""The ONNX file: the same bytes (in other processes: test_archive.py), and the model's answers."""
+
+import random
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from lenet5.core.errors import DataError
+from lenet5.model import backend, keras_file, onnx_export, onnx_session
+from lenet5.model.network import build, with_preprocessing
+from tests.conftest import Arrays
+
+backend.use_threads(1)  # as the stages do; it must come before the first operation of the process
+
+
+def lenet(seed: int = 3, padding: int = 0) -> keras.Sequential:
+    keras.utils.set_random_seed(seed)
+    side = 28 + 2 * padding
+    return with_preprocessing(build(side, side, 3), padding)
+
+
+@pytest.fixture(scope="module")
+def exported() -> bytes:
+    return onnx_export.export(lenet())
+
+
+def test_saved_and_loaded_model_gives_the_same_bytes(exported: bytes, tmp_path: Path) -> None:
+    keras_file.save(lenet(), tmp_path / "model.keras")
+    loaded = keras_file.load(tmp_path / "model.keras")
+    loaded.predict_on_batch(np.zeros((2, 28, 28), np.uint8))
+    assert onnx_export.export(loaded) == exported
+
+
+def test_other_weights_give_other_bytes(exported: bytes) -> None:
+    assert onnx_export.export(lenet(seed=4)) != exported
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neither_names_nor_order_of_the_exporter_are_left(exported: bytes, seed: int) -> None:
+    chance = random.Random(seed)
+    plain = onnx_export.normalise(onnx.load_from_string(exported))
+    model = onnx.load_from_string(exported)
+    graph = model.graph
+    names: dict[str, str] = {}
+
+    def other(name: str) -> str:
+        return names.setdefault(name, f"{name}__{chance.random()}")
+
+    nodes, constants = list(graph.node), list(graph.initializer)
+    chance.shuffle(nodes)
+    chance.shuffle(constants)
+    for node in nodes:
+        node.name = other(node.name)
+        node.input[:] = map(other, node.input)
+        node.output[:] = map(other, node.output)
+    for named in (*constants, *graph.input, *graph.output):
+        named.name = other(named.name)
+    left_over = onnx.numpy_helper.from_array(np.zeros(3), "nobody takes it")
+    shuffled = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, graph.name, graph.input, graph.output, [*constants, left_over]),
+        opset_imports=[*model.opset_import, onnx.helper.make_opsetid("ai.onnx.ml", 2)],
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+    )
+    assert onnx_export.normalise(shuffled) == plain
+    assert plain != shuffled
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_answers_are_those_of_keras_for_any_number_of_images(digits: Arrays, padding: int) -> None:
+    model = lenet(padding=padding)
+    session = onnx_session.load(onnx_export.export(model))
+    for images in (digits["test_images"][:200], digits["test_images"][:1]):
+        expected = model.predict_on_batch(images)
+        found = onnx_session.probabilities(session, images)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, strict=True)
+
+
+def test_the_file_tells_what_it_takes_and_which_weights_it_holds(exported: bytes) -> None:
+    session = onnx_session.load(exported)
+    [pixels], [probabilities] = session.get_inputs(), session.get_outputs()
+    assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["images", 28, 28])
+    assert (probabilities.name, probabilities.shape) == ("probabilities", ["images", 10])
+    assert session.get_modelmeta().custom_metadata_map == {
+        "lenet5.weights": keras_file.weights_digest(lenet())
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08"])
+def test_what_is_no_model_is_refused(content: bytes) -> None:
+    with pytest.raises(DataError, match=r"no model that ONNX Runtime can load(.|\n)*found: +\S"):
+        onnx_session.load(content)
+
+
+def test_half_a_model_is_refused(exported: bytes) -> None:
+    with pytest.raises(DataError, match="no model that ONNX Runtime can load"):
+        onnx_session.load(exported[: len(exported) // 2])
+
+
+def test_a_model_that_names_other_files_is_refused(exported: bytes, tmp_path: Path) -> None:
+    model = onnx.load_from_string(exported)
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(10_000_000))
+    weights = max(model.graph.initializer, key=lambda constant: len(constant.raw_data))
+    onnx.external_data_helper.set_external_data(weights, str(secret))
+    weights.ClearField("raw_data")
+    with pytest.raises(DataError, match="no model that ONNX Runtime can load"):
+        onnx_session.load(model.SerializeToString())

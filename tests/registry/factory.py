@@ -1,0 +1,85 @@
+"""Versions as `lenet5 register` leaves them, but for the training: what the gate looks at is real."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from mlflow import MlflowClient
+
+from lenet5.core import files
+from lenet5.core.paths import Paths
+from lenet5.model import metrics
+from lenet5.registry import model_versions
+from lenet5.registry.model_versions import Version
+from lenet5.stages.params import Params, load
+from lenet5.stages.register.params import Ceilings, Floors, Gate, Register
+from lenet5.tracking import model_package, store
+from lenet5.tracking import tags as tags_
+from tests.conftest import REPOSITORY
+
+IMAGES = 1000
+LABELS = (np.arange(IMAGES) % 10).astype(np.uint8)
+TEST_DATA = "d" * 64
+
+
+def params(name: str, **gate: Any) -> Params:
+    """The project's parameters, with limits that suit a thousand images."""
+    register = Register(
+        model_name=name,
+        floors=Floors(accuracy=0.9, worst_class_recall=0.8),
+        ceilings=Ceilings(calibration_error=0.15),
+        gate=Gate(
+            **{"margin": 0.02, "confidence": 0.95, "tie": "keep", "resamples": 1000, "seed": 1, **gate}
+        ),
+    )
+    real = load(REPOSITORY / "params.yaml")
+    return real.model_copy(update={"register_": register})
+
+
+def add(
+    client: MlflowClient,
+    paths: Paths,
+    name: str,
+    *,
+    wrong: Collection[int] = (),
+    test_data: str = TEST_DATA,
+    tags: dict[str, str] | None = None,
+) -> Version:
+    """Register a version that reads every test image right but those that are named; it is the challenger."""
+    run = client.create_run(store.experiment(client, paths))
+    run_id = run.info.run_id
+    with TemporaryDirectory() as folder:
+        predictions = Path(folder) / "predictions.parquet"
+        metrics.predictions(LABELS, _probabilities(wrong)).to_parquet(predictions, index=False)
+        client.log_artifact(run_id, str(predictions), "results")
+        model = client.create_logged_model(run.info.experiment_id, source_run_id=run_id)
+        whole = Path(folder) / "model"
+        (whole / "data").mkdir(parents=True)
+        (whole / tags_.KERAS_FILE).write_text(run_id)
+        (whole / tags_.ONNX_FILE).write_text(f"{run_id} for others")
+        (whole / "MLmodel").write_text("flavors: {}\n")
+        client.log_model_artifacts(model.model_id, str(whole))
+        client.finalize_logged_model(model.model_id, "READY")
+        said = {
+            tags_.TEST_DATA: test_data,
+            tags_.MODEL_FILE: files.sha256(whole / tags_.KERAS_FILE),
+            tags_.MODEL_FOLDER: json.dumps(model_package.digests(whole)),
+            tags_.ARTIFACTS: json.dumps({model_versions.PREDICTIONS: files.sha256(predictions)}),
+        }
+    version, new = model_versions.register(
+        client, name, run_id=run_id, model_id=model.model_id, tags={**said, **(tags or {})}, description=""
+    )
+    assert new
+    model_versions.set_alias(client, name, model_versions.CHALLENGER, version.number)
+    return version
+
+
+def _probabilities(wrong: Collection[int]) -> Any:
+    answers = LABELS.astype(np.int64)
+    answers[list(wrong)] = (answers[list(wrong)] + 1) % 10
+    probabilities = np.full((IMAGES, 10), 0.05 / 9, np.float32)
+    probabilities[np.arange(IMAGES), answers] = 0.95
+    return probabilities

@@ -1,0 +1,123 @@
+"""The promotion gate says yes, no, and neither."""
+
+from typing import Any
+
+import pytest
+
+from lenet5.registry.gate import Decision, LimitCheck, judge, limits
+from lenet5.registry.paired_test import from_counts
+from lenet5.stages.register.params import Ceilings, Floors, Gate, Register
+
+GOOD = {"accuracy": 0.99, "worst_class_recall": 0.97, "calibration_error": 0.05, "loss": 0.1}
+IMAGES = 10_000
+NAN = float("nan")
+
+
+def params(**gate: Any) -> Register:
+    sure = {"margin": 0.003, "confidence": 0.95, "tie": "keep", "resamples": 2000, "seed": 1}
+    return Register(
+        model_name="digits",
+        floors=Floors(accuracy=0.98, worst_class_recall=0.95),
+        ceilings=Ceilings(calibration_error=0.1),
+        gate=Gate(**{**sure, **gate}),
+    )
+
+
+def decide(gained: int, lost: int, figures: dict[str, float] = GOOD, **gate: Any) -> tuple[Decision, str]:
+    asked = params(**gate)
+    sure = asked.gate
+    compared = from_counts(
+        IMAGES, gained, lost, confidence=sure.confidence, resamples=sure.resamples, seed=sure.seed
+    )
+    verdict = judge(asked, figures, compared)
+    return verdict.decision, verdict.why
+
+
+def test_without_a_champion_the_limits_alone_decide() -> None:
+    verdict = judge(params(), GOOD, None)
+    assert verdict.decision == "promote"
+    assert [(c.name, c.relation, c.limit, c.found, c.passed) for c in verdict.checks] == [
+        ("floor of accuracy", "at least", 0.98, 0.99, True),
+        ("floor of worst_class_recall", "at least", 0.95, 0.97, True),
+        ("ceiling of calibration_error", "at most", 0.1, 0.05, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "edge", "beyond"),
+    [
+        ("floor of accuracy", 0.98, 0.9799),
+        ("floor of worst_class_recall", 0.95, 0.0),
+        ("ceiling of calibration_error", 0.1, 0.1001),
+    ],
+)
+def test_a_limit_is_kept_up_to_its_edge_and_broken_beyond(name: str, edge: float, beyond: float) -> None:
+    metric = name.rsplit(maxsplit=1)[-1]
+    assert judge(params(), GOOD | {metric: edge}, None).decision == "promote"
+    for value in (beyond, NAN):
+        verdict = judge(params(), GOOD | {metric: value}, None)
+        assert verdict.decision == "reject"
+        assert verdict.why == f"it fails the {name}"
+
+
+def test_a_broken_limit_rejects_however_much_better_than_the_champion() -> None:
+    assert decide(300, 0, GOOD | {"accuracy": 0.97})[0] == "reject"
+    assert decide(300, 0)[0] == "promote"
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "decision", "why"),
+    [
+        (50, 25, "promote", "it is better"),  # p = 0.005
+        (40, 25, "keep", "a tie"),  # p = 0.08: more right, but not shown to be better
+        (30, 30, "keep", "a tie"),
+        (0, 0, "keep", "a tie"),  # the same weights
+        (25, 36, "keep", "a tie"),
+        (0, 8, "keep", "it is worse than the champion, by less than 0.003"),  # p = 0.008
+        (25, 60, "reject", "lowest likely difference"),
+        (140, 160, "reject", "lowest likely difference"),  # so different that it may be much worse
+    ],
+)
+def test_decisions(gained: int, lost: int, decision: str, why: str) -> None:
+    decided = decide(gained, lost)
+    assert decided[0] == decision
+    assert why in decided[1]
+
+
+def test_who_wins_a_tie_is_a_parameter_and_it_decides_nothing_else() -> None:
+    assert decide(30, 30, tie="promote")[0] == "promote"
+    assert decide(25, 60, tie="promote")[0] == "reject"
+    assert decide(0, 8, tie="promote")[0] == "keep"
+    assert decide(50, 25, tie="promote")[0] == decide(50, 25, tie="keep")[0] == "promote"
+
+
+def test_a_wider_margin_lets_more_pass_as_a_tie() -> None:
+    assert decide(140, 160, margin=0.003)[0] == "reject"
+    assert decide(140, 160, margin=0.01)[0] == "keep"
+
+
+def test_more_confidence_wants_more_evidence() -> None:
+    assert decide(50, 25, confidence=0.95)[0] == "promote"
+    assert decide(50, 25, confidence=0.999)[0] == "keep"
+
+
+def test_metric_that_was_not_measured_is_an_error_and_no_pass() -> None:
+    with pytest.raises(KeyError):
+        judge(params(), {"accuracy": 0.99}, None)
+
+
+def test_every_limit_is_asked() -> None:
+    asked = params()
+    names = [*asked.floors.model_dump(), *asked.ceilings.model_dump()]
+    assert [check.name.split()[-1] for check in limits(asked, GOOD)] == names
+
+
+def test_answer_can_be_read() -> None:
+    assert (
+        str(LimitCheck("floor of accuracy", "accuracy", 0.99, "at least", 0.98))
+        == "floor of accuracy: 0.9900, at least 0.9800 ✓"
+    )
+    assert str(LimitCheck("a ceiling", "loss", 0.2, "at most", 0.1)) == "a ceiling: 0.2000, at most 0.1000 ✗"
+    verdict = judge(params(), GOOD, from_counts(IMAGES, 50, 25, confidence=0.95, resamples=2000, seed=1))
+    assert "50 images gained, 25 lost of 10,000: accuracy +0.0025 (95% interval +0.0008 to" in str(verdict)
+    assert str(verdict).endswith("promote: it is better than the champion")

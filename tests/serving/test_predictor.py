@@ -1,0 +1,167 @@
+"""``lenet5 predict``: the registered bytes alone, quickly, from the store's answer of this moment."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow.onnx
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from lenet5.core import files
+from lenet5.core.errors import DataError, Unavailable, UsageError
+from lenet5.core.paths import Paths
+from lenet5.core.results import Lineage
+from lenet5.serving import predictor
+from lenet5.system import settings
+from lenet5.system.state import LocalState
+from lenet5.tracking import tags
+from tests.conftest import REPOSITORY, Arrays, Project, flip_a_bit
+
+MODEL = "lenet5-mnist"
+HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sqlalchemy", "onnx")
+
+
+@pytest.fixture(scope="module")
+def pictures(digits: Arrays, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """More than fit into a batch."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{number:03}.png" for number in range(150)]
+    for path, image in zip(paths, digits["test_images"], strict=False):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+@pytest.fixture
+def paths(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A checkout with a registry of its own, in which nothing was downloaded yet."""
+    paths = Paths(tmp_path / "checkout")
+    (LocalState(paths.root).mlflow).mkdir(parents=True)
+    shutil.copy(LocalState(finished.paths.root).mlflow / "mlflow.db", LocalState(paths.root).mlflow)
+    for name, value in settings.embedded(paths).items():
+        monkeypatch.setenv(name, value)
+    return paths
+
+
+@pytest.fixture
+def client(paths: Paths) -> MlflowClient:
+    return MlflowClient(settings.embedded(paths)["MLFLOW_TRACKING_URI"])
+
+
+def digest(client: MlflowClient) -> str:
+    return json.loads(client.get_model_version(MODEL, "1").tags[tags.MODEL_FOLDER])[tags.ONNX_FILE]
+
+
+def test_a_version_holds_the_onnx_file_that_was_checked(finished: Project, client: MlflowClient) -> None:
+    assert digest(client) == files.sha256(finished.paths.onnx)
+    loaded = mlflow.onnx.load_model(f"models:/{MODEL}/1")  # as MLflow's own flavor
+    assert [value.name for value in loaded.graph.input] == ["pixels"]
+
+
+def test_the_downloaded_file_is_used_again_and_the_store_is_asked_again(
+    paths: Paths, client: MlflowClient, pictures: list[Path], digits: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = predictor.predict(paths, MODEL, "champion", pictures)
+    right = np.array([answer["digit"] for answer in first]) == digits["test_labels"][: len(pictures)]
+    assert np.mean(right) > 0.8
+    assert [file.name for file in LocalState(paths.root).models.iterdir()] == [f"{digest(client)}.onnx"]
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "lenet5.registry.model_versions", None)  # importing it fails
+        assert predictor.predict(paths, MODEL, "@champion", pictures) == first
+        assert predictor.predict(paths, MODEL, "1", pictures[-1:]) == first[-1:]
+    client.delete_registered_model_alias(MODEL, "champion")
+    with pytest.raises(UsageError, match=r"has no version 'champion'"):
+        predictor.predict(paths, MODEL, "champion", pictures)
+
+
+def test_a_damaged_download_is_fetched_again(
+    paths: Paths, client: MlflowClient, pictures: list[Path]
+) -> None:
+    first = predictor.predict(paths, MODEL, "1", pictures)
+    [kept] = LocalState(paths.root).models.iterdir()
+    flip_a_bit(kept, at=-1000)
+    assert predictor.predict(paths, MODEL, "1", pictures) == first
+    assert files.sha256(kept) == digest(client)
+
+
+def test_other_bytes_than_the_registered_ones_are_never_used(
+    paths: Paths, client: MlflowClient, pictures: list[Path]
+) -> None:
+    predictor.predict(paths, MODEL, "1", pictures)
+    folder = json.loads(client.get_model_version(MODEL, "1").tags[tags.MODEL_FOLDER])
+    folder[tags.ONNX_FILE] = "0" * 64
+    client.set_model_version_tag(MODEL, "1", tags.MODEL_FOLDER, json.dumps(folder))
+    with pytest.raises(DataError, match=rf"ONNX file .* is not the one that was registered(.|\n)*{'0' * 64}"):
+        predictor.predict(paths, MODEL, "1", pictures)
+    assert len(list(LocalState(paths.root).models.iterdir())) == 1
+
+
+def test_a_version_of_an_earlier_release_is_asked_with_keras(
+    paths: Paths, client: MlflowClient, pictures: list[Path]
+) -> None:
+    expected = predictor.predict(paths, MODEL, "1", pictures)
+    shutil.rmtree(LocalState(paths.root).models)
+    folder = json.loads(client.get_model_version(MODEL, "1").tags[tags.MODEL_FOLDER])
+    del folder[tags.ONNX_FILE]
+    client.set_model_version_tag(MODEL, "1", tags.MODEL_FOLDER, json.dumps(folder))
+    found = predictor.predict(paths, MODEL, "1", pictures)
+    assert [answer["digit"] for answer in found] == [answer["digit"] for answer in expected]
+    np.testing.assert_allclose(
+        [answer["probability"] for answer in found], [answer["probability"] for answer in expected], atol=1e-5
+    )
+    assert not LocalState(paths.root).models.exists()
+
+
+def test_a_server_that_is_not_there_is_told_as_such(
+    paths: Paths, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor.predict(paths, MODEL, "1", pictures)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(Unavailable, match="does not answer"):
+        predictor.predict(paths, MODEL, "1", pictures)
+
+
+def test_the_documented_way_needs_neither_tensorflow_nor_mlflow(
+    finished: Project, digits: Arrays, tmp_path: Path
+) -> None:
+    told = (REPOSITORY / "docs/tracking.md").read_text().partition("Without TensorFlow")[2]
+    fetch, use = re.findall(r"```(?:sh|python)\n(.*?)```", told, re.DOTALL)[:2]
+    uri = settings.embedded(finished.paths)["MLFLOW_TRACKING_URI"]
+    # what bare `mlflow` leaves in a home folder is MLflow's affair
+    environment = finished.environment() | {"MLFLOW_TRACKING_URI": uri, "HOME": str(tmp_path)}
+    subprocess.run(fetch, shell=True, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    np.save(tmp_path / "images.npy", digits["test_images"][:100])
+    script = (
+        "import sys, numpy\n"
+        "sys.modules |= dict.fromkeys(['lenet5', 'tensorflow', 'keras', 'mlflow', 'onnx'])  # not there\n"
+        "images = numpy.load('images.npy')\n"
+        f"{use}\n"
+        "print(*probabilities.argmax(axis=1))\n"
+        "print(session.get_modelmeta().custom_metadata_map['lenet5.weights'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    *answers, weights = done.stdout.split()
+    assert (np.array(answers, int) == digits["test_labels"][:100]).mean() > 0.8
+    assert weights == Lineage.read(finished.paths.lineage).weights
+
+
+def test_the_command_imports_nothing_heavy(finished: Project, pictures: list[Path]) -> None:
+    finished.run("lenet5", "predict", str(pictures[0]))  # the file is there now
+    script = (
+        "import sys\n"
+        "from lenet5.cli import app\n"
+        "app(['predict', *sys.argv[1:]], standalone_mode=False)\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    done = finished.command("python", "-c", script, str(pictures[0]))
+    assert "probability" in done.stdout
+    assert not set(HEAVY) & set(done.stderr.split())
+    assert "onnxruntime" in done.stderr.split()

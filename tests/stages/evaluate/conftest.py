@@ -1,0 +1,71 @@
+"""A model trained for a few seconds, and a project in which it can be evaluated."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import pandas as pd
+import pytest
+
+from lenet5.core import dataset, files
+from lenet5.core.dataset import Split
+from lenet5.core.paths import Paths
+from lenet5.core.results import Environment, Lineage
+from lenet5.model import backend, keras_file
+from lenet5.model.network import with_preprocessing
+from lenet5.stages import params
+from lenet5.stages.evaluate.params import Evaluate
+from lenet5.stages.preprocess.transform import encode
+from lenet5.stages.train.fit import fit
+from tests.conftest import REPOSITORY, Arrays
+
+backend.use_threads(1)  # as the stage does; it must come before the first operation of the process
+
+PARAMS = Evaluate(batch_size=64, calibration_bins=10, mistakes=5)
+
+
+class Trained(NamedTuple):
+    model: keras.Sequential
+    history: pd.DataFrame
+
+
+@pytest.fixture(scope="session")
+def trained(digits: Arrays) -> Trained:
+    """Good enough to be right mostly, and bad enough to make mistakes."""
+    real = params.load(REPOSITORY / "params.yaml").train
+    settings = real.model_copy(update={"epochs": 2, "batch_size": 32})
+    train = encode(Split(digits["train_images"][:640], digits["train_labels"][:640]), padding=0)
+    network, history = fit(train, train, settings, on_epoch=lambda *_: None)
+    return Trained(with_preprocessing(network, padding=0), history)
+
+
+@pytest.fixture(scope="session")
+def test(digits: Arrays) -> Split:
+    """250 images: three batches of 64 and a partial one."""
+    return Split(digits["test_images"][:250], digits["test_labels"][:250])
+
+
+@pytest.fixture
+def project(tmp_path: Path, trained: Trained, test: Split) -> Paths:
+    return prepare(tmp_path / "project", trained, test)
+
+
+def prepare(root: Path, trained: Trained, test: Split) -> Paths:
+    """What the stages before leave: raw data, a model, its lineage and history."""
+    paths = Paths(root)
+    raw = dataset.save(paths.raw, {"test": test})
+    files.write_csv(paths.history, trained.history)
+    place(paths, trained.model, raw.digest)
+    return paths
+
+
+def place(paths: Paths, model: keras.Model, raw_data: str) -> None:
+    keras_file.save(model, paths.model)
+    Lineage(
+        training="t" * 64,
+        raw_data=raw_data,
+        processed_data="p" * 64,
+        weights=keras_file.weights_digest(model),
+        model_file=files.sha256(paths.model),
+        environment=Environment(requirements="q" * 64, packages={}, switches=[], device="CPU"),
+    ).write(paths.lineage)

@@ -1,0 +1,174 @@
+"""The door: every test image is scored, and only by the model and on the data that belong together."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from lenet5.core import dataset, files
+from lenet5.core.dataset import Split
+from lenet5.core.errors import DataError, TrainingError
+from lenet5.core.paths import Paths
+from lenet5.core.results import Evaluation
+from lenet5.model import keras_file, onnx_export, onnx_session
+from lenet5.stages.evaluate import stage
+from lenet5.stages.evaluate.params import Evaluate
+from tests.conftest import flip_a_bit
+from tests.stages.evaluate.conftest import PARAMS, Trained, place, prepare
+
+OUTPUTS = ("onnx", "evaluation", "predictions", "per_class", "confusion", "calibration", "figures")
+
+
+def made(paths: Paths) -> dict[str, bytes]:
+    """Content of every file that the stage writes."""
+    found = {}
+    for name in OUTPUTS:
+        path = getattr(paths, name)
+        for file in sorted(path.glob("*")) if path.is_dir() else [path]:
+            found[f"{name}/{file.name}"] = file.read_bytes()
+    return found
+
+
+def test_every_image_is_scored_the_last_partial_batch_included(
+    project: Paths, trained: Trained, test: Split
+) -> None:
+    stage.run(project, PARAMS)
+    frame = pd.read_parquet(project.predictions)
+    probabilities = trained.model.predict_on_batch(test.images)
+    assert len(frame) == Evaluation.read(project.evaluation).images == 250
+    np.testing.assert_array_equal(frame["label"], test.labels)
+    np.testing.assert_allclose(frame.filter(regex=r"^p\d$"), probabilities, atol=1e-6)
+    accuracy = (probabilities.argmax(axis=1) == test.labels).mean()
+    assert Evaluation.read(project.evaluation).accuracy == accuracy
+    assert 0.6 < accuracy < 1
+
+
+def test_tables_agree_with_the_figures(project: Paths) -> None:
+    stage.run(project, PARAMS)
+    evaluation = Evaluation.read(project.evaluation)
+    per_class, confusion = pd.read_csv(project.per_class), pd.read_csv(project.confusion)
+    assert evaluation.model == files.sha256(project.model)[:16]
+    assert evaluation.onnx_file == files.sha256(project.onnx)
+    assert evaluation.predictions == files.sha256(project.predictions)[:16]
+    assert evaluation.test_data == dataset.load_manifest(project.raw).splits["test"].digest
+    assert per_class["recall"].min() == evaluation.worst_class_recall
+    assert per_class["images"].sum() == len(confusion) == 250
+    assert (confusion["label"] == confusion["predicted"]).mean() == evaluation.accuracy
+    assert pd.read_csv(project.calibration)["images"].sum() == 250
+
+
+def test_two_runs_give_the_same_bytes(project: Paths, tmp_path: Path, trained: Trained, test: Split) -> None:
+    stage.run(project, PARAMS)
+    first = made(project)
+    assert len(first) == 10
+    stage.run(project, PARAMS)
+    assert made(project) == first
+    elsewhere = prepare(tmp_path / "elsewhere", trained, test)
+    stage.run(elsewhere, PARAMS)
+    assert made(elsewhere) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "changes"),
+    [("calibration_bins", 3, "calibration/calibration.csv"), ("mistakes", 1, "figures/mistakes.png")],
+)
+def test_parameter_changes_its_output(project: Paths, name: str, value: Any, changes: str) -> None:
+    assert set(Evaluate.model_fields) == {"batch_size", "calibration_bins", "mistakes"}
+    stage.run(project, PARAMS)
+    before = made(project)
+    stage.run(project, PARAMS.model_copy(update={name: value}))
+    assert made(project)[changes] != before[changes]
+
+
+@pytest.mark.parametrize(("size", "batches"), [(64, [64, 64, 64, 58]), (125, [125, 125]), (1000, [250])])
+def test_batch_size_is_the_number_of_images_a_call(
+    project: Paths, monkeypatch: pytest.MonkeyPatch, size: int, batches: list[int]
+) -> None:
+    seen: list[int] = []
+    original = keras.Sequential.predict_on_batch
+
+    def counted(model: keras.Sequential, images: np.ndarray) -> np.ndarray:
+        seen.append(len(images))
+        return original(model, images)
+
+    monkeypatch.setattr(keras.Sequential, "predict_on_batch", counted)
+    stage.run(project, PARAMS.model_copy(update={"batch_size": size}))
+    assert seen == batches
+
+
+def test_the_onnx_file_gives_the_same_answers(project: Paths, trained: Trained, test: Split) -> None:
+    stage.run(project, PARAMS)
+    found = onnx_session.probabilities(onnx_session.load(project.onnx.read_bytes()), test.images)
+    np.testing.assert_allclose(found, trained.model.predict_on_batch(test.images), rtol=0, atol=1e-5)
+
+
+def test_an_onnx_file_with_other_answers_is_refused(
+    project: Paths, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = keras.models.clone_model(trained.model)
+    other.set_weights([weights * 1.001 for weights in trained.model.get_weights()])
+    exported = onnx_export.export(other)
+    monkeypatch.setattr(onnx_export, "export", lambda _: exported)
+    with pytest.raises(TrainingError, match=r"does not give the model's answers(.|\n)*images beyond"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_one_probability_of_one_image_is_enough(trained: Trained, test: Split) -> None:
+    exported, answers = onnx_export.export(trained.model), trained.model.predict_on_batch(test.images)
+    stage.compare(exported, test.images, answers + np.float32(5e-6))
+    for wrong in (2e-5, -2e-5, np.nan):
+        others = answers.copy()
+        others[-1, 3] += wrong
+        with pytest.raises(TrainingError, match="1 images beyond, image 249 by"):
+            stage.compare(exported, test.images, others)
+
+
+def test_other_data_than_the_model_was_made_from_is_refused(project: Paths, test: Split) -> None:
+    dataset.save(project.raw, {"test": Split(test.images, test.labels[::-1])})
+    with pytest.raises(DataError, match="is not what the lineage recorded"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_damaged_data_is_refused(project: Paths) -> None:
+    flip_a_bit(project.raw / "test" / "images.npy", at=-300)
+    with pytest.raises(DataError, match=r"test/images\.npy"):
+        stage.run(project, PARAMS)
+
+
+def test_another_model_file_is_refused(project: Paths, trained: Trained) -> None:
+    other = keras.models.clone_model(trained.model)
+    keras_file.save(other, project.model)
+    with pytest.raises(DataError, match="is not what the lineage recorded"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_missing_model_is_refused_by_its_path(project: Paths) -> None:
+    project.model.unlink()
+    with pytest.raises(DataError, match=r"lenet5\.keras"):
+        stage.run(project, PARAMS)
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_lineage_that_is_none_is_refused(project: Paths, content: str | None) -> None:
+    project.lineage.unlink()
+    if content is not None:
+        project.lineage.write_text(content)
+    with pytest.raises(DataError, match=r"lineage\.json cannot be used"):
+        stage.run(project, PARAMS)
+
+
+def test_answers_that_are_no_numbers_are_refused(project: Paths, trained: Trained) -> None:
+    broken = keras.models.clone_model(trained.model)
+    weights = trained.model.get_weights()
+    weights[-1][3] = np.nan  # bias of one digit
+    broken.set_weights(weights)
+    place(project, broken, dataset.load_manifest(project.raw).digest)
+    with pytest.raises(TrainingError, match="not probabilities"):
+        stage.run(project, PARAMS)
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)

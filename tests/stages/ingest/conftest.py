@@ -1,0 +1,116 @@
+"""A few of the real digits, in every container they come in, and a web server that has bad days."""
+
+import gzip
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.mnist_files import MNIST_FILES
+from lenet5.stages.ingest.params import Checksums, Ingest
+from tests.conftest import REPOSITORY
+
+MNIST = REPOSITORY / "data" / "mnist"
+
+Digits = dict[str, NDArray[np.uint8]]
+
+
+def _first(file: str, amount: int, dimensions: int) -> NDArray[np.uint8]:
+    content = gzip.decompress((MNIST / f"{file}.gz").read_bytes())
+    return idx.decode(content, file, dimensions)[:amount]
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """Real digits by catalogue key: 30 of train, 20 of test."""
+    amounts = {"train": 30, "test": 20}
+    return {i.key: _first(i.file, amounts[i.key.partition("_")[0]], i.dimensions) for i in MNIST_FILES}
+
+
+@pytest.fixture(scope="session")
+def files(digits: Digits) -> dict[str, bytes]:
+    """The same as uncompressed IDX files, by file name."""
+    return {item.file: idx.encode(digits[item.key]) for item in MNIST_FILES}
+
+
+@pytest.fixture(scope="session")
+def params(digits: Digits) -> Ingest:
+    pins = {key: hashlib.sha256(idx.encode(array)).hexdigest() for key, array in digits.items()}
+    return Ingest(source="source", sha256=Checksums(**pins), max_megabytes=1, attempts=4)
+
+
+@pytest.fixture
+def source(tmp_path: Path, files: dict[str, bytes]) -> Path:
+    """The folder that ``params`` names, with gzipped IDX files."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+    return folder
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that would have been slept between attempts."""
+    seconds: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", seconds.append)
+    return seconds
+
+
+@dataclass
+class Server:
+    """Serves ``files`` by name; ``faults`` says how often, and how, a name fails before it is served."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, list[int | str]] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        name = request.path.rpartition("/")[2]
+        self.asked[name] += 1
+        fault = self.faults[name].pop(0) if self.faults.get(name) else None
+        content = self.files.get(name)
+        status = fault if isinstance(fault, int) else 404 if content is None else 200
+        body = content if status == 200 and content is not None else b""
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(body)))
+        if fault == "unzipped on the way":
+            request.send_header("Content-Encoding", "gzip")
+        request.end_headers()
+        request.wfile.write(body[: len(body) // 2] if fault == "cut off" else body)
+
+
+@pytest.fixture
+def server(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The files of ``source`` over HTTP, with no proxy on the way."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    served = Server(files={path.name: path.read_bytes() for path in source.iterdir()})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.answer(self)
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # a client that has seen enough goes away
+                super().handle()
+
+        def log_message(self, *_: object) -> None:
+            """Requests are counted, not printed."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        served.url = f"http://127.0.0.1:{http.server_port}/mnist"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        http.shutdown()
+        thread.join()

@@ -1,0 +1,156 @@
+"""Keras' archive is taken for what it is, four plain arrays of bytes, or it is refused."""
+
+import io
+import re
+import struct
+import tempfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet5.core.errors import DataError
+from lenet5.stages.ingest import idx, keras_npz
+from lenet5.stages.ingest.mnist_files import MNIST_FILES
+
+LIMIT = 1_000_000
+IMAGES = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+LABELS = np.arange(3, dtype=np.uint8)
+ARRAYS = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS}
+CONTENTS = {item.key: idx.encode(ARRAYS[item.member]) for item in MNIST_FILES}
+
+
+def archive(**changes: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **(ARRAYS | changes))
+    return file.getvalue()
+
+
+def archive_with(member: str, content: bytes) -> bytes:
+    """A good archive but for the raw bytes of one member."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive())) as good, zipfile.ZipFile(file, "w") as changed:
+        for name in good.namelist():
+            changed.writestr(name, content if name == f"{member}.npy" else good.read(name))
+    return file.getvalue()
+
+
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def read(content: bytes, limit: int = LIMIT) -> dict[str, bytes]:
+    folder = Path(tempfile.gettempdir())
+    found = keras_npz.read(io.BytesIO(content), "mnist.npz", limit, folder)
+    return {key: bytes(mapped) for key, mapped in found.items()}
+
+
+def refusal(content: bytes, limit: int = LIMIT) -> str:
+    """The message of the refusal, on one line."""
+    with pytest.raises(DataError) as caught:
+        read(content, limit)
+    message = re.sub(r"\s+", " ", str(caught.value))
+    assert message.startswith("mnist.npz")
+    return message
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_gives_the_canonical_idx_content(order: Any) -> None:
+    assert read(archive(x_train=np.array(IMAGES, order=order))) == CONTENTS
+
+
+@pytest.mark.parametrize(
+    ("member", "array", "found"),
+    [
+        ("x_train", np.zeros((3, 2, 2), np.float32), "float32"),
+        ("y_test", np.zeros(3, np.int64), "int64"),
+        ("y_test", np.zeros(3, np.int8), "int8"),
+        ("x_test", np.zeros((3, 4), np.uint8), "shape (3, 4)"),
+        ("y_train", np.zeros((3, 1), np.uint8), "shape (3, 1)"),
+        ("y_train", np.uint8(3), "shape ()"),
+    ],
+)
+def test_another_type_or_shape_is_refused(member: str, array: Any, found: str) -> None:
+    message = refusal(archive(**{member: array}))
+    assert f"mnist.npz:{member} " in message
+    assert found in message
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
+    content = archive(y_train=np.array([Trap(tmp_path / "sprung"), 1, 2], object))
+    assert "object" in refusal(content)
+    assert not (tmp_path / "sprung").exists()
+    with np.load(io.BytesIO(content), allow_pickle=True) as unsafe:
+        assert unsafe["y_train"].shape == (3,)
+    assert (tmp_path / "sprung").exists(), "the trap is one"
+
+
+def test_a_missing_member_is_named() -> None:
+    content = io.BytesIO()
+    np.savez(content, x_train=IMAGES, y_train=LABELS, x_test=IMAGES)
+    assert "'y_test.npy'" in refusal(content.getvalue()).partition("found")[2]
+
+
+def test_a_member_over_the_limit_is_not_unpacked() -> None:
+    content = archive(x_train=np.zeros((60_000, 28, 28), np.uint8))
+    assert len(content) < LIMIT
+    tracemalloc.start()
+    assert "mnist.npz:x_train is larger" in refusal(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < LIMIT
+
+
+@pytest.mark.parametrize("shape", [(2**40, 28, 28), (3, 2, 3), (0, 2, 2), (3, 2, -2), (2**63, 2**63, 0)])
+def test_a_header_that_lies_is_refused_before_memory_is_taken(shape: tuple[int, int, int]) -> None:
+    tracemalloc.start()
+    refusal(archive_with("x_train", npy_header(shape) + IMAGES.tobytes()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < LIMIT
+
+
+@pytest.mark.parametrize(
+    "member",
+    [b"", b"\x93NUMPY", b"\x93NUMPY\x09\x00" + bytes(20), npy_header((3, 2, 2)), b"not an array at all"],
+)
+def test_a_member_that_is_no_array_is_refused(member: bytes) -> None:
+    refusal(archive_with("x_train", member))
+
+
+@given(st.data())
+def test_a_damaged_archive_is_refused_or_harmless(data: st.DataObject) -> None:
+    good = archive()
+    content = bytearray(good[: data.draw(st.integers(0, len(good)))])
+    for _ in range(data.draw(st.integers(0, 3)) if content else 0):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        found = read(bytes(content))
+    except DataError:
+        refusal(bytes(content))
+    else:
+        assert found == CONTENTS  # what was hit is a date or the like
+
+
+@given(st.binary(max_size=200))
+def test_any_member_is_an_array_or_refused(member: bytes) -> None:
+    header = npy_header((3, 2, 2))
+    for content in (member, header[:10] + member, header[: struct.calcsize("6s")] + member):
+        refusal(archive_with("x_train", content))

@@ -1,0 +1,95 @@
+"""Split, pad, reshape, rescale, one-hot: shapes, types, values."""
+
+import numpy as np
+import pytest
+
+from lenet5.core import dataset
+from lenet5.core.dataset import Split
+from lenet5.core.errors import UsageError
+from lenet5.stages.preprocess.transform import encode, encode_rows, hold_out, one_hot, rescale
+from tests.conftest import Arrays
+
+
+@pytest.fixture
+def train(digits: Arrays) -> Split:
+    return Split(digits["train_images"][:1000], digits["train_labels"][:1000])
+
+
+@pytest.mark.parametrize(("padding", "side"), [(0, 28), (2, 32), (14, 56)])
+def test_shapes_and_types(train: Split, padding: int, side: int) -> None:
+    encoded = encode(train, padding)
+    assert encoded.images.shape == (1000, side, side, 1)
+    assert encoded.labels.shape == (1000, 10)
+    assert encoded.images.dtype == encoded.labels.dtype == np.float32
+
+
+def test_padding_is_a_border_of_zeros_and_the_image_is_in_the_middle(train: Split) -> None:
+    padded = encode(train, padding=2).images
+    np.testing.assert_array_equal(padded[:, 2:-2, 2:-2], encode(train, padding=0).images)
+    padded[:, 2:-2, 2:-2] = 0
+    assert not padded.any()
+
+
+def test_pixels_lie_in_0_to_1_in_their_order() -> None:
+    every = rescale(np.arange(256, dtype=np.uint8))
+    assert every.dtype == np.float32
+    assert (every[0], every[255]) == (0, 1)
+    assert (np.diff(every) > 0).all()
+    np.testing.assert_allclose(every, np.arange(256) / 255, rtol=1e-6)
+
+
+def test_one_hot_marks_the_label_and_nothing_else(train: Split) -> None:
+    encoded = one_hot(train.labels)
+    np.testing.assert_array_equal(encoded.argmax(axis=1), train.labels)
+    np.testing.assert_array_equal(np.sort(encoded, axis=1), np.tile([0] * 9 + [1], (1000, 1)))
+
+
+@pytest.mark.parametrize("amount", [0, 1, 300, 601])
+def test_in_parts_it_is_what_it_is_as_a_whole(
+    train: Split, amount: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "CHUNK", 300)
+    rows = np.random.default_rng(0).permutation(1000)[:amount]
+    parts = list(encode_rows(train, rows, padding=2))
+    assert [len(part.images) for part in parts] == {0: [0], 1: [1], 300: [300], 601: [300, 300, 1]}[amount]
+    whole = encode(Split(train.images[rows], train.labels[rows]), padding=2)
+    np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), whole.images)
+    np.testing.assert_array_equal(np.concatenate([part.labels for part in parts]), whole.labels)
+
+
+def test_label_that_is_no_digit_is_refused() -> None:
+    with pytest.raises(IndexError):
+        one_hot(np.array([10], np.uint8))
+
+
+def test_split_is_disjoint_complete_and_in_the_old_order(train: Split) -> None:
+    kept, held = hold_out(train.labels, 200, seed=1)
+    assert len(held) == 200
+    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(1000))
+    for part in (kept, held):
+        assert (np.diff(part) > 0).all()
+
+
+def test_every_class_has_its_share_of_both_parts(train: Split) -> None:
+    _, held = hold_out(train.labels, 200, seed=1)
+    shares = np.bincount(train.labels, minlength=10) / 5
+    assert np.abs(np.bincount(train.labels[held], minlength=10) - shares).max() <= 1
+
+
+def test_seed_decides_the_split(train: Split) -> None:
+    one, same, other = (hold_out(train.labels, 200, seed)[1] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert set(one) != set(other)
+
+
+@pytest.mark.parametrize("images", [10, 990])
+def test_smallest_and_largest_validation_split(train: Split, images: int) -> None:
+    kept, held = hold_out(train.labels, images, seed=1)
+    assert (len(kept), len(held)) == (1000 - images, images)
+
+
+@pytest.mark.parametrize("images", [9, 991, 1000, 5000])
+def test_too_few_or_too_many_validation_images_are_refused(train: Split, images: int) -> None:
+    with pytest.raises(UsageError, match=r"preprocess\.validation_images from 10 to 990") as refused:
+        hold_out(train.labels, images, seed=1)
+    assert f"found:    {images}" in str(refused.value)

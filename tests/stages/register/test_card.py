@@ -1,0 +1,101 @@
+"""The model card says what the model is, and nothing that changes by itself."""
+
+import pandas as pd
+import pytest
+
+from lenet5.core.results import Environment, Evaluation, Lineage, Training
+from lenet5.stages.params import load
+from lenet5.stages.register import card
+from tests.conftest import REPOSITORY
+
+PARAMS = load(REPOSITORY / "params.yaml")
+LINEAGE = Lineage(
+    training="t" * 64,
+    raw_data="r" * 64,
+    processed_data="p" * 64,
+    weights="w" * 64,
+    model_file="m" * 64,
+    environment=Environment(
+        requirements="q" * 64,
+        packages={"keras": "3.15.1"},
+        switches=[],
+        device="CPU",
+    ),
+)
+TRAINING = Training(
+    epochs=4, best_epoch=3, parameters=60074, loss=0.5, accuracy=0.98, val_loss=0.6, val_accuracy=0.9871
+)
+EVALUATION = Evaluation(
+    model="m" * 16,
+    test_data="d" * 64,
+    predictions="s" * 64,
+    onnx_file="o" * 64,
+    images=10000,
+    accuracy=0.9912,
+    loss=0.1234,
+    worst_class_recall=0.9634,
+    calibration_error=0.0923,
+)
+
+
+def build(evaluation: Evaluation = EVALUATION) -> str:
+    per_class = pd.DataFrame(
+        {
+            "digit": range(10),
+            "precision": [0.9 + digit / 1000 for digit in range(10)],
+            "recall": [0.8 + digit / 1000 for digit in range(10)],
+            "f1": [0.7 + digit / 1000 for digit in range(10)],
+            "images": [1000 + digit for digit in range(10)],
+        }
+    )
+    return card.build(PARAMS.register_, PARAMS.flat(), LINEAGE, TRAINING, evaluation, per_class)
+
+
+def test_equal_models_give_equal_cards_and_others_do_not() -> None:
+    assert build() == build()
+    assert build() != build(EVALUATION.model_copy(update={"accuracy": 0.9913}))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# lenet5-mnist",
+        "Accuracy 0.9912 on 10,000 test images with 60,074 weights.",
+        "| Accuracy | 0.9912 |",
+        "| Worst class recall | 0.9634 |",
+        "| Cross-entropy (nats) | 0.1234 |",
+        "| Expected calibration error | 0.0923 |",
+        "| Validation accuracy | 0.9871 (epoch 3 of 4) |",
+        "| 7 | 0.9070 | 0.8070 | 0.7070 | 1,007 |",
+    ],
+)
+def test_figures_are_in_it(line: str) -> None:
+    assert line in build().splitlines()
+
+
+def test_answers_of_the_gate_are_in_it() -> None:
+    text = build()
+    assert "floor of accuracy: 0.9912, at least 0.9872 ✓" in text
+    assert "floor of worst_class_recall: 0.9634, at least 0.9700 ✗" in text
+
+
+def test_where_it_comes_from_is_in_it() -> None:
+    text = build()
+    for digest in (LINEAGE.training, LINEAGE.raw_data, LINEAGE.processed_data, LINEAGE.weights):
+        assert f"`{digest}`" in text
+
+
+def test_recipe_is_in_it() -> None:
+    lines = build().splitlines()
+    for name, value in PARAMS.flat().items():
+        if name.startswith("train."):
+            assert f"| {name} | {value} |" in lines
+    assert "| preprocess.padding | 0 |" in lines
+    assert "| preprocess.validation_images | 5000 |" in lines
+
+
+def test_origin_tells_what_is_known_and_nothing_else() -> None:
+    text = card.origin({"mlflow.source.git.commit": "c" * 40, "git.patch": "", "some": "tag"})
+    assert f"| Git commit | `{'c' * 40}` |" in text
+    assert "Patch" not in text
+    assert "tag" not in text

@@ -1,0 +1,257 @@
+"""What ``params.yaml`` may hold, and what is said when it holds something else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from lenet5.core.errors import UsageError
+from lenet5.stages.params import Params, load, pin, write
+from tests.conftest import REPOSITORY
+
+REAL = REPOSITORY / "params.yaml"
+
+Edited = Callable[..., Path]
+
+UNUSABLE: dict[str, list[Any]] = {
+    "ingest.source": ["", 3, None],
+    "ingest.sha256.train_images": ["", "abc", "G" * 64],
+    "ingest.sha256.train_labels": ["a" * 63],
+    "ingest.sha256.test_images": ["a" * 65],
+    "ingest.sha256.test_labels": [0],
+    "ingest.max_megabytes": [0, -1, 1.5],
+    "ingest.attempts": [0, True],
+    "validate.height": [0],
+    "validate.width": [-28],
+    "validate.pixel_min": [-1],
+    "validate.pixel_max": [0],
+    "validate.ink_threshold": [-1],
+    "validate.ink_share_min": [-0.1, 1.1],
+    "validate.ink_share_max": [-0.1, 1.1],
+    "validate.class_share_min": [-0.1, 1.1],
+    "validate.class_share_max": [-0.1, 1.1],
+    "validate.max_train_duplicates": [-1],
+    "validate.max_test_in_train": [-1],
+    "validate.max_ink_drift": [0, float("inf"), float("nan")],
+    "validate.max_class_drift": [0, -1],
+    "preprocess.seed": [-1, 2**32],
+    "preprocess.validation_images": [0, "5000"],
+    "preprocess.padding": [-1, 15, 2.0],
+    "train.seed": [-1, 2**32],
+    "train.kernel_size": [2, 4, 7],
+    "train.optimizer": ["sgd", ""],
+    "train.learning_rate": [0, -0.1, float("nan"), float("inf"), "0.1"],
+    "train.weight_decay": [-0.1],
+    "train.beta_2": [0, 1],
+    "train.schedule": ["linear"],
+    "train.warmup": [-0.1, 1],
+    "train.label_smoothing": [-0.1, 1],
+    "train.distortion.shift": [-1, 15],
+    "train.distortion.rotation": [-1, 181, float("nan")],
+    "train.distortion.scale": [-0.1, 1],
+    "train.batch_size": [0],
+    "train.epochs": [0, 4.0, "4", True],
+    "train.patience": [-1],
+    "train.steps_per_execution": [0],
+    "train.threads": [0],
+    "train.precision": ["float16", ""],
+    "train.workers": [0, 1.5, "2"],
+    "evaluate.batch_size": [0],
+    "evaluate.calibration_bins": [0],
+    "evaluate.mistakes": [0, 101],
+    "register.model_name": ["", "a/b", "a:b"],
+    "register.floors.accuracy": [-0.1, 1.1],
+    "register.floors.worst_class_recall": [1.1, float("nan")],
+    "register.ceilings.calibration_error": [-0.1, 1.1],
+    "register.gate.margin": [0, -0.1, 1],
+    "register.gate.confidence": [0.5, 1],
+    "register.gate.tie": ["reject", ""],
+    "register.gate.resamples": [0],
+    "register.gate.seed": [-1, 2**32],
+}
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Edited:
+    """The real file with some dotted names set, or removed where the value is ``...``."""
+
+    def edit(**changed: Any) -> Path:
+        content = YAML(typ="safe").load(REAL.read_text())
+        for name, value in changed.items():
+            *sections, key = name.split(".")
+            section = content
+            for part in sections:
+                section = section[part]
+            if value is ...:
+                del section[key]
+            else:
+                section[key] = value
+        path = tmp_path / "params.yaml"
+        with path.open("w") as file:
+            YAML(typ="safe").dump(content, file)
+        return path
+
+    return edit
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UsageError) as refused:
+        load(path)
+    return str(refused.value)
+
+
+def test_the_file_in_the_repository_loads() -> None:
+    params = load(REAL)
+    assert params.train.learning_rate == 0.008
+    assert params.register_.floors.accuracy == 0.9872
+
+
+@pytest.mark.parametrize("stage", ["ingest", "validate", "preprocess", "train", "evaluate", "register"])
+def test_every_stage_has_its_section(stage: str) -> None:
+    content = YAML(typ="safe").load(REAL.read_text())
+    assert load(REAL).model_dump(by_alias=True)[stage] == content[stage]
+
+
+def test_flat_names_are_dotted_paths_into_the_file() -> None:
+    flat = load(REAL).flat()
+    content = YAML(typ="safe").load(REAL.read_text())
+    for name, value in flat.items():
+        found = content
+        for part in name.split("."):
+            found = found[part]
+        assert found == value
+    assert flat["register.floors.accuracy"] == 0.9872
+    assert flat["validate.pixel_max"] == 255
+
+
+def test_params_cannot_be_changed_after_they_were_checked() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(REAL).train.epochs = 0
+
+
+def test_every_parameter_has_a_limit_and_every_limit_a_test() -> None:
+    assert UNUSABLE.keys() == load(REAL).flat().keys()
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, vs in UNUSABLE.items() for v in vs])
+def test_value_that_cannot_be_used_is_refused_by_name(edited: Edited, name: str, value: object) -> None:
+    text = refusal(edited(**{name: value}))
+    assert f"    {name}: " in text
+    assert f"found {value!r}" in text
+    assert text.count("\n") == 2  # the file, the problem, what to do
+
+
+@pytest.mark.parametrize("name", ["pixel", "ink_share", "class_share"])
+def test_limits_in_the_wrong_order_are_refused(edited: Edited, name: str) -> None:
+    text = refusal(edited(**{f"validate.{name}_min": 1, f"validate.{name}_max": 1}))
+    assert f"    validate: {name}_min must be below {name}_max, found 1" in text
+    assert "28" not in text  # the other values of the section are not to blame
+
+
+def test_a_batch_that_workers_cannot_share_equally_is_refused(edited: Edited) -> None:
+    text = refusal(edited(**{"train.batch_size": 128, "train.workers": 3}))
+    assert "    train: batch_size must be divisible by workers, found 128 and 3" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("trian", "ingest, validate, preprocess, train, evaluate, register"),
+        ("validate_", "ingest, validate, preprocess, train, evaluate, register"),
+        ("train.learing_rate", "seed, kernel_size, optimizer, learning_rate"),
+        ("validate.hight", "height, width"),
+        ("ingest.sha256.train", "train_images, train_labels"),
+        ("register.floors.loss", "accuracy, worst_class_recall"),
+    ],
+)
+def test_unknown_key_is_refused_with_the_keys_that_exist(edited: Edited, name: str, there: str) -> None:
+    text = refusal(edited(**{name: 1}))
+    assert f"    {name}: there is no '{name.rsplit('.', maxsplit=1)[-1]}' here, but {there}" in text
+
+
+@pytest.mark.parametrize("name", [*Params.model_json_schema()["required"], "train.seed", "ingest.sha256"])
+def test_missing_key_is_named_and_nothing_else_is_printed(edited: Edited, name: str) -> None:
+    assert refusal(edited(**{name: ...})).splitlines()[1:-1] == [f"    {name}: is missing"]
+
+
+def test_all_problems_are_told_at_once(edited: Edited) -> None:
+    text = refusal(
+        edited(**{"train.epochs": 0, "train.epoch": 3, "preprocess.seed": ..., "evaluate.mistakes": "five"})
+    )
+    for line in (
+        "train.epochs: Input should be greater than 0, found 0",
+        "train.epoch: there is no 'epoch' here",
+        "preprocess.seed: is missing",
+        "evaluate.mistakes: Input should be a valid integer, found 'five'",
+    ):
+        assert line in text
+
+
+def test_section_that_is_no_section_is_refused(edited: Edited) -> None:
+    assert "    train: should be a section with keys, found 3" in refusal(edited(train=3))
+
+
+def test_missing_file_is_refused_by_its_path(tmp_path: Path) -> None:
+    text = refusal(tmp_path / "params.yaml")
+    assert "no parameters" in text
+    assert str(tmp_path / "params.yaml") in text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "found:    nothing"),
+        (b"# only a comment\n", "found:    nothing"),
+        (b"- a list\n", "found:    ['a list']"),
+        (b"train: {seed: 1\n", "is not YAML"),
+        (b"train: {seed: 1, seed: 2}\n", "duplicate key"),
+        (b"\xff\xfe\x00", "is not YAML"),
+    ],
+)
+def test_file_that_holds_no_parameters_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    assert says in refusal(path)
+
+
+def test_pinning_changes_the_pins_and_no_other_byte(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(REAL.read_bytes())
+    before = path.read_text()
+    found = load(path).ingest.sha256.model_copy(update={"test_labels": "a" * 64})
+    pin(path, found)
+    changed = [
+        (old, new)
+        for old, new in zip(before.splitlines(), path.read_text().splitlines(), strict=True)
+        if old != new
+    ]
+    [(old, new)] = changed
+    assert old.startswith("    test_labels: ff7b")
+    assert new == f"    test_labels: {'a' * 64}"
+    assert load(path).ingest.sha256 == found
+
+
+def test_writing_a_value_leaves_its_comment_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(REAL.read_bytes())
+    write(path, {"train.learning_rate": 0.01803, "train.batch_size": 64})
+    before = REAL.read_text()
+    assert "learning_rate: 0.008  #" in before
+    longer = before.replace("learning_rate: 0.008  #", "learning_rate: 0.01803  #")
+    assert path.read_text() == longer.replace("batch_size: 96  #", "batch_size: 64  #")
+
+
+def test_changed_values_are_checked_like_those_of_the_file() -> None:
+    params = load(REAL)
+    assert params.changed({"train.learning_rate": 0.5}).train.learning_rate == 0.5
+    assert params.train.learning_rate == 0.008
+    with pytest.raises(UsageError) as refused:
+        params.changed({"train.learning_rate": -1.0, "train.epoch": 3, "trian.epochs": 3})
+    for name in (
+        "train.learning_rate: Input should be greater",
+        "train.epoch: there is no",
+        "trian: there is",
+    ):
+        assert name in str(refused.value)

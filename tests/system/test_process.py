@@ -1,0 +1,83 @@
+"""A stage's process: real ones, through DVC, in a project of a few lines."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lenet5.core.errors import DataError
+from lenet5.system.process import StageFailed, run_stage
+
+MESSAGE = "error: the file is not there.\n  expected: a file\n  to do:    make one"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    (tmp_path / "said.txt").write_text(MESSAGE + "\n")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n"
+        "  works: {cmd: 'echo one && echo $GREETING > out.txt', outs: [out.txt]}\n"
+        f"  refuses: {{cmd: 'cat said.txt >&2; exit {DataError.exit_code}'}}\n"
+        "  breaks: {cmd: 'echo no message; exit 9'}\n"
+        "  dies: {cmd: 'kill -9 $$'}\n"
+        "  hangs: {cmd: 'sleep 987654 & echo $! > child.pid; wait'}\n"
+    )
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_output_is_passed_on_line_by_line_without_dvcs_advice(checkout: Path) -> None:
+    lines: list[str] = []
+    run_stage(checkout, "works", timeout=60, on_line=lines.append, environment={"GREETING": "hello"})
+    assert lines[:3] == ["Running stage 'works':", "> echo one && echo $GREETING > out.txt", "one"]
+    assert not [line for line in lines if "git add" in line or "autostage" in line or not line]
+    assert (checkout / "out.txt").read_text() == "hello\n"
+
+
+def test_a_stage_that_is_up_to_date_runs_again_only_when_forced(checkout: Path) -> None:
+    for force, runs in ((False, True), (False, False), (True, True)):
+        lines: list[str] = []
+        run_stage(checkout, "works", timeout=60, on_line=lines.append, force=force)
+        assert ("one" in lines) == runs
+
+
+def test_a_failure_carries_the_stages_own_message_and_exit_code(checkout: Path) -> None:
+    with pytest.raises(StageFailed) as failed:
+        run_stage(checkout, "refuses", timeout=60, on_line=lambda line: None)
+    assert failed.value.exit_code == DataError.exit_code
+    assert str(failed.value) == f"stage refuses failed: {MESSAGE.removeprefix('error: ')}"
+
+
+def test_a_failure_without_a_message_shows_the_last_lines(checkout: Path) -> None:
+    with pytest.raises(StageFailed, match="no message") as failed:
+        run_stage(checkout, "breaks", timeout=60, on_line=lambda line: None)
+    assert failed.value.exit_code == 9
+
+
+def test_a_stage_that_was_killed_is_said_to_be(checkout: Path) -> None:
+    with pytest.raises(StageFailed, match="killed by signal 9") as failed:
+        run_stage(checkout, "dies", timeout=60, on_line=lambda line: None)
+    assert failed.value.exit_code == 1
+
+
+def test_a_stage_that_takes_too_long_is_killed_with_its_children(checkout: Path) -> None:
+    with pytest.raises(StageFailed, match="more than 3 seconds"):
+        run_stage(checkout, "hangs", timeout=3, on_line=lambda line: None)
+    child = int((checkout / "child.pid").read_text())
+    for _ in range(50):
+        if not _alive(child):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"process {child} outlived its stage")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

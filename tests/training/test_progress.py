@@ -1,0 +1,47 @@
+"""What a person sees of a training."""
+
+import contextlib
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from lenet5.core.dataset import Split
+from lenet5.core.errors import TrainingError
+from lenet5.training import progress
+from tests.training_fixtures import Fit
+
+LINE = r"epoch {}/2  accuracy \d\.\d{{4}} loss \d\.\d{{4}} val_accuracy \d\.\d{{4}} val_loss \d\.\d{{4}}"
+HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+
+
+def screen(*, terminal: bool) -> tuple[io.StringIO, Console]:
+    shown = io.StringIO()
+    return shown, Console(file=shown, force_terminal=terminal, width=120, highlight=False)
+
+
+def test_without_a_terminal_there_is_a_line_an_epoch_and_nothing_else(fitted: Fit) -> None:
+    shown, console = screen(terminal=False)
+    fitted(callbacks=[progress.ProgressBar(console)])
+    lines = shown.getvalue().splitlines()
+    assert len(lines) == 2
+    for number, line in enumerate(lines, start=1):
+        assert re.fullmatch(LINE.format(number), line)
+
+
+def test_on_a_terminal_there_is_a_bar_too(fitted: Fit) -> None:
+    shown, console = screen(terminal=True)
+    fitted(callbacks=[progress.ProgressBar(console)])
+    text = shown.getvalue()
+    for number in (1, 2):
+        assert re.search(LINE.format(number), text)
+    assert re.search(r"/10.* steps, loss", text)
+    assert text.count(HIDE_CURSOR) == text.count(SHOW_CURSOR) == 1
+
+
+def test_terminal_is_given_back_after_a_failure(fitted: Fit, train: Split) -> None:
+    shown, console = screen(terminal=True)
+    with pytest.raises(TrainingError), contextlib.closing(progress.ProgressBar(console)) as bar:
+        fitted(train=Split(train.images, train.labels * float("nan")), callbacks=[bar])
+    assert shown.getvalue().count(SHOW_CURSOR) == 1

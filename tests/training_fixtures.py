@@ -1,0 +1,79 @@
+"""A few hundred real digits and trainings of a second."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import pandas as pd
+import pytest
+
+from lenet5.core.dataset import Split
+from lenet5.model import backend
+from lenet5.stages import params
+from lenet5.stages.preprocess.transform import encode
+from lenet5.stages.train.checkpoint import Checkpoint
+from lenet5.stages.train.fit import fit
+from lenet5.stages.train.params import Train
+from tests.conftest import REPOSITORY, Arrays
+
+backend.use_threads(1)  # as the stage does; it must come before the first operation of the process
+
+
+class Fitted(NamedTuple):
+    model: keras.Sequential
+    history: pd.DataFrame
+    told: list[tuple[int, dict[str, float]]]
+    """What ``on_epoch`` heard."""
+
+
+Fit = Callable[..., Fitted]
+
+
+@pytest.fixture(scope="session")
+def settings() -> Train:
+    """The real parameters, shrunk: 10 steps an epoch on 310 images."""
+    real = params.load(REPOSITORY / "params.yaml").train
+    return real.model_copy(update={"epochs": 2, "batch_size": 32, "steps_per_execution": 1})
+
+
+@pytest.fixture(scope="session")
+def train(digits: Arrays) -> Split:
+    return encode(Split(digits["train_images"][:310], digits["train_labels"][:310]), padding=0)
+
+
+@pytest.fixture(scope="session")
+def validation(digits: Arrays) -> Split:
+    return encode(Split(digits["train_images"][310:510], digits["train_labels"][310:510]), padding=0)
+
+
+@pytest.fixture(scope="session")
+def fitted(settings: Train, train: Split, validation: Split) -> Fit:
+    """Train for real: ``fitted(epochs=3)``, ``fitted(validation=..., callbacks=[...])``."""
+
+    def run(
+        train: Split = train,
+        validation: Split = validation,
+        callbacks: list[keras.callbacks.Callback] | None = None,
+        start: Checkpoint | None = None,
+        keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        **changed: Any,
+    ) -> Fitted:
+        told: list[tuple[int, dict[str, float]]] = []
+        model, history = fit(
+            train,
+            validation,
+            settings.model_copy(update=changed),
+            on_epoch=lambda epoch, metrics: told.append((epoch, dict(metrics))),
+            callbacks=callbacks or [],
+            start=start,
+            keep=keep,
+        )
+        return Fitted(model, history, told)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def once(fitted: Fit) -> Fitted:
+    """One training with the settings as they are."""
+    return fitted()
