@@ -78,7 +78,7 @@ def dvc(paths: Paths, *words: str) -> None:
         raise Unavailable(
             f"`dvc {' '.join(words)}` failed.",
             expected="a DVC remote that answers",
-            found=settings.in_urls("\n            ".join(done.stderr.strip().splitlines()[-5:])),
+            found=settings.mask_urls("\n            ".join(done.stderr.strip().splitlines()[-5:])),
             fix="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
         )
 

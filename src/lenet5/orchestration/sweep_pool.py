@@ -49,7 +49,7 @@ def require(paths: Paths, pool: str) -> None:
     try:
         reason = placement.missing(paths, placement.deployment(pool, placement.SEARCH_FLOW))
     except httpx.HTTPError as error:
-        reason = f"the Prefect server does not answer: {settings.in_urls(str(error))}"
+        reason = f"the Prefect server does not answer: {settings.mask_urls(str(error))}"
     if reason:
         raise Unavailable(
             f"The sweep has nowhere to run: work pool {pool} cannot take it.",

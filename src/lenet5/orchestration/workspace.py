@@ -173,7 +173,7 @@ def _mirror(home: Paths, url: str) -> Path:
     except UsageError as error:
         raise Unavailable(
             "The repository does not answer.",
-            expected=settings.in_urls(url),
+            expected=settings.mask_urls(url),
             found=error,
             fix="correct LENET5_GIT_URL, or give the worker access to it",
         ) from None
@@ -192,7 +192,7 @@ def _resolve(mirror: Path, ref: str, url: str) -> str:
     raise UsageError(
         f"The repository has no {ref}.",
         expected="a branch, a tag or a commit that was pushed",
-        found=f"none of that name at {settings.in_urls(url)}",
+        found=f"none of that name at {settings.mask_urls(url)}",
         fix="`git push` it, or name another one",
     )
 
@@ -219,8 +219,8 @@ def _git(folder: Path, *words: str, stdin: bytes | None = None) -> str:
     )
     if not done.returncode:
         return done.stdout.decode().strip()
-    said = settings.in_urls(done.stderr.decode(errors="replace").strip())
-    shown = settings.in_urls(" ".join(words))
+    said = settings.mask_urls(done.stderr.decode(errors="replace").strip())
+    shown = settings.mask_urls(" ".join(words))
     raise UsageError(f"`git {shown}` failed.", found=said or f"exit code {done.returncode}")
 
 

@@ -26,7 +26,7 @@ from lenet5.registry import gate, model_versions, paired_test, predictions
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from lenet5.registry.promotion_log import AliasChange, Kind, LogEntry, PromotionLog, named
 from lenet5.stages.params import Params
-from lenet5.system import environment
+from lenet5.system import environment, settings
 from lenet5.tracking import store, tags
 
 log = logging.getLogger(__name__)
@@ -211,6 +211,7 @@ class _Promoter:
         self.client = store.connect(paths)
         self._name = params.register_.model_name
         self._alias = alias
+        self._user = environment.user(settings.load(paths).mlflow_tracking_username)
         self._history = PromotionLog(self.client, self._name)
         looked = 0
         while looked < 2:
@@ -317,7 +318,7 @@ class _Promoter:
             before=self._left_at(),
             to=to,
             kind=kind,
-            by=environment.user(),
+            by=self._user,
             reason=reason,
             figures=figures,
         )

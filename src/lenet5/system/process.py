@@ -121,7 +121,7 @@ def run(
     process = subprocess.Popen(
         command,
         cwd=root,
-        env=_environment(environment or {}),
+        env=environment_for_child(environment or {}),
         stdin=None if stdin is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -168,7 +168,7 @@ def differs(root: Path, stage: str) -> dict[str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json", stage],
         cwd=root,
-        env=_environment({}),
+        env=environment_for_child({}),
         capture_output=True,
         text=True,
         check=False,
@@ -211,8 +211,14 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    # DVC calls `lenet5`: that of this environment
+def environment_for_child(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the environment of a child process: this one's, with changes, and the parent to watch.
+
+    The child finds the programs of this Python environment first: DVC calls ``lenet5``, a flow ``python``.
+
+    Args:
+        changes: variables that differ; None removes one.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     wanted = {**os.environ, **parent_watch.env_for_child(), **changes, "PATH": path}
     return {name: value for name, value in wanted.items() if value is not None}
