@@ -165,8 +165,8 @@ def test_ui_serves_both_and_leaves_no_process(finished: Project, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "message", "command"),
     [
-        (("ui", "--mlflow-port", "99999"), "99999 is not in the range 1<=x<=65535", "lenet5 ui"),
-        (("ui", "--prefect-port", "0"), "0 is not in the range 1<=x<=65535", "lenet5 ui"),
+        (("ui", "--mlflow-port", "99999"), "less than or equal to 65535", "lenet5 ui"),
+        (("ui", "--prefect-port", "0"), "greater than or equal to 1", "lenet5 ui"),
         (("rollback",), "Missing option '--reason'", "lenet5 rollback"),
         (("predict",), "Missing argument", "lenet5 predict"),
         (("nonsense",), "No such command 'nonsense'", "lenet5"),

@@ -8,9 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
@@ -31,7 +31,9 @@ _POLL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class _Server:
+class Server:
+    """How to start a server, and how to see that it is ready."""
+
     name: str
     port: int
     option: str
@@ -39,6 +41,8 @@ class _Server:
     health: str
     """Path that answers when the server is ready."""
     command: list[str]
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    """Variables that differ from those of this process; None removes one."""
 
     @property
     def address(self) -> str:
@@ -71,10 +75,10 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        with _running(servers, LocalState(paths.root).folder) as processes:
+        with running(servers, LocalState(paths.root).folder) as processes:
             with console.status("starting two servers: about 20 seconds"):
                 for server, process in zip(servers, processes, strict=True):
-                    _wait(server, process)
+                    wait_until_ready(server, process)
             print_line(f"MLflow   {mlflow.address}/#/experiments/{experiment}/runs")
             print_line(f"         {mlflow.address}/#/models")
             print_line(f"Prefect  {prefect.address}/runs")
@@ -88,28 +92,22 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
         print_line("stopped")
 
 
-def _mlflow(uri: str, port: int) -> _Server:
+def _mlflow(uri: str, port: int) -> Server:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     command += ["--backend-store-uri", uri, "--workers", "1"]
-    return _Server("MLflow", port, "--mlflow-port", "/health", command)
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it starts seven idle processes, 630 MB
+    return Server("MLflow", port, "--mlflow-port", "/health", command, environment)
 
 
-def _prefect(port: int) -> _Server:
+def _prefect(port: int) -> Server:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    return _Server("Prefect", port, "--prefect-port", "/api/health", command)
+    environment = {"PREFECT_UI_API_URL": f"http://{HOST}:{port}/api", "PREFECT_API_URL": None}
+    return Server("Prefect", port, "--prefect-port", "/api/health", command, environment)
 
 
 @contextmanager
-def _running(servers: list[_Server], log_folder: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
+def running(servers: list[Server], log_folder: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Run the servers for the block. Each logs to ``log_folder``; all are stopped at the end of the block."""
-    prefect = next(server for server in servers if server.name == "Prefect")
-    environment = environment_for_child(
-        {
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it starts seven idle processes, 630 MB
-            "PREFECT_UI_API_URL": f"{prefect.address}/api",
-            "PREFECT_API_URL": None,
-        }
-    )
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for server in servers:
@@ -117,7 +115,11 @@ def _running(servers: list[_Server], log_folder: Path) -> Iterator[list["subproc
             with (log_folder / f"{server.name.lower()}-ui.log").open("wb") as output:
                 processes.append(
                     subprocess.Popen(
-                        server.command, env=environment, stdout=output, stderr=output, start_new_session=True
+                        server.command,
+                        env=environment_for_child(server.environment),
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
                     )
                 )
         yield processes
@@ -130,7 +132,7 @@ def _running(servers: list[_Server], log_folder: Path) -> Iterator[list["subproc
             process.wait()
 
 
-def _require_free(server: _Server) -> None:
+def _require_free(server: Server) -> None:
     with socket.socket() as probe:
         if probe.connect_ex((HOST, server.port)) == 0:
             raise UsageError(
@@ -141,7 +143,7 @@ def _require_free(server: _Server) -> None:
             )
 
 
-def _wait(server: _Server, process: "subprocess.Popen[bytes]") -> None:
+def wait_until_ready(server: Server, process: "subprocess.Popen[bytes]") -> None:
     """Wait until a server answers.
 
     Raises:
