@@ -62,7 +62,7 @@ def _stale_stages(root: Path) -> list[str]:
     )
     if done.returncode:
         output = done.stderr.strip() or done.stdout.strip()
-        raise Unavailable("`dvc status` failed.", found=output.rpartition("\n")[2])
+        raise Unavailable("`dvc status` failed.", found="\n            ".join(output.splitlines()[-5:]))
     return list(json.loads(done.stdout))
 
 
