@@ -218,7 +218,7 @@ def reproduce(
         from lenet5.orchestration import reproduce as reproduction
     tell = errors.print if as_json else console.print
     done = reproduction.reproduce(
-        paths, params, version, into=into, record=record, tell=lambda line: tell(line, markup=False)
+        paths, params, version, into=into, record=record, on_line=lambda line: tell(line, markup=False)
     )
     if as_json:
         rows = {

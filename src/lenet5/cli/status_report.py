@@ -1,9 +1,6 @@
 """The state of a checkout at a glance."""
 
-import json
 import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +10,8 @@ from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.registry import model_versions, promotion
 from lenet5.stages.params import Params
-from lenet5.system import settings
+from lenet5.system import dvc, git, settings
+from lenet5.system.git import GitFailed
 from lenet5.system.settings import Settings
 from lenet5.tracking import store, tags
 
@@ -33,16 +31,10 @@ def report(paths: Paths, params: Params) -> dict[str, Any]:
 
 
 def _stages(paths: Paths) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
-        cwd=paths.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        return {"to run": None, "problem": done.stderr.strip().splitlines()[-1]}
-    return {"to run": list(json.loads(done.stdout))}
+    try:
+        return {"to run": dvc.stale_stages(paths.root)}
+    except Unavailable as error:
+        return {"to run": None, "problem": str(error)}
 
 
 def _registry(paths: Paths, params: Params) -> dict[str, Any]:
@@ -141,20 +133,9 @@ def _data_remote(url: str) -> dict[str, Any]:
 
 
 def _repository(paths: Paths, url: str) -> dict[str, Any]:
-    said = {"address": settings.in_urls(url)}
+    address = {"address": settings.in_urls(url)}
     try:
-        done = subprocess.run(
-            ["git", "ls-remote", "--quiet", "--exit-code", url, "HEAD"],
-            cwd=paths.root,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-            capture_output=True,
-            text=True,
-            timeout=2 * _SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return said | {"answers": False, "problem": "it took too long"}
-    if done.returncode:
-        problem = settings.in_urls(done.stderr.strip()) or "it has no commits"
-        return said | {"answers": False, "problem": problem}
-    return said | {"answers": True}
+        heads = git.text(paths.root, "ls-remote", "--quiet", url, "HEAD", timeout=2 * _SECONDS)
+    except GitFailed as error:
+        return address | {"answers": False, "problem": str(error)}
+    return address | ({"answers": True} if heads else {"answers": False, "problem": "it has no commits"})

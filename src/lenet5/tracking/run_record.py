@@ -67,7 +67,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
     try:
         runs.log_params(client, run, record.params)
         _log_history(client, run_id, record.history)
-        source_code.record(client, run_id, source_code.find(paths.root, result=paths.evaluation))
+        source_code.record(client, run_id, source_code.find(paths, result=paths.evaluation))
         said = dict(record.facts) | {"mlflow.note.content": record.description, tags.RECORD: record.digest}
         said |= _log_files(client, run_id, paths)
         if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):

@@ -182,7 +182,7 @@ def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str
         return None
     run = find_unfinished(client, paths, training, named) or create(client, paths, training)
     log_params(client, run, named)
-    source_code.record(client, run.info.run_id, source_code.find(paths.root))
+    source_code.record(client, run.info.run_id, source_code.find(paths))
     here = {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
     if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
         here[FLOW_RUN] = flow_run
