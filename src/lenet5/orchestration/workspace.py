@@ -1,8 +1,9 @@
 """One checkout for each flow run of a worker, at the commit that the flow run asks for.
 
-A worker runs ``python -m lenet5.orchestration.workspace`` (``job_variables`` in ``prefect.yaml``). It makes
-the workspace that the parameters of the flow run ask for, and becomes Prefect's engine there. So the flow is
-the code of that commit, too. The worker's installation provides only packages: those that the commit pins. All workspaces of a machine share one DVC cache.
+A worker runs ``python -m lenet5.orchestration.workspace`` (``job_variables`` in ``prefect.yaml``). It makes the
+workspace that the parameters of the flow run ask for, and becomes Prefect's engine there. So the flow is the
+code of that commit, too. The worker's installation provides only packages: those that the commit pins. All
+workspaces of a machine share one DVC cache.
 """
 
 import base64
