@@ -88,9 +88,10 @@ def _other_ranks(stage: Stage, size: int, on_line: OnLine) -> Iterator[str]:
     started: list[FlowRun] = []
     deployed = placement.deployment(str(stage.meta.work_pool))
     own: Mapping[str, Any] = runtime.flow_run.parameters
+    own_id = str(runtime.flow_run.id)
     try:
         for rank in range(1, size):
-            joins = {**own, "rendezvous": f"{rank}@{address}", "force": False}
+            joins = {**own, "rendezvous": f"{rank}@{address}", "force": False, "for_flow_run": own_id}
             started.append(runs.start(deployed, joins, stage.meta.resources))
             on_line(f"rank {rank}: flow run {started[-1].name} ({started[-1].id})")
         yield f"0@{address}"
