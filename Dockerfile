@@ -31,7 +31,6 @@ FROM environment AS product
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-COPY pipelines pipelines
 RUN /opt/tools/bin/python -m hatchling build --target wheel --directory /tmp/wheel \
     && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --target /opt/lenet5 /tmp/wheel/*.whl \
     && rm /opt/lenet5/.lock
