@@ -63,7 +63,7 @@ def test_another_result_is_explained(finished: Project, tmp_path: Path) -> None:
     client.set_model_version_tag("lenet5-mnist", "1", "environment.switches", different)
     other = project.command("lenet5", "reproduce", "1", "--record")
     assert other.returncode == 3, other.stdout + other.stderr
-    assert "Version 1 came out different." in other.stderr
+    assert "The reproduction of version 1 differs." in other.stderr
     assert "weights: at most" in other.stderr
     assert "images read as another digit" in other.stderr
     assert "unknown: everything that was recorded of the machine is the same here" in other.stderr

@@ -240,7 +240,7 @@ def test_when_all_trials_are_there_it_says_so_and_applies_the_winner(
         assert project.paths.params.read_text().count("#") == before.count("#")
         again = CliRunner().invoke(app, ["sweep"], catch_exceptions=False)
         assert "4 of 4 trials are there" in again.output, "the winner's values begin no other study"
-        assert "Nothing was better than params.yaml as it is." in again.output
+        assert "No trial was better than params.yaml." in again.output
     finally:
         shutil.copyfile(tmp_path / "params.yaml", project.paths.params)
 

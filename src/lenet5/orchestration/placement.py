@@ -58,7 +58,7 @@ def local_reason(paths: Paths, stage: Stage, mode: Mode) -> str | None:
             f"Stage {stage.name} has nowhere to run.",
             expected=f"a live worker in work pool {pool}",
             found=reason,
-            do=f"start one (`lenet5 worker --pool {pool}`), or leave out --placement strict",
+            fix=f"start one (`lenet5 worker --pool {pool}`), or leave out --placement strict",
         )
     return reason
 

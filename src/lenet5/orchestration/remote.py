@@ -79,7 +79,7 @@ def send(paths: Paths, stage: Stage, runs: RemoteRuns, *, mode: Mode, force: boo
         on_line(f"{run.name}: {run.state.message if run.state else 'crashed'}")
     raise Unavailable(
         f"Stage {stage.name} was sent to {1 + stage.meta.replacements} workers, and each one died.",
-        do="look at the flow runs of deployment " + placement.deployment(str(stage.meta.work_pool)),
+        fix="look at the flow runs of deployment " + placement.deployment(str(stage.meta.work_pool)),
     )
 
 
@@ -100,7 +100,7 @@ def code_parameters(paths: Paths, what: str) -> dict[str, Any]:
             f"{what[0].upper()}{what[1:]} cannot be sent to a worker.",
             expected="a git checkout, whose commit the worker fetches",
             found=paths.root,
-            do="clone the project with git, or run it here",
+            fix="clone the project with git, or run it here",
         )
     patch = workspace.pack(source.patch)
     if patch and len(patch) > LARGEST_PATCH:
@@ -108,7 +108,7 @@ def code_parameters(paths: Paths, what: str) -> dict[str, Any]:
             f"The uncommitted changes are too large to be sent to a worker: {what} was not started.",
             expected=f"a patch of at most {LARGEST_PATCH:,} characters, compressed",
             found=f"{len(patch):,}",
-            do="commit and push them, or run it here",
+            fix="commit and push them, or run it here",
         )
     return {
         "ref": source.commit,
@@ -135,7 +135,7 @@ def apply_remote_result(paths: Paths, stage: Stage, result: StageResult) -> None
                 f"Stage {stage.name} was run on a worker, and its result does not fit this checkout.",
                 expected="a result of the same code, parameters and data",
                 found=", ".join(f"{name} {how}" for name, how in sorted(changes.items())),
-                do="see that no file was edited meanwhile, and run again",
+                fix="see that no file was edited meanwhile, and run again",
             )
     except Lenet5Error:
         dvc.replace_locked_entry(paths, stage.name, before)

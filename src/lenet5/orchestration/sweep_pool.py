@@ -36,7 +36,7 @@ def require_shared_storage(paths: Paths) -> None:
             "The trial workers of a work pool have no common database.",
             expected="the URL of one database in LENET5_SWEEP_STORAGE, here and where the workers run",
             found=url,
-            do="set it, such as postgresql+psycopg://user:password@host/sweeps (docs/sweep.md)",
+            fix="set it, such as postgresql+psycopg://user:password@host/sweeps (docs/sweep.md)",
         )
 
 
@@ -51,13 +51,13 @@ def require(paths: Paths, pool: str) -> None:
     try:
         reason = placement.unavailable_reason(paths, placement.deployment(pool, placement.TRIALS_FLOW))
     except httpx.HTTPError as error:
-        reason = f"the Prefect server does not answer: {settings.in_urls(str(error))}"
+        reason = f"the Prefect server does not answer: {settings.mask_urls(str(error))}"
     if reason:
         raise Unavailable(
             f"The sweep has nowhere to run: work pool {pool} cannot take it.",
             expected=f"servers that machines share, and a live worker in work pool {pool}",
             found=reason,
-            do=f"see docs/workers.md; start a worker with `lenet5 worker --pool {pool}`, or leave out --pool",
+            fix=f"start a worker with `lenet5 worker --pool {pool}` (docs/workers.md), or leave out --pool",
         )
 
 
@@ -168,5 +168,5 @@ def _failure(ended: Sequence[FlowRun]) -> Lenet5Error:
     return Unavailable(
         "The sweep is not complete, and no trial worker is left.",
         found="; ".join(sorted(reasons)),
-        do="start it again: it continues with the trials that are there",
+        fix="start it again: it continues with the trials that are there",
     )

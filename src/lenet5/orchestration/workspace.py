@@ -1,9 +1,9 @@
 """One checkout for each flow run of a worker, at the commit that the flow run asks for.
 
-A worker runs ``python -m lenet5.orchestration.workspace`` (``job_variables`` in ``prefect.yaml``). It makes the
-workspace that the parameters of the flow run ask for, and becomes Prefect's engine there. So the flow is the
-code of that commit, too. The worker's installation provides only packages: those that the commit pins. All
-workspaces of a machine share one DVC cache.
+A worker runs ``python -m lenet5.orchestration.workspace`` (``job_variables`` in ``prefect.yaml``). It makes
+the workspace that the parameters of the flow run ask for, and becomes Prefect's engine there. So the flow is
+the code of that commit, too. The worker's installation provides only packages: those that the commit pins.
+All workspaces of a machine share one DVC cache.
 """
 
 import base64
@@ -71,7 +71,7 @@ def make(home: Paths, code: Code, name: str) -> Paths:
             "The worker does not know where code and data are.",
             expected="their addresses in LENET5_GIT_URL and LENET5_DVC_REMOTE",
             found="no such setting",
-            do="set them where the worker runs, and start the worker again",
+            fix="set them where the worker runs, and start the worker again",
         )
     local = home.root / found.lenet5_git_url
     url = str(local) if local.exists() else found.lenet5_git_url
@@ -142,9 +142,9 @@ def _mirror(home: Paths, url: str) -> Path:
     except GitFailed as error:
         raise Unavailable(
             "The repository does not answer.",
-            expected=settings.in_urls(url),
+            expected=settings.mask_urls(url),
             found=error,
-            do="correct LENET5_GIT_URL, or give the worker access to it",
+            fix="correct LENET5_GIT_URL, or give the worker access to it",
         ) from None
     # the repository may have changed its default branch
     if match := re.search(r"^ref: (refs/heads/\S+)\tHEAD$", heads, re.MULTILINE):
@@ -165,8 +165,8 @@ def _resolve(mirror: Path, ref: str, url: str) -> str:
     raise UsageError(
         f"The repository has no {ref}.",
         expected="a branch, a tag or a commit that was pushed",
-        found=f"none of that name at {settings.in_urls(url)}",
-        do="`git push` it, or name another one",
+        found=f"none of that name at {settings.mask_urls(url)}",
+        fix="`git push` it, or name another one",
     )
 
 
@@ -177,7 +177,7 @@ def _require_packages(workspace: Paths) -> None:
         raise UsageError(
             "The worker has other packages than the commit pins: the result would not be that of its code.",
             expected=", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else ""),
-            do="set the worker up from that commit (`make setup`, or build its image again)",
+            fix="set the worker up from that commit (`make setup`, or build its image again)",
         )
 
 

@@ -26,7 +26,7 @@ from lenet5.registry import gate, model_versions, paired_test, predictions
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from lenet5.registry.promotion_log import AliasChange, Kind, LogEntry, PromotionLog, named
 from lenet5.stages.params import Params
-from lenet5.system import environment
+from lenet5.system import environment, settings
 from lenet5.tracking import store, tags
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def promote(
     """
     alias = _checked(alias)
     if force and not reason.strip():
-        raise UsageError("To overrule the gate, give a reason.", do="--force --reason 'why'")
+        raise UsageError("To overrule the gate, give a reason.", fix="--force --reason 'why'")
     with store.reachable():
         promoter = _Promoter(paths, params, alias)
         idle = alias == CHAMPION and promoter.holder and not promoter.has(CHALLENGER)
@@ -125,11 +125,11 @@ def rollback(
     """
     alias = _checked(alias)
     if not reason.strip():
-        raise UsageError("A rollback needs a reason.", do="say it: --reason 'sevens are read as ones'")
+        raise UsageError("A rollback needs a reason.", fix="say it: --reason 'sevens are read as ones'")
     with store.reachable():
         promoter = _Promoter(paths, params, alias)
         if promoter.holder is None:
-            raise UsageError(f"There is no {alias} to go back from.", do="`lenet5 history` tells who was")
+            raise UsageError(f"There is no {alias} to go back from.", fix="`lenet5 history` tells who was")
         former = promoter.former()
         earlier = ", ".join(map(str, former)) or "none"
         if to is None and former:
@@ -140,7 +140,7 @@ def rollback(
                 f"There is no going back to version {to}." if to else "There is nothing to go back to.",
                 expected=f"a version that was {alias} before: {earlier}",
                 found=to,
-                do="`lenet5 promote VERSION` asks the gate about any other one",
+                fix="`lenet5 promote VERSION` asks the gate about any other one",
             )
         try:
             model_versions.verify(promoter.client, target)
@@ -211,6 +211,7 @@ class _Promoter:
         self.client = store.connect(paths)
         self._name = params.register_.model_name
         self._alias = alias
+        self._user = environment.user(settings.load(paths).mlflow_tracking_username)
         self._history = PromotionLog(self.client, self._name)
         looked = 0
         while looked < 2:
@@ -317,7 +318,7 @@ class _Promoter:
             before=self._left_at(),
             to=to,
             kind=kind,
-            by=environment.user(),
+            by=self._user,
             reason=reason,
             figures=figures,
         )
@@ -332,7 +333,7 @@ class _Promoter:
             f"{named(to).capitalize()} is not made {self._alias}: another promoter was faster.",
             expected=f"{self._alias} to be {named(self._number())} still",
             found=f"{named(faster.to)} by {faster.by}: {faster.reason}" if faster else "no history",
-            do="look at `lenet5 history`, and ask again if it is still what you want",
+            fix="look at `lenet5 history`, and ask again if it is still what you want",
         )
 
     def _apply(self, entry: LogEntry) -> None:

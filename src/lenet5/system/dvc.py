@@ -15,7 +15,7 @@ from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.system import process
 from lenet5.system.process import Ended, OnLine
-from lenet5.system.settings import in_urls
+from lenet5.system.settings import mask_urls
 
 # DVC repeats this advice after every stage; it would be half of the log
 _ADVICE = re.compile(
@@ -135,7 +135,7 @@ def exchange(root: Path, *arguments: str) -> None:
             f"`dvc {' '.join(arguments)}` failed.",
             expected="a DVC remote that answers",
             found=_last_lines(done.stderr),
-            do="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
+            fix="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
         )
 
 
@@ -259,4 +259,4 @@ def _command(*arguments: str) -> list[str]:
 
 
 def _last_lines(output: str) -> str:
-    return in_urls(_LINE.join(output.strip().splitlines()[-5:]))
+    return mask_urls(_LINE.join(output.strip().splitlines()[-5:]))

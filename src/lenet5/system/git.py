@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lenet5.core.errors import UsageError
-from lenet5.system.settings import in_urls
+from lenet5.system.settings import mask_urls
 
 _REPOSITORY_VARIABLES = frozenset(
     # `git rev-parse --local-env-vars`: git sets them for its hooks, and then they name another repository
@@ -76,7 +76,7 @@ def run(
     Raises:
         GitFailed: git is not installed, ended with another exit code, or took too long.
     """
-    shown = in_urls(f"git {' '.join(arguments)}")
+    shown = mask_urls(f"git {' '.join(arguments)}")
     environment = {k: v for k, v in os.environ.items() if k not in _REPOSITORY_VARIABLES}
     try:
         done = subprocess.run(
@@ -93,7 +93,7 @@ def run(
     except subprocess.TimeoutExpired:
         raise GitFailed(shown, f"no answer within {timeout:g} seconds") from None
     if done.returncode not in accept:
-        message = in_urls(done.stderr.decode(errors="replace").strip())
+        message = mask_urls(done.stderr.decode(errors="replace").strip())
         raise GitFailed(shown, message or f"exit code {done.returncode}")
     return done.stdout
 

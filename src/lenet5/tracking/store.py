@@ -72,7 +72,7 @@ def run_link(run_id: str) -> str:
     if not uri.startswith("http"):
         return f"`{run_id}` (`make ui` shows it)"
     experiment = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{settings.in_urls(uri, shown='')}/#/experiments/{experiment}/runs/{run_id}>"
+    return f"<{settings.mask_urls(uri, replacement='')}/#/experiments/{experiment}/runs/{run_id}>"
 
 
 @contextmanager
@@ -91,9 +91,9 @@ def reachable() -> Iterator[None]:
             raise
         raise Unavailable(
             "The tracking store does not answer.",
-            expected=f"MLflow at {settings.in_urls(os.environ['MLFLOW_TRACKING_URI'])}",
-            found=settings.in_urls(str(error).splitlines()[0]),
-            do="start it, or correct MLFLOW_TRACKING_URI; nothing is lost: `lenet5 register` records the "
+            expected=f"MLflow at {settings.mask_urls(os.environ['MLFLOW_TRACKING_URI'])}",
+            found=settings.mask_urls(str(error).splitlines()[0]),
+            fix="start it, or correct MLFLOW_TRACKING_URI; nothing is lost: `lenet5 register` records the "
             "model from its files",
         ) from error
 
