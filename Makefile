@@ -95,7 +95,7 @@ clean: ## remove the environment and the tools' caches; runs, models and data st
 # uv comes out of the lock, too, by its hash; it then installs the rest in half a minute.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
-		"error: Python %d.%d cannot be used\n  expected: 3.11, 3.12 or 3.13\n  to do:    make PYTHON=python3.12 ..." % v)'
+		"error: Python %d.%d cannot be used\n  expected: 3.11, 3.12 or 3.13\n  fix:      make PYTHON=python3.12 ..." % v)'
 	$(PYTHON) -m venv --clear .venv
 	awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > .venv/uv.txt
 	$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r .venv/uv.txt

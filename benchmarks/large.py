@@ -207,7 +207,7 @@ def _require_room(folder: Path, times: int) -> None:
             f"The disk has not room enough for {times} times MNIST.",
             expected=f"{needed / 1e9:.1f} GB free at {folder}",
             found=f"{free / 1e9:.1f} GB",
-            do="make room, or take a smaller --times",
+            fix="make room, or take a smaller --times",
         )
 
 

@@ -45,7 +45,7 @@ def python(paths: Paths) -> Path:
                 "The peers cannot be installed.",
                 expected=f"pip install -r {REQUIREMENTS}",
                 found=done.stderr.strip()[-1000:],
-                do="reach a package index, or leave out the parts that compare with peers",
+                fix="reach a package index, or leave out the parts that compare with peers",
             )
         complete.write_text(wanted)
     return interpreter

@@ -33,7 +33,7 @@ def main(
         wanted = replaced(text, render(found, parts), where=file)
         if check and wanted != text:
             raise DataError(
-                f"{file} says other figures than {folder}.", do="`python -m benchmarks.readme` writes them"
+                f"{file} says other figures than {folder}.", fix="`python -m benchmarks.readme` writes them"
             )
         if not check:
             files.write_text(file, wanted)
@@ -48,13 +48,13 @@ def read_all(folder: Path) -> list[Result]:
     """
     found = [results.read(path) for path in sorted(folder.glob("*.json"))]
     if not found:
-        raise DataError(f"There are no results in {folder}.", do="`make bench` measures them")
+        raise DataError(f"There are no results in {folder}.", fix="`make bench` measures them")
     if quick := [each.part for each in found if each.quick]:
         raise DataError(
             "A quick result is no figure.",
             expected="results of a whole run",
             found=f"quick: {', '.join(quick)}",
-            do="`make bench` measures them",
+            fix="`make bench` measures them",
         )
     return sorted(
         found, key=lambda each: (ORDER.index(each.part) if each.part in ORDER else len(ORDER), each.part)

@@ -132,5 +132,5 @@ def read(path: Path) -> Result:
         return Result.model_validate_json(content)
     except (OSError, ValidationError) as error:
         raise DataError(
-            f"{path} is no result.", expected="what `make bench` wrote", found=error, do="`make bench`"
+            f"{path} is no result.", expected="what `make bench` wrote", found=error, fix="`make bench`"
         ) from None

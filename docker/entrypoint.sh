@@ -10,7 +10,7 @@ for entry in $(env | sed -n 's|^\([A-Z0-9_]*\)_FILE=\(/run/secrets/[^[:space:]]*
     [ -r "$file" ] || {
         echo "error: the secret $file cannot be read" >&2
         echo "  expected: a file for ${name}_FILE" >&2
-        echo "  to do:    make secrets" >&2
+        echo "  fix:      make secrets" >&2
         exit 2
     }
     export "$name=$(cat "$file")"

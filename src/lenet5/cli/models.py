@@ -96,7 +96,7 @@ def promote(
     if verdict and not done.moved:
         raise Refused(
             f"Version {number} is not made {to}: {verdict.why}",
-            do="nothing has changed; --force --reason '…' overrules the gate",
+            fix="nothing has changed; --force --reason '…' overrules the gate",
         )
     if not as_json:
         now = done.holder.number if done.holder else None
@@ -245,7 +245,7 @@ def reproduce(
             f"Version {done.version.number} came out different.",
             expected="the same bytes",
             found="; ".join([f"other {other}", *done.numbers]),
-            do=f"likely causes: {'; '.join(done.causes)}. Look at what was made again: {done.folder}",
+            fix=f"likely causes: {'; '.join(done.causes)}. Look at what was made again: {done.folder}",
         )
     if not as_json:
         console.print(f"version {done.version.number} is bit-identical")

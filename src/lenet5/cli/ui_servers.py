@@ -32,7 +32,7 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
         raise UsageError(
             "The runs are on a server, which has a UI of its own.",
             found=f"MLFLOW_TRACKING_URI={uri}",
-            do=f"open {uri}, or unset MLFLOW_TRACKING_URI",
+            fix=f"open {uri}, or unset MLFLOW_TRACKING_URI",
         )
     # made here, because several server workers must not make the database at once
     experiment = store.experiment(store.connect(paths), paths)
@@ -73,7 +73,7 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
         console.print("Ctrl-C stops both.")
         while all(process.poll() is None for process in running.values()):
             time.sleep(0.5)
-        raise Unavailable("A server ended by itself.", do=f"read {LocalState(paths.root).folder}/*-ui.log")
+        raise Unavailable("A server ended by itself.", fix=f"read {LocalState(paths.root).folder}/*-ui.log")
     except KeyboardInterrupt:
         console.print("stopped")
     finally:
@@ -91,7 +91,7 @@ def _require_free(port: int, option: str) -> None:
                 f"Port {port} is taken.",
                 expected="a free port",
                 found="something listens there",
-                do=f"choose another: `lenet5 ui {option} {port + 1}`",
+                fix=f"choose another: `lenet5 ui {option} {port + 1}`",
             )
 
 

@@ -150,7 +150,7 @@ def load_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"There is no dataset in {folder}.",
             expected=path,
-            do="`dvc repro` makes it",
+            fix="`dvc repro` makes it",
         ) from None
     except ValidationError as error:
         raise _damaged(path, "a manifest", str(error)) from None
@@ -223,5 +223,5 @@ def _damaged(path: Path, expected: object, found: object) -> DataError:
         f"{path} does not hold what was written there.",
         expected=expected,
         found=found,
-        do="`dvc checkout --force` puts it back; with a damaged cache, `dvc repro --force` makes it anew",
+        fix="`dvc checkout --force` puts it back; with a damaged cache, `dvc repro --force` makes it anew",
     )

@@ -68,7 +68,7 @@ def read_csv(path: Path) -> "pd.DataFrame":
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} cannot be read.", expected="a table", found=error, do="`dvc repro` makes it"
+            f"{path} cannot be read.", expected="a table", found=error, fix="`dvc repro` makes it"
         ) from None
 
 
@@ -88,7 +88,7 @@ def read_yaml(path: Path, *, fix: str) -> Any:
     try:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"There is no {path.name}.", expected=path, do=fix) from None
+        raise UsageError(f"There is no {path.name}.", expected=path, fix=fix) from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML.", found=error) from None
 
@@ -118,7 +118,7 @@ def _digest(path: Path, algorithm: str) -> str:
                 file, lambda: hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
             ).hexdigest()
     except FileNotFoundError:
-        raise DataError(f"There is no {path}.", do="`dvc repro` makes it; `dvc pull` fetches it") from None
+        raise DataError(f"There is no {path}.", fix="`dvc repro` makes it; `dvc pull` fetches it") from None
 
 
 def _flush(path: Path) -> None:

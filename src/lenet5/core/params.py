@@ -41,7 +41,7 @@ def check(schema: type[SectionT], content: Mapping[str, Any], *, where: str, fix
         return schema.model_validate(content)
     except ValidationError as error:
         problems = "\n".join(f"    {_problem(schema, details)}" for details in error.errors())
-        raise UsageError(f"{where} has values that cannot be used:\n{problems}", do=fix) from None
+        raise UsageError(f"{where} has values that cannot be used:\n{problems}", fix=fix) from None
 
 
 def key_names(schema: type[BaseModel]) -> str:

@@ -30,7 +30,7 @@ class Paths:
             "This is not inside a checkout of the project.",
             expected="a dvc.yaml in this folder or in one above it",
             found=start,
-            do="cd into the checkout and run the command again",
+            fix="cd into the checkout and run the command again",
         )
 
     @property

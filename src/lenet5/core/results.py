@@ -35,7 +35,7 @@ class Result(BaseModel):
                     "it was changed, or belongs to another model.",
                     expected=getattr(self, name),
                     found=digest,
-                    do="`dvc checkout --force` puts back what dvc.lock names, `dvc repro` makes the rest",
+                    fix="`dvc checkout --force` puts back what dvc.lock names, `dvc repro` makes the rest",
                 )
 
     @classmethod
@@ -52,7 +52,7 @@ class Result(BaseModel):
         except ValidationError as error:
             found = str(error)
         raise DataError(
-            f"{path} cannot be used.", expected=f"a {cls.__name__}", found=found, do="`dvc repro` makes it"
+            f"{path} cannot be used.", expected=f"a {cls.__name__}", found=found, fix="`dvc repro` makes it"
         )
 
 

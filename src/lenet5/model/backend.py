@@ -38,7 +38,7 @@ def require(precision: str) -> None:
             "This precision needs a GPU.",
             expected="train.precision float32 on a processor",
             found=precision,
-            do="set train.precision to float32, or train on a worker of the pool `gpu`",
+            fix="set train.precision to float32, or train on a worker of the pool `gpu`",
         )
 
 

@@ -80,7 +80,7 @@ def _no_model(path: Path, found: str) -> DataError:
         f"{path} cannot be loaded as a model.",
         expected="a .keras file written by `lenet5 train`",
         found=found,
-        do="`dvc repro train` makes it again",
+        fix="`dvc repro train` makes it again",
     )
 
 

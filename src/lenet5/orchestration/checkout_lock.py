@@ -22,7 +22,7 @@ def only_one(paths: Paths) -> AcquireReturnProxy[FileLock]:
             "Another flow run is at work in this checkout.",
             expected="one at a time",
             found=f"{lock.lock_file} is held",
-            do="wait for it, or run in another clone",
+            fix="wait for it, or run in another clone",
         ) from None
 
 

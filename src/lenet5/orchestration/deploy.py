@@ -65,7 +65,7 @@ def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] =
             "There is no server to deploy to.",
             expected="its address in PREFECT_API_URL, such as http://127.0.0.1:4200/api",
             found="no such setting",
-            do="`make up` starts one; or set PREFECT_API_URL",
+            fix="`make up` starts one; or set PREFECT_API_URL",
         )
     _require_schedules(paths, {*activate, *pause})
     try:
@@ -84,7 +84,7 @@ def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] =
             "The Prefect server did not take the deployments.",
             expected=f"Prefect at {settings.in_urls(found.prefect_api_url)}",
             found=str(error).splitlines()[0],
-            do="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING",
+            fix="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING",
         ) from None
 
 
@@ -124,7 +124,7 @@ def _apply(paths: Paths, found: Settings) -> None:
         raise Unavailable(
             "The Prefect server did not take the deployments.",
             found="\n            ".join((done.stdout + done.stderr).strip().splitlines()[-8:]),
-            do="correct prefect.yaml, or see the server's log",
+            fix="correct prefect.yaml, or see the server's log",
         )
 
 

@@ -52,7 +52,7 @@ def stages(root: Path) -> list[Stage]:
             "The graph cannot be read.",
             expected="a git checkout with a valid dvc.yaml",
             found=error,
-            do="correct dvc.yaml, or clone the project with git",
+            fix="correct dvc.yaml, or clone the project with git",
         ) from error
 
 

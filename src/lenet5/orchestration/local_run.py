@@ -60,7 +60,7 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
             "Prefect does not answer.",
             expected=settings.in_urls(api or "the embedded server"),
             found=str(error).partition("\n")[0] or type(error).__name__,
-            do="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both",
+            fix="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both",
         ) from error
     finally:
         # the last word is ours, not that of Prefect's shutdown

@@ -58,7 +58,7 @@ def obstacle(paths: Paths, stage: Stage, mode: Mode) -> str | None:
             f"Stage {stage.name} has nowhere to run.",
             expected=f"a live worker in work pool {pool}",
             found=reason,
-            do=f"start one (`lenet5 worker --pool {pool}`), or leave out the strict placement",
+            fix=f"start one (`lenet5 worker --pool {pool}`), or leave out the strict placement",
         )
     return reason
 

@@ -77,5 +77,5 @@ def _own_address() -> str:
             "Other machines would not find this worker.",
             expected=f"an address for its own name, {socket.gethostname()}",
             found=error,
-            do="give it one, in DNS or /etc/hosts; containers and pods have one",
+            fix="give it one, in DNS or /etc/hosts; containers and pods have one",
         ) from None

@@ -79,7 +79,7 @@ def dvc(paths: Paths, *words: str) -> None:
             f"`dvc {' '.join(words)}` failed.",
             expected="a DVC remote that answers",
             found=settings.in_urls("\n            ".join(done.stderr.strip().splitlines()[-5:])),
-            do="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
+            fix="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
         )
 
 
@@ -124,7 +124,7 @@ def send(paths: Paths, stage: Stage, *, mode: Mode, force: bool, on_line: OnLine
         on_line(f"{run.name}: {run.state.message if run.state else 'crashed'}")
     raise Unavailable(
         f"Stage {stage.name} was sent to {1 + stage.placement.replacements} workers, and each died at it.",
-        do="look at the flow runs of deployment " + placement.deployment(str(stage.placement.work_pool)),
+        fix="look at the flow runs of deployment " + placement.deployment(str(stage.placement.work_pool)),
     )
 
 
@@ -148,7 +148,7 @@ def code_of(paths: Paths, what: str) -> dict[str, Any]:
             f"{what[0].upper()}{what[1:]} cannot be sent to a worker.",
             expected="a git checkout, whose commit the worker fetches",
             found=paths.root,
-            do="clone the project with git, or run it here",
+            fix="clone the project with git, or run it here",
         )
     patch = workspace.pack(code.patch)
     if patch and len(patch) > LARGEST_PATCH:
@@ -156,7 +156,7 @@ def code_of(paths: Paths, what: str) -> dict[str, Any]:
             f"What is not committed is too much to be sent to a worker: {what} was not started.",
             expected=f"a patch of at most {LARGEST_PATCH:,} characters, compressed",
             found=f"{len(patch):,}",
-            do="commit and push it, or run it here",
+            fix="commit and push it, or run it here",
         )
     return {
         "ref": code.commit,
@@ -315,7 +315,7 @@ def adopt(paths: Paths, stage: Stage, outcome: StageResult) -> None:
                 f"Stage {stage.name} was run on a worker, and its result does not fit this checkout.",
                 expected="a result of the same code, parameters and data",
                 found=", ".join(f"{name} {how}" for name, how in sorted(different.items())),
-                do="see that no file was edited meanwhile, and run again",
+                fix="see that no file was edited meanwhile, and run again",
             )
     except Lenet5Error:
         _set_locked(paths, stage.name, before)

@@ -135,7 +135,7 @@ def _free(paths: Paths, version: Version, into: Path | None) -> Path:
         return folder
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UsageError(
-            f"{into} is in use.", expected="a new or empty folder", do="name another one with --into"
+            f"{into} is in use.", expected="a new or empty folder", fix="name another one with --into"
         )
     return into.resolve()
 
@@ -145,7 +145,7 @@ def _worktree(paths: Paths, recipe: _Recipe, folder: Path) -> None:
         raise UsageError(
             "The version's commit is not in this clone.",
             expected=recipe.commit,
-            do="`git fetch --all`, or a clone of the repository that it was committed to",
+            fix="`git fetch --all`, or a clone of the repository that it was committed to",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     _must(paths.root, "worktree", "add", "--quiet", "--detach", str(folder), recipe.commit)

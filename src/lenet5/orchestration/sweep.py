@@ -165,7 +165,7 @@ def _only_one(paths: Paths, name: str) -> Iterator[None]:
         raise Unavailable(
             "Another command is at work on this sweep.",
             expected="one at a time on a machine; it starts searchers enough",
-            do="wait for it, or end it: nothing is lost",
+            fix="wait for it, or end it: nothing is lost",
         ) from None
 
 

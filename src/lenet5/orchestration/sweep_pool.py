@@ -34,7 +34,7 @@ def require_shared_storage(paths: Paths) -> None:
             "The searchers of a work pool have nowhere to keep their trials together.",
             expected="the URL of one database in LENET5_SWEEP_STORAGE, here and where the workers run",
             found=url,
-            do="set it, such as postgresql+psycopg://user:password@host/sweeps (docs/sweep.md)",
+            fix="set it, such as postgresql+psycopg://user:password@host/sweeps (docs/sweep.md)",
         )
 
 
@@ -55,7 +55,7 @@ def require(paths: Paths, pool: str) -> None:
             f"The sweep has nowhere to run: work pool {pool} cannot take it.",
             expected=f"servers that machines share, and a live worker in work pool {pool}",
             found=reason,
-            do=f"see docs/workers.md; start a worker with `lenet5 worker --pool {pool}`, or leave out --pool",
+            fix=f"see docs/workers.md; start a worker with `lenet5 worker --pool {pool}`, or leave out --pool",
         )
 
 
@@ -140,5 +140,5 @@ def _reason(ended: Sequence[FlowRun]) -> Lenet5Error:
     return Unavailable(
         "The sweep is not at its end, and no searcher is at work any more.",
         found="; ".join(sorted(said)),
-        do="start it again: it goes on with the trials that are there",
+        fix="start it again: it goes on with the trials that are there",
     )

@@ -78,7 +78,7 @@ def _require(found: Settings) -> None:
             "A worker lacks settings.",
             expected="the servers, the repository and the DVC remote that all machines share",
             found=f"nothing, or a local default, in {', '.join(missing)}",
-            do="set them in the environment or in .env (`.env.example` tells of each)",
+            fix="set them in the environment or in .env (`.env.example` tells of each)",
         )
 
 

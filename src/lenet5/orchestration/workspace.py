@@ -79,7 +79,7 @@ def make(home: Paths, code: Code, name: str) -> Paths:
             "The worker does not know where code and data are.",
             expected="their addresses in LENET5_GIT_URL and LENET5_DVC_REMOTE",
             found="no such setting",
-            do="set them where the worker runs, and start the worker again",
+            fix="set them where the worker runs, and start the worker again",
         )
     local = home.root / found.lenet5_git_url
     url = str(local) if local.exists() else found.lenet5_git_url
@@ -175,7 +175,7 @@ def _mirror(home: Paths, url: str) -> Path:
             "The repository does not answer.",
             expected=settings.in_urls(url),
             found=error,
-            do="correct LENET5_GIT_URL, or give the worker access to it",
+            fix="correct LENET5_GIT_URL, or give the worker access to it",
         ) from None
     # the default branch is the one that the repository says now
     if match := re.search(r"^ref: (refs/heads/\S+)\tHEAD$", said, re.MULTILINE):
@@ -193,7 +193,7 @@ def _resolve(mirror: Path, ref: str, url: str) -> str:
         f"The repository has no {ref}.",
         expected="a branch, a tag or a commit that was pushed",
         found=f"none of that name at {settings.in_urls(url)}",
-        do="`git push` it, or name another one",
+        fix="`git push` it, or name another one",
     )
 
 
@@ -204,7 +204,7 @@ def _require_packages(workspace: Paths) -> None:
         raise UsageError(
             "The worker has other packages than the commit pins: the result would not be that of its code.",
             expected=", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else ""),
-            do="set the worker up from that commit (`make setup`, or build its image again)",
+            fix="set the worker up from that commit (`make setup`, or build its image again)",
         )
 
 

@@ -92,7 +92,7 @@ def find(client: MlflowClient, name: str, wanted: str) -> Version:
         f"{name} has no version {wanted!r}.",
         expected=f"a version ({numbers}) or an alias ({aliases})",
         found=wanted,
-        do="`lenet5 versions` lists them; `lenet5 run` makes one"
+        fix="`lenet5 versions` lists them; `lenet5 run` makes one"
         if not known
         else "`lenet5 versions` lists them",
     )
@@ -267,13 +267,13 @@ def _not_as_registered(version: Version, what: str, expected: str | None, found:
             f"The {what} of {version.name} version {version.number} cannot be trusted.",
             expected="the SHA-256 it was registered with",
             found="none: it was not registered by this release of `lenet5 register`",
-            do="`lenet5 run` registers a version that can be",
+            fix="`lenet5 run` registers a version that can be",
         )
     return DataError(
         f"The {what} of {version.name} version {version.number} is not the one that was registered.",
         expected=expected,
         found=found,
-        do="restore the artifact store; until then this version is neither loaded nor promoted",
+        fix="restore the artifact store; until then this version is neither loaded nor promoted",
     )
 
 

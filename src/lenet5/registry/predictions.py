@@ -71,7 +71,7 @@ def _asked(client: Client, paths: Paths, params: Evaluate, version: Version, tes
             f"Version {version.number} cannot be asked about the test images: they are not here.",
             expected=f"test data {test_data[:12]} in {paths.raw}",
             found=found[:12],
-            do="`dvc repro ingest` in a checkout of that data",
+            fix="`dvc repro ingest` in a checkout of that data",
         )
     with quiet_libraries():
         from lenet5.model import backend, keras_file

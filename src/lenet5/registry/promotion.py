@@ -84,7 +84,7 @@ def promote(
     """
     alias = _checked(alias)
     if force and not reason.strip():
-        raise UsageError("To overrule the gate, give a reason.", do="--force --reason 'why'")
+        raise UsageError("To overrule the gate, give a reason.", fix="--force --reason 'why'")
     with store.reachable():
         promoter = _Promoter(paths, params, alias)
         idle = alias == CHAMPION and promoter.holder and not promoter.has(CHALLENGER)
@@ -125,11 +125,11 @@ def rollback(
     """
     alias = _checked(alias)
     if not reason.strip():
-        raise UsageError("A rollback needs a reason.", do="say it: --reason 'sevens are read as ones'")
+        raise UsageError("A rollback needs a reason.", fix="say it: --reason 'sevens are read as ones'")
     with store.reachable():
         promoter = _Promoter(paths, params, alias)
         if promoter.holder is None:
-            raise UsageError(f"There is no {alias} to go back from.", do="`lenet5 history` tells who was")
+            raise UsageError(f"There is no {alias} to go back from.", fix="`lenet5 history` tells who was")
         former = promoter.former()
         earlier = ", ".join(map(str, former)) or "none"
         if to is None and former:
@@ -140,7 +140,7 @@ def rollback(
                 f"There is no going back to version {to}." if to else "There is nothing to go back to.",
                 expected=f"a version that was {alias} before: {earlier}",
                 found=to,
-                do="`lenet5 promote VERSION` asks the gate about any other one",
+                fix="`lenet5 promote VERSION` asks the gate about any other one",
             )
         try:
             model_versions.verify(promoter.client, target)
@@ -332,7 +332,7 @@ class _Promoter:
             f"{named(to).capitalize()} is not made {self._alias}: another promoter was faster.",
             expected=f"{self._alias} to be {named(self._number())} still",
             found=f"{named(faster.to)} by {faster.by}: {faster.reason}" if faster else "no history",
-            do="look at `lenet5 history`, and ask again if it is still what you want",
+            fix="look at `lenet5 history`, and ask again if it is still what you want",
         )
 
     def _apply(self, entry: LogEntry) -> None:

@@ -142,7 +142,7 @@ def _read(line: Any) -> LogEntry:
             f"The history cannot be read: version {line.version} of {line.name} is no move.",
             expected=f"a tag {_MOVE} that `lenet5` wrote",
             found="; ".join(str(details["msg"]) for details in error.errors()),
-            do=f"put the tag back, or delete version {line.version} of {line.name}",
+            fix=f"put the tag back, or delete version {line.version} of {line.name}",
         ) from None
 
 

@@ -55,7 +55,7 @@ def load(path: Path) -> Params:
             f"{path} holds no parameters.",
             expected=f"the sections {params.key_names(Params)}",
             found="nothing" if content is None else repr(content),
-            do="git checkout params.yaml",
+            fix="git checkout params.yaml",
         )
     return params.check(Params, content, where=str(path), fix=_FIX)
 

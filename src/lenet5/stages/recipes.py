@@ -58,7 +58,7 @@ def load(folder: Path, name: str) -> Recipe:
         raise UsageError(
             f"There is no recipe {name!r}.",
             expected=" or ".join(names(folder)),
-            do="`lenet5 recipe` tells of each",
+            fix="`lenet5 recipe` tells of each",
         )
     try:
         return Recipe.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))

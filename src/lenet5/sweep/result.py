@@ -67,7 +67,7 @@ def of(study: optuna.Study, sweep: Sweep, params: Params) -> Result:
             "No trial of the sweep was trained to its end.",
             expected="at least one score",
             found=f"{len(diverged)} of {len(done)} trials diverged in their first epoch",
-            do="narrow the space in sweep.yaml: lower learning rates first",
+            fix="narrow the space in sweep.yaml: lower learning rates first",
         )
     rows = sorted((_row(trial, sweep) for trial in complete), key=lambda row: (-row.score, row.trial))
     own = sweep.own_values(params)

@@ -167,7 +167,7 @@ def load(path: Path, params: Params) -> Sweep:
         raise UsageError(
             "There is nothing to search.",
             expected=path,
-            do="git checkout sweep.yaml, or give another --space",
+            fix="git checkout sweep.yaml, or give another --space",
         ) from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML.", found=error) from None
@@ -177,7 +177,7 @@ def load(path: Path, params: Params) -> Sweep:
         problems = "\n".join(f"    {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UsageError(
             f"{path} has values that cannot be used:\n{problems}",
-            do="correct them; the comments in sweep.yaml and docs/sweep.md give the meaning",
+            fix="correct them; the comments in sweep.yaml and docs/sweep.md give the meaning",
         ) from None
     for name, dimension in sweep.space.items():
         _require_searchable(path, name, params)
@@ -194,7 +194,7 @@ def _require_searchable(path: Path, name: str, params: Params) -> None:
         f"{path}: {name} cannot be searched: {reason}.",
         expected=", ".join(known),
         found=name,
-        do="take it out of `space`",
+        fix="take it out of `space`",
     )
 
 
@@ -210,7 +210,7 @@ def _require_usable(path: Path, name: str, dimension: Range | Choices, params: P
             raise UsageError(
                 f"{path}: the space of {name} holds a value that cannot be used.",
                 found=told,
-                do="narrow it; the comments in params.yaml give the limits",
+                fix="narrow it; the comments in params.yaml give the limits",
             ) from None
 
 

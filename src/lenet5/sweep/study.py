@@ -158,7 +158,7 @@ def _storage(paths: Paths) -> RDBStorage:
             "The database of the sweeps does not answer.",
             expected=settings.in_urls(url),
             found=settings.in_urls(str(error).splitlines()[0]),
-            do="start it, or correct LENET5_SWEEP_STORAGE",
+            fix="start it, or correct LENET5_SWEEP_STORAGE",
         ) from None
 
 

@@ -50,7 +50,7 @@ def search(paths: Paths, base: Params, order: TrialWorkerSpec) -> None:
             "This searcher would train something else than its study is about.",
             expected=f"study {order.study[:12]}: the data, parameters and code that it began with",
             found=f"those of study {here[:12]}",
-            do="see that params.yaml, dvc.lock and src/ are the same, and that nobody edits them meanwhile",
+            fix="see that params.yaml, dvc.lock and src/ are the same, and that nobody edits them meanwhile",
         )
     with quiet_libraries(), engine.lean_keras(for_training=True):
         from lenet5.model import backend

@@ -125,7 +125,7 @@ def load(paths: Paths) -> Settings:
                 f"There is no setting {name}.",
                 expected=near[0] if near else "one of those that `.env.example` tells of",
                 found=name,
-                do="correct its name, or unset it",
+                fix="correct its name, or unset it",
             )
     defaults = embedded(paths) | said
     try:
@@ -138,7 +138,7 @@ def load(paths: Paths) -> Settings:
             f"The setting {name} cannot be used.",
             expected=first["msg"].removeprefix("Value error, "),
             found=mask(name, said.get(name)),
-            do=f"correct it in {where}; `.env.example` tells what it is",
+            fix=f"correct it in {where}; `.env.example` tells what it is",
         ) from None
 
 

@@ -93,7 +93,7 @@ def reachable() -> Iterator[None]:
             "The tracking store does not answer.",
             expected=f"MLflow at {settings.in_urls(os.environ['MLFLOW_TRACKING_URI'])}",
             found=settings.in_urls(str(error).splitlines()[0]),
-            do="start it, or correct MLFLOW_TRACKING_URI; nothing is lost: `lenet5 register` records the "
+            fix="start it, or correct MLFLOW_TRACKING_URI; nothing is lost: `lenet5 register` records the "
             "model from its files",
         ) from error
 

@@ -118,7 +118,7 @@ def _require_jax() -> None:
             "A training with several processes needs JAX.",
             expected="the package jax: Keras trains across processes on it, and not on TensorFlow",
             found="it is not installed",
-            do="pip install 'lenet5[jax]', or set train.workers to 1",
+            fix="pip install 'lenet5[jax]', or set train.workers to 1",
         )
 
 
@@ -174,7 +174,7 @@ def _failure(workers: Sequence[Worker]) -> Exception:
             return Unavailable(
                 f"Process {spec.rank} of {spec.params.workers} (from 0) died, and the others were ended.",
                 found=f"it was killed by signal {-code} (9 can mean that the memory ran out)",
-                do="run it again: it resumes after the last finished epoch",
+                fix="run it again: it resumes after the last finished epoch",
             )
     spec, process = workers[0]
     if not spec.connected.exists():
@@ -182,12 +182,12 @@ def _failure(workers: Sequence[Worker]) -> Exception:
             "The processes of this training did not connect.",
             expected=f"{spec.params.workers} of them at {spec.address} within {spec.timeout} seconds",
             found=f"process {spec.rank} waited in vain",
-            do="start the missing ones, or set train.workers to 1",
+            fix="start the missing ones, or set train.workers to 1",
         )
     return Unavailable(
         "Another process of this training died, or cannot be reached any more.",
         found=f"process {spec.rank} ended with {process.poll()}"
         if process.poll() != LOST_CONNECTION
         else None,
-        do="run it again: it resumes after the last finished epoch",
+        fix="run it again: it resumes after the last finished epoch",
     )

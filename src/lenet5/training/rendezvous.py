@@ -42,7 +42,7 @@ class JaxProcessGroup(ProcessGroup):
                 f"The processes of this training have different {what}; nothing is saved.",
                 expected="the same SHA-256 on all of them",
                 found=", ".join(f"{each[:12]} on process {rank}" for rank, each in enumerate(digests)),
-                do="see that their machines have the same packages and kind of processor, and run again",
+                fix="see that their machines have the same packages and kind of processor, and run again",
             )
 
 

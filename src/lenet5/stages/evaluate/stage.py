@@ -83,6 +83,6 @@ def compare(exported: bytes, images: NDArray[np.uint8], expected: NDArray[np.flo
             "The ONNX file does not give the model's answers.",
             expected=f"probabilities within {TOLERANCE:g} of Keras'",
             found=f"{beyond.sum():,} images beyond, image {worst} by {apart[worst]:.3g}",
-            do="a defect of the exporter: compare the versions of tf2onnx, onnx and onnxruntime with "
+            fix="a defect of the exporter: compare the versions of tf2onnx, onnx and onnxruntime with "
             "requirements.lock",
         )

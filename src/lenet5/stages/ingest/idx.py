@@ -80,7 +80,7 @@ def _expect(
             f"{name} is not the IDX file it should be, at byte offset {offset}.",
             expected=expected,
             found=found,
-            do="get a fresh copy",
+            fix="get a fresh copy",
         )
 
 

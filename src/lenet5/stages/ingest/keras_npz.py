@@ -49,7 +49,7 @@ def read(file: BinaryIO, name: str, limit: int, folder: Path) -> dict[str, Buffe
             f"{name} cannot be read.",
             expected=f"a zip archive with {', '.join(f'{item.member}.npy' for item in MNIST_FILES)}",
             found=error,
-            do="get a fresh copy",
+            fix="get a fresh copy",
         ) from error
 
 
@@ -68,7 +68,7 @@ def _read_member(archive: zipfile.ZipFile, item: MnistFile, name: str, limit: in
                 f"{where} is not the array it should be.",
                 expected=f"uint8 in {item.dimensions} dimension(s)",
                 found=f"{dtype} of shape {shape}",
-                do="get a fresh copy",
+                fix="get a fresh copy",
             )
         elements = memory_mapped(iter(lambda: member.read(_CHUNK), b""), folder)
     if len(elements) != math.prod(shape):

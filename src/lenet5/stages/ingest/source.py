@@ -53,7 +53,7 @@ class Source:
             raise UsageError(
                 f"ingest.source {url} needs a driver that is not installed.",
                 found=error,
-                do=_DRIVERS.get(protocol, "install the package that is named here"),
+                fix=_DRIVERS.get(protocol, "install the package that is named here"),
             ) from None
         except OSError as error:  # some drivers connect at once
             raise meaning(error, url) from error
@@ -62,7 +62,7 @@ class Source:
                 f"ingest.source {url} cannot be understood.",
                 expected="a folder, or a URL that begins with https://, s3://, gs:// or the like",
                 found=error,
-                do="correct ingest.source in params.yaml",
+                fix="correct ingest.source in params.yaml",
             ) from None
 
     def fetch(self, names: Sequence[str], into: BinaryIO, progress: Progress) -> str:
@@ -84,7 +84,7 @@ class Source:
             f"A file is missing from {self.url}.",
             expected=" or ".join(names),
             found="; ".join(reasons),
-            do="check ingest.source in params.yaml (`dvc pull` or git may have to fetch it first)",
+            fix="check ingest.source in params.yaml (`dvc pull` or git may have to fetch it first)",
         )
 
     def _patiently(self, name: str) -> Retrying:

@@ -26,7 +26,7 @@ def meaning(error: Exception, file: str) -> AbsentError | Interrupted | Unavaila
     return (Interrupted if _may_pass(error, status) else Unavailable)(
         f"{file} cannot be read.",
         found=f"{type(error).__name__}: {error}",
-        do="check ingest.source in params.yaml, the network and the credentials, then run it again",
+        fix="check ingest.source in params.yaml, the network and the credentials, then run it again",
     )
 
 

@@ -112,6 +112,6 @@ def _require_pinned(contents: Mapping[str, Content], pins: Checksums) -> None:
             f"{', '.join(contents[key].origin for key in wrong)}: not the data that params.yaml pins.",
             expected=lines.join(f"{key} {pinned[key]}" for key in wrong),
             found=lines.join(f"{key} {contents[key].sha256}" for key in wrong),
-            do="get a fresh copy; if the data changed on purpose, `lenet5 pin` puts what was found under "
+            fix="get a fresh copy; if the data changed on purpose, `lenet5 pin` puts what was found under "
             + ", ".join(f"ingest.sha256.{key}" for key in wrong),
         )

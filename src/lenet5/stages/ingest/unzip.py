@@ -34,7 +34,7 @@ def gunzip(file: BinaryIO, name: str, limit: int) -> Iterator[bytes]:
             f"{name} is damaged or was cut off.",
             expected="a whole gzip stream",
             found=f"{error} (after {size:,} uncompressed bytes)",
-            do="get a fresh copy",
+            fix="get a fresh copy",
         ) from error
 
 
@@ -43,5 +43,5 @@ def too_large(name: str, limit: int) -> DataError:
         f"{name} is larger than a file of digits should be; the rest of it was not read.",
         expected=f"at most {limit:,} bytes (ingest.max_megabytes)",
         found="more",
-        do="check ingest.source in params.yaml; if the file is right, raise ingest.max_megabytes",
+        fix="check ingest.source in params.yaml; if the file is right, raise ingest.max_megabytes",
     )

@@ -46,5 +46,5 @@ def _require_validation(paths: Paths, digest: str) -> None:
             "This data has not passed validation, so nothing is made from it.",
             expected=f"success for data {digest[:12]} in {paths.validation}",
             found=f"success: {validation.success}, data {validation.data_digest[:12]}",
-            do="`dvc repro preprocess` validates first",
+            fix="`dvc repro preprocess` validates first",
         )

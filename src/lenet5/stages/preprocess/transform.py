@@ -26,7 +26,7 @@ def hold_out(labels: NDArray[np.uint8], images: int, seed: int) -> tuple[Rows, R
             "The validation split cannot be made.",
             expected=f"preprocess.validation_images from {classes} to {total - classes}",
             found=images,
-            do="change preprocess.validation_images in params.yaml",
+            fix="change preprocess.validation_images in params.yaml",
         )
     kept, held = train_test_split(np.arange(total), test_size=images, stratify=labels, random_state=seed)
     return np.sort(kept), np.sort(held)

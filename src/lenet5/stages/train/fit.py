@@ -132,5 +132,5 @@ class _StopOnNonFinite(keras.callbacks.Callback):
                 f"Training diverged at {where}.",
                 expected=f"a finite {name}",
                 found=value if np.isscalar(value) else "NaN or infinity",
-                do="lower train.learning_rate, or lengthen train.warmup",
+                fix="lower train.learning_rate, or lengthen train.warmup",
             )

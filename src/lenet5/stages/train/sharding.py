@@ -39,7 +39,7 @@ class ProcessGroup:
                 "The validation images cannot be shared out equally.",
                 expected=f"preprocess.validation_images divisible by train.workers, {self.size}",
                 found=images,
-                do="change one of the two",
+                fix="change one of the two",
             )
 
     def broadcast(self, content: bytes) -> bytes:

@@ -103,5 +103,5 @@ def _unusable(path: Path, expected: str, found: str) -> DataError:
         f"The reference profile {path} cannot be used.",
         expected=expected,
         found=found,
-        do=f"`git checkout {path}`; or, after a change on purpose, `{_COMMAND}`",
+        fix=f"`git checkout {path}`; or, after a change on purpose, `{_COMMAND}`",
     )

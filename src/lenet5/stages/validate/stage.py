@@ -13,8 +13,8 @@ from lenet5.stages.validate.params import Validate
 class ValidationFailed(DataError):
     """The data fails a check."""
 
-    def __init__(self, what: str, failed: Sequence[CheckResult], *, found: str, do: str) -> None:
-        super().__init__(what, found=found, do=do)
+    def __init__(self, what: str, failed: Sequence[CheckResult], *, found: str, fix: str) -> None:
+        super().__init__(what, found=found, fix=fix)
         self.failed = failed
 
 
@@ -55,7 +55,7 @@ def run(paths: Paths, params: Validate) -> str:
         report.message(failed, len(outcomes)),
         failed,
         found=f"{blamed}; every check in {summary_page}",
-        do="correct the source; or, where the data is right, the limits under validate in params.yaml "
+        fix="correct the source; or, where the data is right, the limits under validate in params.yaml "
         "(`lenet5 validate --update-reference` makes the reference profile anew)",
     )
 
