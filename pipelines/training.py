@@ -152,7 +152,7 @@ def _pin(paths: Paths) -> None:
     found = ingest.source_checksums(paths, before)
     if found != before.sha256:
         get_run_logger().info(f"new data at {before.source}: params.yaml of this run pins it")
-        params.pin(paths.params, found)
+        params.pin_checksums(paths.params, found)
 
 
 def _made_of_the_same(paths: Paths) -> Version | None:

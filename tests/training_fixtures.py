@@ -54,8 +54,8 @@ def fitted(settings: Train, train: Split, validation: Split) -> Fit:
         train: Split = train,
         validation: Split = validation,
         callbacks: list[keras.callbacks.Callback] | None = None,
-        start: Checkpoint | None = None,
-        keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        resume_from: Checkpoint | None = None,
+        on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
         **changed: Any,
     ) -> Fitted:
         told: list[tuple[int, dict[str, float]]] = []
@@ -65,8 +65,8 @@ def fitted(settings: Train, train: Split, validation: Split) -> Fit:
             settings.model_copy(update=changed),
             on_epoch=lambda epoch, metrics: told.append((epoch, dict(metrics))),
             callbacks=callbacks or [],
-            start=start,
-            keep=keep,
+            resume_from=resume_from,
+            on_checkpoint=on_checkpoint,
         )
         return Fitted(model, history, told)
 

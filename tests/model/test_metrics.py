@@ -33,7 +33,7 @@ def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 def evaluate(frame: pd.DataFrame, bins: int = 10) -> Evaluation:
     said = {"model": "m", "test_data": "d", "predictions": "p", "onnx_file": "o", "images": len(frame)}
-    return Evaluation.model_validate(said | metrics.figures(frame, bins))
+    return Evaluation.model_validate(said | metrics.summarize(frame, bins))
 
 
 def test_one_row_an_image_with_all_that_was_answered(

@@ -75,7 +75,7 @@ def pin(as_json: Json = False) -> None:
     """
     paths, params = checkout()
     from lenet5.stages.ingest import stage as ingest
-    from lenet5.stages.params import pin as write
+    from lenet5.stages.params import pin_checksums as write
 
     before = params.ingest.sha256
     found = ingest.source_checksums(paths, params.ingest)

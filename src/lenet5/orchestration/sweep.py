@@ -66,14 +66,14 @@ def run(
             if not study.is_complete(found, sweep):
                 count = min(workers or (1 if pool else _cores(params)), sweep.trials - done)
                 orders = [
-                    TrialWorkerSpec(study=name, run=run_id, searcher=n, sweep=sweep) for n in range(count)
+                    TrialWorkerSpec(study=name, run=run_id, worker=n, sweep=sweep) for n in range(count)
                 ]
                 if pool:
                     sweep_pool.search(paths, pool, orders, found, on_line)
                 else:
                     _search_here(paths, orders, found, on_line)
             _settle(paths, found)
-            came = result.of(found, sweep, params)
+            came = result.summarize(found, sweep, params)
         except BaseException as error:
             _close_unfinished(paths, run_id, found, error)
             raise
@@ -129,9 +129,9 @@ def _cores(params: Params) -> int:
 def _settle(paths: Paths, found: optuna.Study) -> None:
     """Nothing says that it runs and does not: what a killed searcher left is failed, and queued again."""
     if study.is_local(settings.load(paths).lenet5_sweep_storage):
-        study.take_over(found)  # this machine's lock is held, so nobody is at work
+        study.requeue_running(found)  # this machine's lock is held, so nobody is at work
     else:
-        study.drop_dead(found)
+        study.requeue_stale(found)
     at_work = [trial.number for trial in study.trials(found, TrialState.RUNNING)]
     sweeps.close_trials(paths, found.study_name, at_work)
 

@@ -55,7 +55,7 @@ def require(paths: Paths, pool: str) -> None:
             f"The sweep has nowhere to run: work pool {pool} cannot take it.",
             expected=f"servers that machines share, and a live worker in work pool {pool}",
             found=reason,
-            fix=f"see docs/workers.md; start a worker with `lenet5 worker --pool {pool}`, or leave out --pool",
+            fix=f"see docs/workers.md; start a worker with `lenet5 worker --pool {pool}`, or omit --pool",
         )
 
 
@@ -85,7 +85,7 @@ def search(
         heard: dict[UUID, int] = {}
         for order in orders:
             run = remote.start(deployed, code | {"order": order.model_dump_json()})
-            on_line(f"searcher {order.searcher} is sent to work pool {pool}: flow run {run.name} ({run.id})")
+            on_line(f"searcher {order.worker} is sent to work pool {pool}: flow run {run.name} ({run.id})")
             heard[run.id] = 0
         ended = _follow(paths, deployed, heard, lambda: study.is_complete(found, orders[0].sweep), on_line)
     except httpx.HTTPError as error:

@@ -46,7 +46,7 @@ def test_in_parts_the_encoding_is_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     array = np.arange(350, dtype=np.uint8).reshape(7, 5, 10)
     whole = idx.encode(array)
     monkeypatch.setattr(dataset, "CHUNK", 3)
-    assert [len(part) for part in idx.encoded(array)] == [16, 150, 150, 50]
+    assert [len(part) for part in idx.encode_chunks(array)] == [16, 150, 150, 50]
     assert idx.encode(array) == whole
 
 
