@@ -1,7 +1,7 @@
 """Run trials of a study until it is complete.
 
-``python -m lenet5.sweep.worker`` reads a ``TrialWorkerSpec`` as JSON from standard input. Any number of workers
-can run, on any number of machines. They share only the database of the study.
+``python -m lenet5.sweep.worker`` reads a ``TrialWorkerSpec`` as JSON from standard input. Any number of
+workers can run, on any number of machines. They share only the database of the study.
 """
 
 import logging
