@@ -338,7 +338,7 @@ def refusal(folder: Path, base: Params, **changed: Any) -> str:
         ("train.optimizer", {"choices": ["adam", "sgd"]}, "found 'sgd'"),
         ("train.batch_size", {"low": 32.5, "high": 64}, "train.batch_size is an integer"),
         ("train.learning_rate", {"low": 0.2, "high": 0.1}, "low must be below high, found 0.2 and 0.1"),
-        ("train.warmup", {"low": 0.0, "high": 0.5, "log": True}, "low must be above 0 on a logarithmic scale"),
+        ("train.warmup", {"low": 0.0, "high": 0.5, "log": True}, "low must be above 0 on a log"),
         ("train.warmup", {"low": 0.1, "high": 0.5, "logg": True}, "Extra inputs are not permitted"),
         ("train.optimizer", {"choices": ["adam"]}, "at least 2 items"),
     ],
