@@ -39,7 +39,7 @@ def write_source(folder: Path, train: Path, splits: dict[str, Split], times: int
             contents = _distorted(train, splits["train"].images, times)
         else:
             array = {"train_labels": labels, "test_images": test.images, "test_labels": test.labels}[item.key]
-            contents = ((part, gzip.compress(part, compresslevel=1)) for part in idx.encoded(array))
+            contents = ((part, gzip.compress(part, compresslevel=1)) for part in idx.encode_chunks(array))
         digests[item.key] = _write(folder / f"{item.file}.gz", contents)
     return Checksums(**digests)
 
@@ -56,7 +56,7 @@ def _write(path: Path, parts: Iterable[tuple[bytes, bytes]]) -> str:
 
 def _distorted(train: Path, images: Array, times: int) -> Iterator[tuple[bytes, bytes]]:
     shape = (times * len(images), *images.shape[1:])
-    header = next(idx.encoded(np.broadcast_to(np.uint8(0), shape)))
+    header = next(idx.encode_chunks(np.broadcast_to(np.uint8(0), shape)))
     yield header, gzip.compress(header)
     chunks = (
         (train, copy, start, start + _CHUNK)

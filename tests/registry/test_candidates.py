@@ -54,7 +54,7 @@ def ask(candidate: pd.DataFrame, champion: pd.DataFrame) -> gate.Verdict:
     compared = paired_test.compare(
         right, champions, confidence=sure.confidence, resamples=sure.resamples, seed=sure.seed
     )
-    return gate.judge(register, metrics.figures(candidate, PARAMS.evaluate.calibration_bins), compared)
+    return gate.judge(register, metrics.summarize(candidate, PARAMS.evaluate.calibration_bins), compared)
 
 
 def test_a_candidate_trained_on_5_percent_flipped_labels_is_rejected(

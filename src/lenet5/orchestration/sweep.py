@@ -65,7 +65,7 @@ def run(
             if not study.is_complete(opened, sweep):
                 count = min(workers or (1 if pool else _cores(params)), sweep.trials - done)
                 specs = [
-                    TrialWorkerSpec(study=name, run=run_id, searcher=number, sweep=sweep)
+                    TrialWorkerSpec(study=name, run=run_id, worker=number, sweep=sweep)
                     for number in range(count)
                 ]
                 if pool:
@@ -73,7 +73,7 @@ def run(
                 else:
                     _run_here(paths, specs, opened, on_line)
             _recover(paths, opened)
-            found = result.of(opened, sweep, params)
+            found = result.summarize(opened, sweep, params)
         except BaseException as error:
             _close_unfinished(paths, run_id, opened, error)
             raise
@@ -129,9 +129,9 @@ def _cores(params: Params) -> int:
 def _recover(paths: Paths, opened: optuna.Study) -> None:
     """Mark trials of dead workers as failed, queue them again, and close their MLflow runs."""
     if study.is_local(settings.load(paths).lenet5_sweep_storage):
-        study.take_over(opened)  # this machine's lock is held, so no worker is alive
+        study.requeue_running(opened)  # this machine's lock is held, so no worker is alive
     else:
-        study.drop_dead(opened)
+        study.requeue_stale(opened)
     running = [trial.number for trial in study.trials(opened, TrialState.RUNNING)]
     sweeps.close_trials(paths, opened.study_name, running)
 

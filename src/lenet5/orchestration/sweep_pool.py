@@ -88,9 +88,7 @@ def search(
         seen_lines: dict[UUID, int] = {}
         for spec in specs:
             run = runs.start(deployed, code | {"spec": spec.model_dump_json()})
-            on_line(
-                f"trial worker {spec.searcher} is sent to work pool {pool}: flow run {run.name} ({run.id})"
-            )
+            on_line(f"trial worker {spec.worker} is sent to work pool {pool}: flow run {run.name} ({run.id})")
             seen_lines[run.id] = 0
         ended = _follow(
             paths, deployed, runs, seen_lines, lambda: study.is_complete(opened, specs[0].sweep), on_line

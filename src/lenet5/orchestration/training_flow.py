@@ -143,7 +143,7 @@ def _prepare(paths: Paths, *, new_data: bool) -> None:
         checksums = ingest.source_checksums(paths, before)
         if checksums != before.sha256:
             get_run_logger().info(f"new data at {before.source}: params.yaml of this run pins it")
-            params.pin(paths.params, checksums)
+            params.pin_checksums(paths.params, checksums)
 
 
 def _version_of_this_code(paths: Paths) -> Version | None:

@@ -366,7 +366,7 @@ class _Promoter:
 def _judge(promoter: _Promoter, paths: Paths, params: Params, candidate: Version) -> gate.Verdict:
     register, evaluate = params.register_, params.evaluate
     asked = predictions.answers(promoter.client, paths, evaluate, candidate, promoter.holder)
-    figures = metrics.figures(asked.candidate, evaluate.calibration_bins)
+    figures = metrics.summarize(asked.candidate, evaluate.calibration_bins)
     compared = None
     if asked.champion is not None:
         compared = paired_test.compare(
