@@ -8,4 +8,5 @@ in ``results``, with every repetition and the CPU time that other processes used
 ``python -m benchmarks.readme`` writes the figures into the documents and draws the picture.
 
 Peers (``peers.txt``) live in an environment of their own; the product's code is never changed for them.
+``benchmarks/gpu`` compares the product with PyTorch on one GPU.
 """

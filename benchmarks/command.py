@@ -77,7 +77,7 @@ def _measure(part: str, bench: Bench, folder: Path) -> None:
         quick=bench.quick,
         seeds=bench.seeds,
         minutes=round((time.perf_counter() - started) / 60, 1),
-        others_cores=round(bench.others_cores(), 3),
+        others_cores=(others := round(bench.others_cores(), 3)),
         lines=tuple(lines),
         verdicts=tuple(verdicts),
         repetitions=tuple(bench.repetitions),
@@ -85,7 +85,5 @@ def _measure(part: str, bench: Bench, folder: Path) -> None:
     results.write(result, folder)
     console.print(report.text(result), markup=False, soft_wrap=True)
     console.print(f"{part}: {result.minutes:.1f} minutes", markup=False)
-    if result.others_cores > QUIET:
-        print_warning(
-            f"Other processes used {result.others_cores:.2f} cores meanwhile: wall times are too long."
-        )
+    if others > QUIET:
+        print_warning(f"Other processes used {others:.2f} cores meanwhile: wall times are too long.")

@@ -166,9 +166,11 @@ def _machine(result: Result) -> str:
 def _origin(result: Result) -> str:
     changed = ", with uncommitted changes" if result.dirty else ""
     rounds = max(len(line.values) for line in result.lines)
+    others = result.others_cores
+    busy = "" if others is None else f"; other processes used {report.number(others)} cores"
     return (
         f"Part `{result.part}`: commit {result.commit[:8]}{changed}, {result.date[:10]}, {_machine(result)}, "
-        f"up to {rounds} repetitions; other processes used {report.number(result.others_cores)} cores."
+        f"up to {rounds} repetitions{busy}."
     )
 
 

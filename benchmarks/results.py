@@ -81,8 +81,8 @@ class Result(_Record):
     """True: shortened to show that it works; its figures mean nothing."""
     seeds: int
     minutes: float
-    others_cores: float
-    """CPU that other processes used meanwhile, in cores: the mean over the repetitions, weighted by time."""
+    others_cores: float | None
+    """CPU that other processes used meanwhile, in cores: the mean weighted by time; None: not measured."""
     lines: tuple[Line, ...]
     verdicts: tuple[Verdict, ...] = ()
     repetitions: tuple[dict[str, Any], ...]

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from benchmarks import command, measure, picture, readme, report, results, time_to_accuracy
 from benchmarks.bench import ROOT, Bench, Contestant, environment
+from benchmarks.gpu import compare
 from benchmarks.measure import Measured
 from benchmarks.results import Line, Result, Verdict
 from benchmarks.training import DEFAULT, recipe
@@ -221,3 +223,77 @@ def test_documented_parts_exist() -> None:
     for document in DOCUMENTS:
         for words in re.findall(r'PARTS="([^"]*)"', document.read_text(encoding="utf-8")):
             assert set(words.split()) <= command.PARTS.keys(), f"{document}: {words}"
+
+
+def test_the_gpu_machine_gets_a_short_command_and_a_small_tree() -> None:
+    guide = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    commands = [line for line in guide.splitlines() if line.startswith("bash benchmarks/gpu/")]
+    assert len(commands) == 2
+    for line in commands:
+        assert len(line) < 2000
+        script = ROOT / line.split()[1]
+        subprocess.run(("bash", "-n", str(script)), check=True)
+    listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = sum(
+        (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()
+    )
+    wheels = sum(file.stat().st_size for file in (ROOT / ".lenet5/gpu-wheels").glob("*"))
+    # the wheels are known only after they were downloaded: 6 MB when this was written
+    assert tracked + max(wheels, 12_000_000) < 64 * 2**20
+
+
+def test_the_wheels_are_those_of_the_lock() -> None:
+    script = (ROOT / "benchmarks/gpu/wheels.sh").read_text(encoding="utf-8")
+    names = re.findall(r"^packages='(.*)'$", script, re.MULTILINE)[0].split("|")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "keras" in names
+    for name in names:
+        assert re.search(rf"^{name}==\S+( ;[^\\]*)? \\\n    --hash=sha256:", lock, re.MULTILINE), name
+
+
+def test_the_comparison_on_a_gpu_has_every_task_and_keeps_its_budget() -> None:
+    arguments = compare.arguments(["--quick", "--batch-sizes", "128", "8192"])
+    wanted = compare.tasks(arguments)
+    assert [each.name for each in wanted[:2]] == ["batch 128, float32", "batch 8,192, float32"]
+    assert [each.precision for each in wanted[2:]] == ["mixed_bfloat16", "mixed_bfloat16"]
+    assert wanted[1].recipe().batch_size == 8192
+    assert wanted[1].recipe().patience == 0
+    sides: dict[str, Any] = dict.fromkeys(compare.SIDES)  # none is asked: no time is left
+    runs = list(compare.turns(sides, wanted, rounds=1, deadline=time.monotonic()))
+    assert len(runs) == len(wanted) * len(compare.SIDES)
+    assert all("0 seconds were left" in run["skipped"] for run in runs)
+    assert compare.lines(runs) == []
+
+
+def test_the_first_epoch_of_a_gpu_training_compiles() -> None:
+    epochs = [
+        {"seconds": seconds, "test_accuracy": accuracy}
+        for seconds, accuracy in ((12.0, 0.98), (2.0, 0.9872), (2.0, 0.989), (2.5, 0.9899))
+    ]
+    figures = compare.figures({"images": 100, "epochs": epochs})
+    assert figures == {
+        "samples_per_s": 50,
+        "compile_s": 10,
+        "seconds_to_0.9872": 4,
+        "seconds_to_0.99": None,
+    }
+    runs = [
+        {"name": name, "task": "a", "epochs": epochs, **figures | {"samples_per_s": rate}}
+        for name, rate in (("product", 50.0), ("PyTorch", 200.0))
+    ]
+    tables = {(line.table, line.name): line for line in compare.lines(runs)}
+    assert tables[compare.SHARE, "a"].values == (0.25,)
+    assert tables["GPU: seconds to 99 %", "a: PyTorch"].values == ()
+
+
+@pytest.mark.long
+def test_the_product_trains_for_the_comparison(tmp_path: Path) -> None:
+    side = compare.Side.start("product", str(tmp_path))
+    try:
+        assert "jax" in side.ask(None, 120)["versions"]
+        answer = side.ask(compare.tasks(compare.arguments(["--quick"]))[0], 300)
+    finally:
+        side.stop()
+    assert answer["images"] == 1024
+    assert len(answer["epochs"]) == 2
+    assert answer["epochs"][1]["test_accuracy"] > 0.3
