@@ -38,11 +38,11 @@ def run(paths: Paths, keep_days: int | None) -> list[str]:
     Raises:
         Unavailable: the tracking store or DVC does not answer.
     """
-    found = settings.load(paths)
-    days = timedelta(days=keep_days if keep_days is not None else found.lenet5_keep_days)
+    configured = settings.load(paths)
+    days = timedelta(days=keep_days if keep_days is not None else configured.lenet5_keep_days)
     return [
         f"{len(list(remove_workspaces(paths, days)))} workspaces",
-        f"{len(list(remove_checkpoints(found.lenet5_checkpoints, days)))} checkpoints",
+        f"{len(list(remove_checkpoints(configured.lenet5_checkpoints, days)))} checkpoints",
         f"{_close_orphans(paths)} orphan runs",
         clean_cache(paths),
     ]

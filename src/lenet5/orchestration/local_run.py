@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.orchestration import checkout_lock, graph
-from lenet5.system import parent_watch, settings
+from lenet5.system import parent_watch, process, settings
 from lenet5.system.terminal import console
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
         pass
     # ended by SIGTERM, this process still ends its stages and its server
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    api = os.environ.get(_API)
+    api = settings.load(paths).prefect_api_url
     try:
         training = _load(paths) if api else _load_beside_server(paths)
         named = [node.name for node in nodes] if everything else list(force)
@@ -93,20 +92,20 @@ def _load_beside_server(paths: Paths) -> "Flow[..., Any]":
             server = subprocess.Popen(
                 [sys.executable, "-m", "lenet5.orchestration.local_run", str(listening.fileno())],
                 pass_fds=[listening.fileno()],
-                env=os.environ | parent_watch.env_for_child(),
+                env=process.environment_for_child({}),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # registered before Prefect is imported, so that it comes after Prefect sent its last logs
     atexit.register(_stop, server)
     # Prefect reads the variable when it is imported. Child processes must not: no worker reaches this server.
-    os.environ[_API] = address
+    settings.export({_API: address})
     try:
         training = _load(paths)
     finally:
-        del os.environ[_API]
-    patience = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
-    httpx.get(f"{address}/health", timeout=patience).raise_for_status()
+        settings.export({_API: None})
+    timeout = float(settings.exports(paths)["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
+    httpx.get(f"{address}/health", timeout=timeout).raise_for_status()
     return training
 
 

@@ -69,13 +69,13 @@ def live_workers(client: SyncPrefectClient, pool: str) -> list[Worker]:
     return [worker for worker in client.read_workers_for_work_pool(pool) if _is_alive(worker, now)]
 
 
-def _unshared_store(found: Settings) -> str | None:
+def _unshared_store(configured: Settings) -> str | None:
     """Return which store a worker could not reach, because it is on this machine."""
-    if not found.prefect_api_url:
+    if not configured.prefect_api_url:
         return "there is no Prefect server (PREFECT_API_URL is not set)"
-    if found.mlflow_tracking_uri.startswith("sqlite:"):
+    if configured.mlflow_tracking_uri.startswith("sqlite:"):
         return "runs are kept on this machine (MLFLOW_TRACKING_URI is not set)"
-    if not found.lenet5_dvc_remote:
+    if not configured.lenet5_dvc_remote:
         return "data is kept on this machine (LENET5_DVC_REMOTE is not set)"
     return None
 

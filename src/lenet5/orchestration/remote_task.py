@@ -1,6 +1,5 @@
 """What every flow that a worker runs for another flow has in common: how it begins and how it ends."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,9 +37,9 @@ def run(
     paths = Paths.find()
     settings.apply(paths)
     flow_run = str(runtime.flow_run.id)
-    os.environ["LENET5_FLOW_RUN_ID"] = for_flow_run or flow_run
+    settings.export({"LENET5_FLOW_RUN_ID": for_flow_run or flow_run})
     if experiment:
-        os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
+        settings.export({"MLFLOW_EXPERIMENT_NAME": experiment})
     log = get_run_logger()
     try:
         with checkout_lock.hold(paths):

@@ -73,12 +73,12 @@ def run(
                 else:
                     _run_here(paths, specs, opened, on_line)
             _recover(paths, opened)
-            found = result.summarize(opened, sweep, params)
+            summary = result.summarize(opened, sweep, params)
         except BaseException as error:
             _close_unfinished(paths, run_id, opened, error)
             raise
-        _record(paths, run_id, opened, found)
-    return found
+        _record(paths, run_id, opened, summary)
+    return summary
 
 
 def run_trial_worker(paths: Paths, spec: TrialWorkerSpec, on_line: OnLine) -> None:
@@ -146,11 +146,11 @@ def _close_unfinished(paths: Paths, run_id: str, opened: optuna.Study, error: Ba
         log.warning("%s", problem)
 
 
-def _record(paths: Paths, run_id: str, opened: optuna.Study, found: Result) -> None:
-    metrics = {"sweep.best": found.winner.score, "sweep.trials": float(found.trials)}
+def _record(paths: Paths, run_id: str, opened: optuna.Study, summary: Result) -> None:
+    metrics = {"sweep.best": summary.winner.score, "sweep.trials": float(summary.trials)}
     with tempfile.TemporaryDirectory() as folder:
         plots.draw(opened, Path(folder))
-        best = found.winner.values
+        best = summary.winner.values
         sweeps.close_run(paths, run_id, "FINISHED", best=best, metrics=metrics, pictures=Path(folder))
 
 

@@ -1,6 +1,5 @@
 """The steps of the training flow: prepare the checkout, run the stages as Prefect tasks, ask the gate."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,9 +41,9 @@ def run(
     """
     paths = Paths.find()
     settings.apply(paths)
-    os.environ["LENET5_FLOW_RUN_ID"] = str(runtime.flow_run.id)  # recorded by stages and by registering
+    settings.export({"LENET5_FLOW_RUN_ID": str(runtime.flow_run.id)})  # stages and registering record it
     if experiment:
-        os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
+        settings.export({"MLFLOW_EXPERIMENT_NAME": experiment})
     try:
         nodes = graph.stages(paths.root)
         graph.require(force, nodes)

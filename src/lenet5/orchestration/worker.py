@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -15,6 +14,7 @@ import psutil
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.system import settings
+from lenet5.system.process import environment_for_child
 from lenet5.system.settings import Settings
 from lenet5.system.terminal import console
 
@@ -37,12 +37,12 @@ def work(paths: Paths, pool: str, *, limit: int | None, name: str | None) -> Non
         *("--install-policy", "never", "--with-healthcheck"),
         *(("--limit", str(limit)) if limit else ()),
     ]
-    environment = os.environ | {
-        "LENET5_HOME": str(paths.root),
-        "PREFECT_WORKER_WEBSERVER_HOST": os.environ.get("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1"),
-        # a flow run calls `python` and `dvc`, which must be those of this environment
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-    }
+    environment = environment_for_child(
+        {
+            "LENET5_HOME": str(paths.root),
+            "PREFECT_WORKER_WEBSERVER_HOST": settings.exports(paths)["PREFECT_WORKER_WEBSERVER_HOST"],
+        }
+    )
     stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -64,14 +64,14 @@ def work(paths: Paths, pool: str, *, limit: int | None, name: str | None) -> Non
     )
 
 
-def _require(found: Settings) -> None:
+def _require(configured: Settings) -> None:
     wanted = {
-        "PREFECT_API_URL": found.prefect_api_url,
-        "LENET5_GIT_URL": found.lenet5_git_url,
-        "LENET5_DVC_REMOTE": found.lenet5_dvc_remote,
+        "PREFECT_API_URL": configured.prefect_api_url,
+        "LENET5_GIT_URL": configured.lenet5_git_url,
+        "LENET5_DVC_REMOTE": configured.lenet5_dvc_remote,
     }
     missing = [name for name, value in wanted.items() if not value]
-    if found.mlflow_tracking_uri.startswith("sqlite:"):
+    if configured.mlflow_tracking_uri.startswith("sqlite:"):
         missing.append("MLFLOW_TRACKING_URI")
     if missing:
         raise UsageError(

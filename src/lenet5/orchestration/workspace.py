@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from filelock import FileLock
+from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict
@@ -65,16 +66,16 @@ def make(home: Paths, code: Code, name: str) -> Paths:
             that the commit pins.
         Unavailable: the repository does not answer.
     """
-    found = settings.load(home)
-    if not found.lenet5_git_url or not found.lenet5_dvc_remote:
+    configured = settings.load(home)
+    if not configured.lenet5_git_url or not configured.lenet5_dvc_remote:
         raise UsageError(
             "The worker does not know where code and data are.",
             expected="their addresses in LENET5_GIT_URL and LENET5_DVC_REMOTE",
             found="no such setting",
             fix="set them where the worker runs, and start the worker again",
         )
-    local = home.root / found.lenet5_git_url
-    url = str(local) if local.exists() else found.lenet5_git_url
+    local = home.root / configured.lenet5_git_url
+    url = str(local) if local.exists() else configured.lenet5_git_url
     workspaces = LocalState(home.root).workspaces
     workspaces.mkdir(parents=True, exist_ok=True)
     folder = workspaces / name
@@ -94,7 +95,7 @@ def make(home: Paths, code: Code, name: str) -> Paths:
         _require_packages(workspace)
         # one cache for all workspaces; outputs are links into it, so that a workspace is small
         cache = {"dir": str(LocalState(home.root).folder / "cache"), "type": "hardlink,copy"}
-        dvc.use_remote(workspace, home, found.lenet5_dvc_remote, cache=cache)
+        dvc.use_remote(workspace, home, configured.lenet5_dvc_remote, cache=cache)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # it holds nothing that anybody could look at
         raise
@@ -173,7 +174,7 @@ def _resolve(mirror: Path, ref: str, url: str) -> str:
 def _require_packages(workspace: Paths) -> None:
     other = environment.other_packages(workspace.requirements.read_text())
     if other:
-        rows = [f"{name} {wanted}, not {found}" for name, (wanted, found) in sorted(other.items())]
+        rows = [f"{name} {wanted}, not {configured}" for name, (wanted, configured) in sorted(other.items())]
         raise UsageError(
             "The worker has other packages than the commit pins: the result would not be that of its code.",
             expected=", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else ""),
@@ -184,8 +185,8 @@ def _require_packages(workspace: Paths) -> None:
 def main() -> None:
     """Make the workspace for the flow run that Prefect names in the environment, and run the flow there."""
     logs.configure()
-    number = UUID(os.environ["PREFECT__FLOW_RUN_ID"])
-    home = Paths(Path(os.environ["LENET5_HOME"])) if os.environ.get("LENET5_HOME") else Paths.find()
+    number = UUID(str(runtime.flow_run.id))
+    home = Paths(folder) if (folder := settings.worker_home()) else Paths.find()
     with get_client(sync_client=True) as client:
         try:
             settings.apply(home)
@@ -201,7 +202,7 @@ def main() -> None:
             shutil.rmtree(workspace.root, ignore_errors=True)
             return
     os.chdir(workspace.root)
-    os.environ["PYTHONPATH"] = str(workspace.root / "src")
+    settings.export({"PYTHONPATH": str(workspace.root / "src")})
     os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
 
 
