@@ -174,7 +174,7 @@ def _resolve(mirror: Path, ref: str, url: str) -> str:
 def _require_packages(workspace: Paths) -> None:
     other = environment.other_packages(workspace.requirements.read_text())
     if other:
-        rows = [f"{name} {wanted}, not {configured}" for name, (wanted, configured) in sorted(other.items())]
+        rows = [f"{name} {wanted}, not {installed}" for name, (wanted, installed) in sorted(other.items())]
         raise UsageError(
             "The worker has other packages than the commit pins: the result would not be that of its code.",
             expected=", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else ""),
