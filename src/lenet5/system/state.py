@@ -28,7 +28,7 @@ class LocalState:
     @property
     def mlflow(self) -> Path:
         """Return the folder of the embedded tracking store."""
-        return self.mlflow
+        return self.folder / "mlflow"
 
     @property
     def models(self) -> Path:
@@ -48,7 +48,7 @@ class LocalState:
     @property
     def training_locks(self) -> Path:
         """Return the folder of lock files that keep the same training from running twice at once."""
-        return self.training_locks
+        return self.folder / "training"
 
     @property
     def workspaces(self) -> Path:
