@@ -82,7 +82,7 @@ def _old_checkpoints(url: str, days: timedelta) -> Iterator[str]:
 
 
 def _close_orphans(paths: Paths) -> int:
-    with store.reachable():
+    with store.reachable(paths):
         return runs.close_orphans(store.connect(paths), paths, is_over=_is_over, silent=SILENT)
 
 

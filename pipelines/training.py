@@ -141,7 +141,8 @@ def training(
             assert isinstance(promoted, promotion.Promotion)
     except Lenet5Error as error:
         return _failed(error)
-    create_markdown_artifact(report.markdown(promoted, store.run_link(promoted.version.run_id)), key="lenet5")
+    run_link = store.run_link(paths, promoted.version.run_id)
+    create_markdown_artifact(report.markdown(promoted, run_link), key="lenet5")
     workspace.leave(paths)
     return Completed(message=report.line(promoted), data=promoted)
 
@@ -158,7 +159,7 @@ def _pin(paths: Paths) -> None:
 def _made_of_the_same(paths: Paths) -> Version | None:
     """The version that came from this very commit, patch and data; none that the gate still has to refuse."""
     code = source_code.find(paths.root)
-    with store.reachable():
+    with store.reachable(paths):
         name = params.load(paths.params).register_.model_name
         versions = model_versions.versions(store.connect(paths), name)
     decided = [each for each in versions if not each.tags.get(tags.DECISION, "reject").startswith("reject")]

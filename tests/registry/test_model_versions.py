@@ -85,7 +85,7 @@ def test_a_file_that_is_gone_is_told_as_such_and_not_as_an_outage(
     gone = {"code/gone.txt": "f" * 64}
     files = {tags.ARTIFACTS: json.dumps(gone), tags.MODEL_FOLDER: json.dumps(gone)}
     version = add(any_client, any_paths, model_name, tags=files)
-    with store.reachable(), pytest.raises(DataError, match=r"code/gone.txt(.|\n)*found:    none"):
+    with store.reachable(any_paths), pytest.raises(DataError, match=r"code/gone.txt(.|\n)*found:    none"):
         model_versions.artifact(any_client, version, "code/gone.txt", tmp_path)
-    with store.reachable(), pytest.raises(DataError, match=r"model folder(.|\n)*code/gone.txt"):
+    with store.reachable(any_paths), pytest.raises(DataError, match=r"model folder(.|\n)*code/gone.txt"):
         model_versions.verify(any_client, version)

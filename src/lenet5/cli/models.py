@@ -43,7 +43,7 @@ def versions(
     from lenet5.tracking import store
 
     name = params.register_.model_name
-    with store.reachable():
+    with store.reachable(paths):
         known = model_versions.versions(store.connect(paths), name)
     found = lineage.select(known, data=data, commit=commit)
     if as_json:

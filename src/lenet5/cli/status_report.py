@@ -48,7 +48,7 @@ def _stages(paths: Paths) -> dict[str, Any]:
 def _registry(paths: Paths, params: Params) -> dict[str, Any]:
     tracking = {"address": settings.in_urls(os.environ["MLFLOW_TRACKING_URI"])}
     try:
-        with store.reachable():
+        with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
             astray = promotion.astray(versions, promotion.history(paths, params))
     except (Unavailable, UsageError) as error:

@@ -78,7 +78,7 @@ def reproduce(
         StageFailed: a stage ended with an error.
         Unavailable: the store does not answer.
     """
-    with store.reachable(), tempfile.TemporaryDirectory() as kept:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as kept:
         client = store.connect(paths)
         version = model_versions.find(client, params.register_.model_name, wanted)
         recipe = _recipe(client, version, Path(kept))

@@ -51,7 +51,7 @@ def of(paths: Paths, params: Params, wanted: str) -> dict[str, Any]:
         UsageError: there is no such version.
         Unavailable: the store does not answer.
     """
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
         version = model_versions.find(client, params.register_.model_name, wanted)
         moves = promotion.history(paths, params)
@@ -96,7 +96,7 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
         DataError: a file that was logged with a version is gone or was changed.
         Unavailable: the store does not answer.
     """
-    with store.reachable(), tempfile.TemporaryDirectory() as folder:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as folder:
         client = store.connect(paths)
         name = params.register_.model_name
         pair = [model_versions.find(client, name, wanted) for wanted in (one, other)]

@@ -248,7 +248,10 @@ def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, s
         return path, "" if path.is_dir() else files.sha256(path)
     except (MlflowException, OSError, DataError) as error:
         response = getattr(error, "response", None)
-        if store.unanswered(error) and getattr(response, "status_code", None) != requests.codes.not_found:
+        if (
+            store.is_connection_error(error)
+            and getattr(response, "status_code", None) != requests.codes.not_found
+        ):
             raise
         return None, f"none ({str(error).splitlines()[0]})"
 

@@ -85,7 +85,7 @@ def promote(
     alias = _checked(alias)
     if force and not reason.strip():
         raise UsageError("To overrule the gate, give a reason.", do="--force --reason 'why'")
-    with store.reachable():
+    with store.reachable(paths):
         promoter = _Promoter(paths, params, alias)
         idle = alias == CHAMPION and promoter.holder and not promoter.has(CHALLENGER)
         candidate = promoter.find(wanted or (CHAMPION if idle else CHALLENGER))
@@ -126,7 +126,7 @@ def rollback(
     alias = _checked(alias)
     if not reason.strip():
         raise UsageError("A rollback needs a reason.", do="say it: --reason 'sevens are read as ones'")
-    with store.reachable():
+    with store.reachable(paths):
         promoter = _Promoter(paths, params, alias)
         if promoter.holder is None:
             raise UsageError(f"There is no {alias} to go back from.", do="`lenet5 history` tells who was")
@@ -167,7 +167,7 @@ def history(paths: Paths, params: Params) -> list[Line]:
         DataError: an entry cannot be read.
         Unavailable: the store does not answer.
     """
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
         name = params.register_.model_name
         entries = PromotionLog(client, name).entries()

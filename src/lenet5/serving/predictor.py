@@ -23,6 +23,7 @@ from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.registry import fast_lookup
 from lenet5.serving import image_normalization
+from lenet5.system import settings
 from lenet5.system.state import LocalState
 
 Answers = NDArray[np.float32]
@@ -43,7 +44,7 @@ def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path])
 
 def _scores(paths: Paths, name: str, wanted: str, pixels: NDArray[np.uint8]) -> tuple[int, Answers]:
     """The number of a version, and what it says: (N, 10) of (N, 28, 28)."""
-    found = fast_lookup.find(name, wanted)
+    found = fast_lookup.find(settings.load(paths), name, wanted)
     if found and (digest := fast_lookup.onnx_digest(found.tags)) and (content := _kept(paths, digest)):
         return found.number, onnx_session.probabilities(onnx_session.load(content), pixels)
     return _scores_by_registry(paths, name, wanted, pixels)
@@ -56,7 +57,7 @@ def _scores_by_registry(
     from lenet5.registry import model_versions
     from lenet5.tracking import store
 
-    with store.reachable(), tempfile.TemporaryDirectory() as folder:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as folder:
         client = store.connect(paths)
         version = model_versions.find(client, name, wanted)
         digest = fast_lookup.onnx_digest(version.tags)
