@@ -50,7 +50,7 @@ def _registry(paths: Paths, params: Params) -> dict[str, Any]:
     try:
         with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
-            astray = promotion.astray(versions, promotion.history(paths, params))
+            astray = promotion.drifted(versions, promotion.history(paths, params))
     except (Unavailable, UsageError) as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}

@@ -99,9 +99,9 @@ def reproduce(
         stages = _run(folder, _engine(version), tell)
 
         made = Paths(folder)
-        rows = reproduction.compare(version, made, recipe.files["dvc.lock"].read_text(), stages)
+        rows = reproduction.compare_digests(version, made, recipe.files["dvc.lock"].read_text(), stages)
         same = all(row.same for row in rows)
-        numbers = [] if same else reproduction.numbers(client, version, made)
+        numbers = [] if same else reproduction.describe_differences(client, version, made)
         causes = [] if same else reproduction.causes(version, made, rows, other)
         if record:
             model_versions.tag(client, version, tags.REPRODUCED, _outcome(rows))
