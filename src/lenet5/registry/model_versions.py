@@ -93,10 +93,15 @@ def choose(versions: Sequence[Version], name: str, reference: str) -> Version:
             return version
     if with_alias := holder(versions, reference.removeprefix("@")):
         return with_alias
+    raise not_found(versions, name, reference)
+
+
+def not_found(versions: Sequence[Version], name: str, reference: str) -> UsageError:
+    """Return the error for a version that does not exist. It lists the existing ones."""
     numbers = ", ".join(str(version.number) for version in versions) or "none"
     aliases = ", ".join(sorted(f"@{alias}" for version in versions for alias in version.aliases)) or "none"
     fix = "`lenet5 versions` lists them" + ("" if versions else "; `lenet5 run` makes one")
-    raise UsageError(
+    return UsageError(
         f"{name} has no version {reference!r}.",
         expected=f"a version ({numbers}) or an alias ({aliases})",
         found=reference,

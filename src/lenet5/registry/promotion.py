@@ -148,11 +148,13 @@ def rollback(
             raise UsageError(
                 f"There is no {alias} to roll back.", do="`lenet5 history` shows the earlier ones"
             )
+        former = state.former_holders()
         target = _rollback_target(state, log.model, to)
         try:
             model_versions.verify(log.client, target)
         except DataError as error:
-            raise DataError(f"{error}; or name another one with --to: {_earlier(state)}") from None
+            others = ", ".join(str(number) for number in former if number != target.number) or "none"
+            raise DataError(f"{error}; or choose another former {alias} with --to: {others}") from None
         commit(log, state, target.number, "rollback", reason, {})
         version = model_versions.find(log.client, log.model, str(target.number))
         return Rollback(version, withdrawn=state.holder.number)
@@ -171,7 +173,7 @@ def look(log: PromotionLog, alias: str) -> AliasState:
     entries = log.entries(alias)
     versions = model_versions.versions(log.client, log.model)
     if not versions:
-        model_versions.choose([], log.model, alias)  # raises the error for a model without versions
+        raise model_versions.not_found([], log.model, alias)
     return AliasState(alias, tuple(entries), tuple(versions))
 
 
@@ -360,15 +362,11 @@ def _rollback_target(state: AliasState, model: str, to: str | None) -> Version:
     if target is None or target.number not in former:
         raise UsageError(
             f"{state.alias} cannot go back to version {to}." if to else "There is no version to go back to.",
-            expected=f"a version that was {state.alias} before: {_earlier(state)}",
+            expected=f"a version that was {state.alias} before: {', '.join(map(str, former)) or 'none'}",
             found=to,
             do="`lenet5 promote VERSION` asks the gate about any other version",
         )
     return target
-
-
-def _earlier(state: AliasState) -> str:
-    return ", ".join(map(str, state.former_holders())) or "none"
 
 
 def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdict: gate.Verdict) -> None:
