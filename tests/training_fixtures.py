@@ -1,4 +1,4 @@
-"""A few hundred real digits and trainings of a second."""
+"""Fixtures: a few hundred real digits, and trainings that take a second."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ from lenet5.stages.train.fit import fit
 from lenet5.stages.train.params import Train
 from tests.conftest import REPOSITORY, Arrays
 
-backend.use_threads(1)  # as the stage does; it must come before the first operation of the process
+backend.use_threads(1)  # the stage does the same; this must come before the first operation of the process
 
 
 class Fitted(NamedTuple):
     model: keras.Sequential
     history: pd.DataFrame
-    told: list[tuple[int, dict[str, float]]]
-    """What ``on_epoch`` heard."""
+    epochs: list[tuple[int, dict[str, float]]]
+    """The arguments of each call of ``on_epoch``."""
 
 
 Fit = Callable[..., Fitted]
@@ -31,7 +31,7 @@ Fit = Callable[..., Fitted]
 
 @pytest.fixture(scope="session")
 def settings() -> Train:
-    """The real parameters, shrunk: 10 steps an epoch on 310 images."""
+    """The real parameters, shrunk to 10 steps per epoch on 310 images."""
     real = params.load(REPOSITORY / "params.yaml").train
     return real.model_copy(update={"epochs": 2, "batch_size": 32, "steps_per_execution": 1})
 
@@ -54,26 +54,26 @@ def fitted(settings: Train, train: Split, validation: Split) -> Fit:
         train: Split = train,
         validation: Split = validation,
         callbacks: list[keras.callbacks.Callback] | None = None,
-        start: Checkpoint | None = None,
-        keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        resume_from: Checkpoint | None = None,
+        on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
         **changed: Any,
     ) -> Fitted:
-        told: list[tuple[int, dict[str, float]]] = []
+        epochs: list[tuple[int, dict[str, float]]] = []
         model, history = fit(
             train,
             validation,
             settings.model_copy(update=changed),
-            on_epoch=lambda epoch, metrics: told.append((epoch, dict(metrics))),
+            on_epoch=lambda epoch, metrics: epochs.append((epoch, dict(metrics))),
             callbacks=callbacks or [],
-            start=start,
-            keep=keep,
+            resume_from=resume_from,
+            on_checkpoint=on_checkpoint,
         )
-        return Fitted(model, history, told)
+        return Fitted(model, history, epochs)
 
     return run
 
 
 @pytest.fixture(scope="session")
 def once(fitted: Fit) -> Fitted:
-    """One training with the settings as they are."""
+    """One training with unchanged settings."""
     return fitted()

@@ -54,7 +54,7 @@ def judge(candidate: pd.DataFrame, champion: pd.DataFrame) -> gate.Verdict:
     comparison = paired_test.compare(
         *correct, confidence=test.confidence, resamples=test.resamples, seed=test.seed
     )
-    return gate.judge(register, metrics.figures(candidate, PARAMS.evaluate.calibration_bins), comparison)
+    return gate.judge(register, metrics.summarize(candidate, PARAMS.evaluate.calibration_bins), comparison)
 
 
 def test_a_candidate_trained_on_5_percent_flipped_labels_is_rejected(

@@ -428,7 +428,7 @@ def test_promoter_killed_between_two_writes_leaves_one_champion_and_a_correct_hi
         if ended == 0:
             break
         assert ended == -signal.SIGKILL
-        left.add((champion, len(PromotionLog(each.client, each.name).entries())))
+        left.add((champion, len(PromotionLog(each.client, each.name, author="a test").entries())))
         # the next promoter completes the pending change, then makes its own
         each.add(wrong=range(1))
         each.promote("3")

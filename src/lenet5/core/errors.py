@@ -1,28 +1,35 @@
-"""Everything that can go wrong on purpose, and the exit code a script sees for it.
+"""Exceptions for failures that the user can act on, each with the exit code of the command.
 
     Lenet5Error
     ├── UsageError      2   a wrong option, parameter or setting
-    ├── Refused         3   a check was made and its answer is no: the promotion gate
+    ├── Refused         3   the promotion gate rejected a version, or a reproduction differs
     ├── DataError       4   the data is missing, damaged or fails validation
-    ├── TrainingError   5   training or scoring gave something that is no model
-    └── Unavailable     6   a source, server or worker does not answer any more, or the checkout is in use
+    ├── TrainingError   5   training diverged, or scoring gave unusable numbers
+    └── Unavailable     6   a source, server or worker does not answer, or the checkout is in use
 
-0 is success; 1 is a defect of ours (or of a library), and then there is a stack trace.
+Exit code 0 is success. Exit code 1 is a defect in this package or in a library; it prints a stack trace.
 """
 
 
 class Lenet5Error(Exception):
-    """A failure that the user can act on: what happened, and what was expected, found, to be done."""
+    """A failure that the user can act on.
+
+    Args:
+        what: What happened, as one sentence.
+        expected: What the command needs; printed as ``expected:``.
+        found: What is there instead; printed as ``found:``.
+        fix: What the user can do; printed as ``fix:``.
+    """
 
     exit_code = 1
 
     def __init__(
-        self, what: str, *, expected: object = None, found: object = None, do: str | None = None
+        self, what: str, *, expected: object = None, found: object = None, fix: str | None = None
     ) -> None:
         lines = [what]
         lines += [f"  expected: {expected}"] if expected is not None else []
         lines += [f"  found:    {found}"] if found is not None else []
-        lines += [f"  to do:    {do}"] if do is not None else []
+        lines += [f"  fix:      {fix}"] if fix is not None else []
         super().__init__("\n".join(lines))
 
 

@@ -1,6 +1,5 @@
 """The origin of registered versions: what they were made from, and how two versions differ."""
 
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,11 @@ from lenet5.registry import model_versions, promotion
 from lenet5.registry.model_versions import Version
 from lenet5.registry.promotion import HistoryEntry
 from lenet5.stages.params import Params
-from lenet5.system import environment
-from lenet5.tracking import runs, store, tags
+from lenet5.system import environment, git
+from lenet5.system.git import GitFailed
+from lenet5.tracking import runs, source_code, store, tags
 
 Pair = tuple[Any, Any]
-
-_ALL_BUT_THE_LOCK = ("--", ".", ":(exclude)dvc.lock")
 
 _DATA = {"raw": tags.RAW_DATA, "processed": tags.PROCESSED_DATA, "test": tags.TEST_DATA}
 """Name of a data set → the tag with its SHA-256."""
@@ -190,15 +188,9 @@ def _changed_files(root: Path, left: str | None, right: str | None) -> dict[str,
     """Return the files that differ between two commits, if this clone has both."""
     if not left or not right or left == right:
         return {}
-    done = subprocess.run(
-        ["git", "diff", "--name-status", "--no-renames", "--end-of-options", left, right, *_ALL_BUT_THE_LOCK],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
+    try:
+        changed = git.changed_files(root, left, right, exclude=[source_code.LOCK])
+    except GitFailed:
         return {"files": ("a commit is not in this clone: `git fetch`", None)}
     words = {"A": ("absent", "added"), "D": ("there", "deleted")}
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
-    return {name: words.get(status, ("one", "changed")) for status, name in lines}
+    return {name: words.get(status, ("one", "changed")) for name, status in changed.items()}

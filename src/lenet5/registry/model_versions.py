@@ -105,7 +105,7 @@ def not_found(versions: Sequence[Version], name: str, reference: str) -> UsageEr
         f"{name} has no version {reference!r}.",
         expected=f"a version ({numbers}) or an alias ({aliases})",
         found=reference,
-        do=fix,
+        fix=fix,
     )
 
 
@@ -296,13 +296,13 @@ def _not_as_registered(version: Version, title: str, expected: str | None, found
             f"The {title} of {version.name} version {version.number} cannot be trusted.",
             expected="the SHA-256 from its registration",
             found="none: this release of `lenet5 register` did not register the version",
-            do="`lenet5 run` registers a version with digests",
+            fix="`lenet5 run` registers a version with digests",
         )
     return DataError(
         f"The {title} of {version.name} version {version.number} is not the one that was registered.",
         expected=expected,
         found=found,
-        do="restore the artifact store; until then this version is neither loaded nor promoted",
+        fix="restore the artifact store; until then this version is neither loaded nor promoted",
     )
 
 

@@ -86,7 +86,7 @@ def _score(client: Client, paths: Paths, params: Evaluate, version: Version, tes
             f"Version {version.number} cannot be scored: its test images are not in this checkout.",
             expected=f"test data {test_data[:12]} in {paths.raw}",
             found=digest[:12],
-            do="`dvc repro ingest` in a checkout of that data",
+            fix="`dvc repro ingest` in a checkout of that data",
         )
     with quiet_libraries():
         from lenet5.model import backend, keras_file

@@ -36,7 +36,7 @@ from lenet5.registry.promotion_log import (
     version_label,
 )
 from lenet5.stages.params import Params
-from lenet5.system import environment
+from lenet5.system import environment, settings
 from lenet5.tracking import store, tags
 
 logger = logging.getLogger(__name__)
@@ -95,9 +95,9 @@ def promote(
     """
     alias = _valid_alias(alias)
     if force and not reason.strip():
-        raise UsageError("To overrule the gate, give a reason.", do="--force --reason 'why'")
+        raise UsageError("To overrule the gate, give a reason.", fix="--force --reason 'why'")
     with store.reachable(paths):
-        log = PromotionLog(store.connect(paths), params.register_.model_name)
+        log = _open_log(paths, params)
         state = finish_pending(log, look(log, alias))
 
         candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))
@@ -139,14 +139,14 @@ def rollback(
     """
     alias = _valid_alias(alias)
     if not reason.strip():
-        raise UsageError("A rollback needs a reason.", do="--reason 'sevens are read as ones'")
+        raise UsageError("A rollback needs a reason.", fix="--reason 'sevens are read as ones'")
     with store.reachable(paths):
-        log = PromotionLog(store.connect(paths), params.register_.model_name)
+        log = _open_log(paths, params)
         state = finish_pending(log, look(log, alias))
 
         if state.holder is None:
             raise UsageError(
-                f"There is no {alias} to roll back.", do="`lenet5 history` shows the earlier ones"
+                f"There is no {alias} to roll back.", fix="`lenet5 history` shows the earlier ones"
             )
         former = state.former_holders()
         target = _rollback_target(state, log.model, to)
@@ -218,7 +218,7 @@ def judge(params: Params, paired: PairedPredictions, withdrawal: LogEntry | None
             resamples=test.resamples,
             seed=test.seed,
         )
-    candidate_metrics = metrics.figures(paired.candidate, params.evaluate.calibration_bins)
+    candidate_metrics = metrics.summarize(paired.candidate, params.evaluate.calibration_bins)
     verdict = gate.judge(params.register_, candidate_metrics, comparison)
     if verdict.decision == "promote" and withdrawal:
         why = f"it was rolled back on {withdrawal.time:%Y-%m-%d %H:%M} UTC: {withdrawal.reason}"
@@ -262,6 +262,11 @@ def commit(
         raise _overtaken(log, state, to)
 
 
+def _open_log(paths: Paths, params: Params) -> PromotionLog:
+    author = environment.user(settings.load(paths).mlflow_tracking_username)
+    return PromotionLog(store.connect(paths), params.register_.model_name, author)
+
+
 def _append(
     log: PromotionLog,
     state: AliasState,
@@ -278,7 +283,7 @@ def _append(
         before=state.number_in_log,
         to=to,
         kind=kind,
-        by=environment.user(),
+        by=log.author,
         reason=reason,
         figures=dict(figures),
     )
@@ -340,7 +345,7 @@ def _overtaken(log: PromotionLog, state: AliasState, to: int | None) -> Refused:
         f"{state.alias} was not moved to {version_label(to)}: another promoter was faster.",
         expected=f"{state.alias} to be {version_label(state.number)} still",
         found=f"{version_label(last.to)} by {last.by}: {last.reason}" if last else "an empty log",
-        do="read `lenet5 history`, and repeat the command if you still want the change",
+        fix="read `lenet5 history`, and repeat the command if you still want the change",
     )
 
 
@@ -364,7 +369,7 @@ def _rollback_target(state: AliasState, model: str, to: str | None) -> Version:
             f"{state.alias} cannot go back to version {to}." if to else "There is no version to go back to.",
             expected=f"a version that was {state.alias} before: {', '.join(map(str, former)) or 'none'}",
             found=to,
-            do="`lenet5 promote VERSION` asks the gate about any other version",
+            fix="`lenet5 promote VERSION` asks the gate about any other version",
         )
     return target
 
@@ -438,7 +443,7 @@ def history(paths: Paths, params: Params) -> list[HistoryEntry]:
         Unavailable: the store does not answer.
     """
     with store.reachable(paths):
-        log = PromotionLog(store.connect(paths), params.register_.model_name)
+        log = _open_log(paths, params)
         entries = log.entries()
         numbers = model_versions.aliases(log.client, log.model) if entries else {}
     last = {entry.alias: entry.number for entry in entries}

@@ -91,6 +91,8 @@ class PromotionLog:
     client: MlflowClient
     model: str
     """Name of the registered model."""
+    author: str
+    """The user who appends entries."""
 
     @property
     def name(self) -> str:
@@ -246,7 +248,7 @@ def _read(entity: ModelVersion) -> LogEntry:
             f"The promotion log is damaged: version {entity.version} of {entity.name} is not a log entry.",
             expected=f"a tag {_CHANGE_TAG} that `lenet5` wrote",
             found="; ".join(str(details["msg"]) for details in error.errors()),
-            do=f"restore the tag, or delete version {entity.version} of {entity.name}",
+            fix=f"restore the tag, or delete version {entity.version} of {entity.name}",
         ) from None
 
 

@@ -75,7 +75,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
     try:
         runs.log_params(client, run, record.params)
         _log_missing_epochs(client, run_id, record.epochs)
-        source_code.record(client, run_id, source_code.find(paths.root, result=paths.evaluation))
+        source_code.record(client, run_id, source_code.find(paths, result=paths.evaluation))
         run_tags = dict(record.origin_tags)
         run_tags |= {"mlflow.note.content": record.description, tags.RECORD: record.digest}
         run_tags |= _log_files(client, run_id, paths)

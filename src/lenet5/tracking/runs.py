@@ -217,7 +217,7 @@ def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str
         return None
     run = find_unfinished(client, paths, training, dotted) or create(client, paths, training)
     log_params(client, run, dotted)
-    source_code.record(client, run.info.run_id, source_code.find(paths.root))
+    source_code.record(client, run.info.run_id, source_code.find(paths))
     tags = {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
     if flow_run := settings.load(paths).lenet5_flow_run_id:
         tags[FLOW_RUN] = flow_run

@@ -30,7 +30,7 @@ def connect(paths: Paths) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # "Waiting up to 300 seconds"
-    if not is_embedded(paths):
+    if not _is_embedded(paths, uri):
         if "://" not in uri:
             raise UsageError(
                 "MLFLOW_TRACKING_URI cannot be used.",
@@ -45,15 +45,13 @@ def connect(paths: Paths) -> MlflowClient:
         return MlflowClient(uri)
 
 
-def is_embedded(paths: Paths) -> bool:
-    """Return whether the store is the SQLite file of this checkout."""
-    return settings.load(paths).mlflow_tracking_uri == settings.embedded(paths)["MLFLOW_TRACKING_URI"]
-
-
 def experiment(client: MlflowClient, paths: Paths) -> str:
     """Return the id of the configured experiment. Creates the experiment when the store has none."""
-    name = settings.load(paths).mlflow_experiment_name
-    location = (LocalState(paths.root).mlflow / "artifacts").as_uri() if is_embedded(paths) else None
+    current = settings.load(paths)
+    name = current.mlflow_experiment_name
+    location = None
+    if _is_embedded(paths, current.mlflow_tracking_uri):
+        location = (LocalState(paths.root).mlflow / "artifacts").as_uri()
     for _ in range(2):
         if existing := client.get_experiment_by_name(name):
             return str(existing.experiment_id)
@@ -73,7 +71,7 @@ def run_link(paths: Paths, run_id: str) -> str:
     if not uri.startswith("http"):
         return f"`{run_id}` (`make ui` shows it)"
     experiment_id = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{settings.in_urls(uri, shown='')}/#/experiments/{experiment_id}/runs/{run_id}>"
+    return f"<{settings.mask_urls(uri, replacement='')}/#/experiments/{experiment_id}/runs/{run_id}>"
 
 
 @contextmanager
@@ -93,9 +91,9 @@ def reachable(paths: Paths) -> Iterator[None]:
             raise
         raise Unavailable(
             "The tracking store does not answer.",
-            expected=f"MLflow at {settings.in_urls(settings.load(paths).mlflow_tracking_uri)}",
-            found=settings.in_urls(str(error).splitlines()[0]),
-            do="start the server, or correct MLFLOW_TRACKING_URI; `lenet5 register` then records the model "
+            expected=f"MLflow at {settings.mask_urls(settings.load(paths).mlflow_tracking_uri)}",
+            found=settings.mask_urls(str(error).splitlines()[0]),
+            fix="start the server, or correct MLFLOW_TRACKING_URI; `lenet5 register` then records the model "
             "from its files",
         ) from error
 
@@ -105,3 +103,8 @@ def is_connection_error(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return str(error).startswith("API request to")
     return isinstance(error, DatabaseError | requests.RequestException)
+
+
+def _is_embedded(paths: Paths, uri: str) -> bool:
+    """Return whether a URI is the SQLite file of this checkout."""
+    return uri == settings.embedded(paths)["MLFLOW_TRACKING_URI"]

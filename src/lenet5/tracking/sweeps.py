@@ -45,7 +45,7 @@ def open_run(paths: Paths, study: str, fixed_params: Mapping[str, Any]) -> str:
         existing = [run for run in _search(client, paths, study) if TRIAL not in run.data.tags]
         run = existing[0] if existing else _create(client, paths, study, f"sweep-{study[:8]}", {})
         runs.log_params(client, run, fixed_params)
-        source_code.record(client, run.info.run_id, source_code.find(paths.root))
+        source_code.record(client, run.info.run_id, source_code.find(paths))
         client.update_run(run.info.run_id, "RUNNING")
     return str(run.info.run_id)
 

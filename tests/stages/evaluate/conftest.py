@@ -1,4 +1,4 @@
-"""A model trained for a few seconds, and a project in which it can be evaluated."""
+"""Fixtures: a model that was trained for a few seconds, and a project in which to evaluate it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from lenet5.stages.preprocess.transform import encode
 from lenet5.stages.train.fit import fit
 from tests.conftest import REPOSITORY, Arrays
 
-backend.use_threads(1)  # as the stage does; it must come before the first operation of the process
+backend.use_threads(1)  # the stage does the same; this must come before the first operation of the process
 
 PARAMS = Evaluate(batch_size=64, calibration_bins=10, mistakes=5)
 
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="session")
 def trained(digits: Arrays) -> Trained:
-    """Good enough to be right mostly, and bad enough to make mistakes."""
+    """A model that is mostly right and makes some mistakes."""
     real = params.load(REPOSITORY / "params.yaml").train
     settings = real.model_copy(update={"epochs": 2, "batch_size": 32})
     train = encode(Split(digits["train_images"][:640], digits["train_labels"][:640]), padding=0)
@@ -51,7 +51,7 @@ def project(tmp_path: Path, trained: Trained, test: Split) -> Paths:
 
 
 def prepare(root: Path, trained: Trained, test: Split) -> Paths:
-    """What the stages before leave: raw data, a model, its lineage and history."""
+    """Write the outputs of the earlier stages: raw data, a model, its lineage and history."""
     paths = Paths(root)
     raw = dataset.save(paths.raw, {"test": test})
     files.write_csv(paths.history, trained.history)
