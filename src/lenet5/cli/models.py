@@ -62,7 +62,7 @@ def list_versions(
     from lenet5.tracking import store
 
     name = params.register_.model_name
-    with store.reachable():
+    with store.reachable(paths):
         versions = model_versions.versions(store.connect(paths), name)
     selected = lineage.select(versions, data=data, commit=commit)
     if as_json:

@@ -46,9 +46,9 @@ def _stages(paths: Paths) -> dict[str, Any]:
 def _registry(paths: Paths, params: Params, found: Settings) -> dict[str, Any]:
     tracking = {"address": settings.mask_urls(found.mlflow_tracking_uri)}
     try:
-        with store.reachable():
+        with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
-            problems = promotion.astray(versions, promotion.history(paths, params))
+            problems = promotion.drifted(versions, promotion.history(paths, params))
     except (Unavailable, UsageError) as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}

@@ -90,7 +90,7 @@ def clean_cache(paths: Paths) -> str:
 
 
 def _close_orphans(paths: Paths) -> int:
-    with store.reachable():
+    with store.reachable(paths):
         return runs.close_orphans(store.connect(paths), paths, is_over=_is_over, silent=SILENT)
 
 

@@ -74,7 +74,7 @@ def reproduce(
         StageFailed: a stage ended with an error.
         Unavailable: the store does not answer.
     """
-    with store.reachable(), tempfile.TemporaryDirectory() as kept:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as kept:
         client = store.connect(paths)
         version = model_versions.find(client, params.register_.model_name, wanted)
         recipe = _recipe(client, version, Path(kept))
@@ -95,9 +95,9 @@ def reproduce(
         stages = _run(folder, _engine(version), on_line)
 
         made = Paths(folder)
-        rows = reproduction.compare(version, made, recipe.files["dvc.lock"].read_text(), stages)
+        rows = reproduction.compare_digests(version, made, recipe.files["dvc.lock"].read_text(), stages)
         same = all(row.same for row in rows)
-        numbers = [] if same else reproduction.numbers(client, version, made)
+        numbers = [] if same else reproduction.describe_differences(client, version, made)
         causes = [] if same else reproduction.causes(version, made, rows, other)
         if record:
             model_versions.tag(client, version, tags.REPRODUCED, _outcome(rows))

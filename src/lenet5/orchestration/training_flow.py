@@ -61,7 +61,8 @@ def run(
             assert isinstance(promoted, promotion.Promotion)
     except Lenet5Error as error:
         return _failed(error)
-    create_markdown_artifact(report.markdown(promoted, store.run_link(promoted.version.run_id)), key="lenet5")
+    run_link = store.run_link(paths, promoted.version.run_id)
+    create_markdown_artifact(report.markdown(promoted, run_link), key="lenet5")
     workspace.leave(paths)
     return Completed(message=report.line(promoted), data=promoted)
 
@@ -150,7 +151,7 @@ def _version_of_this_code(paths: Paths) -> Version | None:
     source = source_code.find(paths)
     if source is None:
         return None
-    with store.reachable():
+    with store.reachable(paths):
         name = params.load(paths.params).register_.model_name
         versions = model_versions.versions(store.connect(paths), name)
     decided = [each for each in versions if not each.tags.get(tags.DECISION, "reject").startswith("reject")]
