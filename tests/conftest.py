@@ -1,7 +1,10 @@
 """A small project with real digits, in a temporary folder, and commands run in it as a user would."""
 
+import contextlib
 import gzip
 import hashlib
+import io
+import logging
 import os
 import shutil
 import signal
@@ -11,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from lenet5.system import settings
 from lenet5.system.state import LocalState
 from tests.postgres import NewDatabase, postgresql
 
-pytest_plugins = ["tests.training_fixtures"]
+pytest_plugins = ["tests.selection", "tests.training_fixtures"]
 
 # a shell ignores Ctrl-C for what it starts in the background, and so would all that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,6 +57,8 @@ CLONED = (
 )
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
+KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""Variables that commands in a project inherit; the last two let `make coverage` measure them."""
 ARTIFACTS = {
     "experiments": "artifact_location",
     "runs": "artifact_uri",
@@ -66,6 +71,41 @@ Arrays = dict[str, NDArray[np.uint8]]
 
 
 @pytest.fixture(autouse=True)
+def unchanged() -> Iterator[None]:
+    """Give the process back as it was, so that no test depends on the one before it."""
+    with _as_before():
+        yield
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Restore the environment, the working folder, the signal handlers and the product's log afterwards."""
+    environment, folder = dict(os.environ), Path.cwd()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    log = logging.getLogger("lenet5")
+    logged = (log.handlers, log.propagate, log.level)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        log.handlers, log.propagate = logged[:2]
+        log.setLevel(logged[2])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Let TensorFlow use one thread, as the stages do. It must come before the first operation."""
+    if sys.modules.get("keras"):
+        from lenet5.model import backend
+
+        backend.use_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server of the machine's own takes part in a test."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "PREFECT_API_URL", "DVC_STAGE"):
@@ -75,6 +115,10 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def digits() -> Arrays:
     """Real digits, some of each class as in the whole: the keys are those of ``ingest.sha256``."""
+    return real_digits()
+
+
+def real_digits() -> Arrays:
     arrays: Arrays = {}
     for split, size in (("train", TRAIN), ("test", TEST)):
         images, labels = (decode(item) for item in MNIST_FILES if item.key.startswith(split))
@@ -139,15 +183,43 @@ class Project:
         assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def call(
+        self, *words: str, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of ``lenet5`` as ``command`` does, but in this process: nothing is imported anew."""
+        from lenet5 import cli
+
+        output, errors = io.StringIO(), io.StringIO()
+        code: object = 0
+        with ExitStack() as stack:
+            stack.enter_context(_as_before())
+            stack.enter_context(contextlib.chdir(self.root))
+            stack.enter_context(redirect_stdout(output))
+            stack.enter_context(redirect_stderr(errors))
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setattr(sys, "argv", ["lenet5", *words])
+            os.environ.clear()
+            os.environ.update(self.environment() | (environment or {}))
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code or 0
+        assert isinstance(code, int), code
+        return subprocess.CompletedProcess(["lenet5", *words], code, output.getvalue(), errors.getvalue())
+
+    def answer(self, *words: str, environment: dict[str, str] | None = None) -> str:
+        """The standard output of a command of ``lenet5`` that must succeed, run in this process."""
+        done = self.call(*words, environment=environment)
+        assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
     def git(self, *words: str) -> str:
         done = subprocess.run(["git", *words], cwd=self.root, capture_output=True, text=True, check=True)
         return done.stdout
 
     def environment(self) -> dict[str, str]:
         """What the shell of a user with an empty home folder would have."""
-        kept = {
-            name: value for name, value in os.environ.items() if name in ("LANG", "PYTHONDONTWRITEBYTECODE")
-        }
+        kept = {name: value for name, value in os.environ.items() if name in KEPT}
         # a bare `dvc` keeps its site cache in /var/tmp unless it is told otherwise
         site = {"DVC_SITE_CACHE_DIR": str(self.root / ".lenet5/dvc"), "DVC_NO_ANALYTICS": "1"}
         return kept | site | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
@@ -255,27 +327,58 @@ def project(tmp_path: Path, digits: Arrays) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, worker_id: str) -> Project:
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """A checkout after ``lenet5 run``. It is shared: read it, or work in a ``copy``."""
     folder = tmp_path_factory.getbasetemp() / "finished"
     if worker_id == "master":
-        return _finish(folder, digits)
-    # one of the processes makes it; each has a copy, since DVC locks a checkout while it works there
-    common = folder.parents[1] / "finished"
-    with FileLock(common.with_suffix(".lock")):
-        if not (common / FIRST_RUN).exists():
-            shutil.rmtree(common, ignore_errors=True)  # of a process that failed
-            _finish(common, digits)
-        shutil.copytree(common, folder, symlinks=True)
+        finish(folder)
+        return Project(folder / "project", folder / "home")
+    # each process has a copy, since DVC locks a checkout while it works there
+    shared = _shared(tmp_path_factory)
+    finish(shared)
+    shutil.copytree(shared, folder, symlinks=True)
     copied = Project(folder / "project", folder / "home")
-    own_artifacts(copied, Project(common / "project", common / "home"))
+    own_artifacts(copied, Project(shared / "project", shared / "home"))
     return copied
 
 
-def _finish(folder: Path, digits: Arrays) -> Project:
-    project = make_project(folder, digits)
-    (folder / FIRST_RUN).write_text(project.run("lenet5", "run"))
-    return project
+@pytest.fixture(autouse=True, scope="session")
+def building(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Iterator[None]:
+    """Build the project of ``finished`` while the first tests run, so that no process waits for it."""
+    needed = any("finished" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if worker_id != "gw0" or not needed:
+        yield
+        return
+    script = "import sys, pathlib, tests.conftest; tests.conftest.finish(pathlib.Path(sys.argv[1]))"
+    builder = subprocess.Popen(
+        [sys.executable, "-c", script, str(_shared(tmp_path_factory))],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # where it fails, `finished` tries again, and says why
+        start_new_session=True,
+    )
+    yield
+    with suppress(ProcessLookupError):
+        os.killpg(builder.pid, signal.SIGKILL)
+    builder.wait()
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of ``finished`` of which every process of this run of pytest has a copy."""
+    return tmp_path_factory.getbasetemp().parent / "finished"
+
+
+def finish(folder: Path) -> None:
+    """Make a project and run the pipeline in it, unless another process did."""
+    with FileLock(folder.with_suffix(".lock")):
+        if (folder / FIRST_RUN).exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+        project = make_project(folder, real_digits())
+        (folder / FIRST_RUN).write_text(project.run("lenet5", "run"))
 
 
 def free_port() -> int:
