@@ -13,8 +13,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
 KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """Variables that commands in a project inherit; the last two let `make coverage` measure them."""
+IN_PROCESS = {"versions", "status", "history", "lineage", "diff", "promote", "rollback", "predict"}
+"""Commands of ``lenet5`` that need no process of their own in a test."""
 ARTIFACTS = {
     "experiments": "artifact_location",
     "runs": "artifact_uri",
@@ -164,52 +166,56 @@ class Project:
         return Paths(self.root)
 
     def command(
-        self, *words: str, environment: dict[str, str] | None = None, timeout: float = 400
+        self,
+        *words: str,
+        environment: dict[str, str] | None = None,
+        timeout: float = 400,
+        process: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of the virtual environment in the project; its output is kept."""
+        """Run a command of the virtual environment in the project; its output is kept.
+
+        A command of ``lenet5`` that only asks the project's own registry or moves an alias runs in this
+        process, which has imported MLflow already. With variables, or with ``process=True``, it runs in a
+        process of its own, as every other command does.
+        """
+        variables = self.environment() | (environment or {})
+        if words[0] == "lenet5" and IN_PROCESS & set(words[1:2]) and not (process or environment):
+            return self._call(words, variables)
         return subprocess.run(
             [str(BIN / words[0]), *words[1:]],
             cwd=self.root,
-            env=self.environment() | (environment or {}),
+            env=variables,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
 
-    def run(self, *words: str, environment: dict[str, str] | None = None) -> str:
-        """Run a command that must succeed; its standard output."""
-        done = self.command(*words, environment=environment)
-        assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def call(
-        self, *words: str, environment: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command of ``lenet5`` as ``command`` does, but in this process: nothing is imported anew."""
+    def _call(self, words: Sequence[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
         from lenet5 import cli
 
         output, errors = io.StringIO(), io.StringIO()
         code: object = 0
-        with ExitStack() as stack:
-            stack.enter_context(_as_before())
-            stack.enter_context(contextlib.chdir(self.root))
-            stack.enter_context(redirect_stdout(output))
-            stack.enter_context(redirect_stderr(errors))
-            patch = stack.enter_context(pytest.MonkeyPatch.context())
-            patch.setattr(sys, "argv", ["lenet5", *words])
+        with (
+            _as_before(),
+            contextlib.chdir(self.root),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(sys, "argv", list(words))
             os.environ.clear()
-            os.environ.update(self.environment() | (environment or {}))
+            os.environ.update(variables)
             try:
                 cli.main()
             except SystemExit as end:
                 code = end.code or 0
         assert isinstance(code, int), code
-        return subprocess.CompletedProcess(["lenet5", *words], code, output.getvalue(), errors.getvalue())
+        return subprocess.CompletedProcess(list(words), code, output.getvalue(), errors.getvalue())
 
-    def answer(self, *words: str, environment: dict[str, str] | None = None) -> str:
-        """The standard output of a command of ``lenet5`` that must succeed, run in this process."""
-        done = self.call(*words, environment=environment)
+    def run(self, *words: str, environment: dict[str, str] | None = None) -> str:
+        """Run a command that must succeed; its standard output."""
+        done = self.command(*words, environment=environment)
         assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 

@@ -42,7 +42,7 @@ def lines(trained: Project, environment: dict[str, str]) -> Lines:
     """Run a command through a pipe, and return its lines without colours."""
 
     def run(*words: str, stderr: bool = False) -> list[str]:
-        done = trained.command("lenet5", *words, environment=environment)
+        done = trained.command("lenet5", *words, environment=environment, process=True)
         output = done.stderr if stderr else done.stdout
         return ANSI.sub("", output).splitlines()
 

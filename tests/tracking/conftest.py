@@ -35,7 +35,10 @@ def client(paths: Paths) -> MlflowClient:
     return store.connect(paths)
 
 
-@pytest.fixture(params=["sqlite", "server"])
+SERVER = pytest.param("server", marks=[pytest.mark.slow, pytest.mark.xdist_group("mlflow-server")])
+
+
+@pytest.fixture(params=["sqlite", SERVER])
 def any_paths(request: pytest.FixtureRequest, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A checkout whose store is the embedded one, and then one whose store is a server on PostgreSQL.
 
