@@ -1,10 +1,10 @@
 """A promoter as a process of its own, which can be held or killed at any of its writes to the registry.
 
-    python -m tests.tracking.promoter ROOT MODEL VERSION [--hold METHOD]
+    python -m tests.registry.promoter ROOT MODEL VERSION [--hold METHOD]
 
 says "held" before its first call of that method, and goes on when it is sent a line.
 
-    python -m tests.tracking.promoter ROOT
+    python -m tests.registry.promoter ROOT
 
 reads lines "MODEL VERSION WRITES" and for each one promotes in a new child that is killed after so many
 writes; says how the child ended. (A child has all modules and no connection: a new process takes seconds.)

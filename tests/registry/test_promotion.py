@@ -74,7 +74,7 @@ class Desk:
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """A promoter in a process of its own."""
         promoter = subprocess.Popen(
-            [sys.executable, "-m", "tests.tracking.promoter", str(self.paths.root), *words],
+            [sys.executable, "-m", "tests.registry.promoter", str(self.paths.root), *words],
             cwd=REPOSITORY,
             env=dict(os.environ),
             stdin=subprocess.PIPE,
