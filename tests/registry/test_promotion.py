@@ -20,6 +20,7 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import tags
 from tests.conftest import REPOSITORY
 from tests.registry.factory import TEST_DATA, add, params
+from tests.tracking.conftest import long_on_server
 
 # of a thousand images; against 40 wrong ones: better, as good, worse
 GOOD, SAME, WORSE = range(10), range(30, 70), range(90)
@@ -379,6 +380,7 @@ def test_an_alias_taken_away_or_set_before_the_history_began_is_noticed(desk: De
 # several promoters, and promoters that die
 
 
+@long_on_server
 def test_of_promoters_at_the_same_time_one_wins_and_the_others_are_told(desk: Desk) -> None:
     desk.add()
     desk.promote()
@@ -400,6 +402,7 @@ def test_of_promoters_at_the_same_time_one_wins_and_the_others_are_told(desk: De
     assert desk.astray() == {}
 
 
+@long_on_server
 def test_a_promoter_killed_between_any_two_writes_leaves_one_champion_and_a_true_history(desk: Desk) -> None:
     left = set()
     promoter = desk.start()
@@ -460,6 +463,7 @@ def test_a_begun_move_to_a_version_that_was_harmed_since_is_given_up(local: Desk
     assert local.history() == [(None, 1, "promote"), (1, 1, "abandon"), (1, 3, "promote")]
 
 
+@long_on_server
 def test_a_slow_promoter_does_not_undo_what_came_after_it(desk: Desk) -> None:
     desk.add()
     desk.promote()
