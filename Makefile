@@ -21,23 +21,37 @@ help: ## print this
 pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, registered model out
 	$(BIN)/lenet5 run
 
+# A group of tests runs in one process, with one server or one project for all of them.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
+
+.PHONY: test-fast
+test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (one minute on two cores)
+	$(BIN)/pytest $(PARALLEL) --fast
+
 .PHONY: test
-test: .venv/installed-dev ## set up, then run every test but those below (ten to twenty minutes on two cores)
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m "not (stack or long)"
+test: .venv/installed-dev ## run every test except the longest (six minutes on two cores)
+	$(BIN)/pytest $(PARALLEL) -m "not (stack or long)"
 
 .PHONY: test-stack
-test-stack: .venv/installed-dev ## test servers and workers, from a night to a power cut (ten minutes or more)
+test-stack: .venv/installed-dev ## run the tests of the whole stack, with servers and workers (ten minutes)
 	$(BIN)/pytest -m "stack and not long"
 
-.PHONY: test-long
-test-long: .venv/installed-dev ## test what takes longest: sweeps and trainings spread over a pool, among others (twenty minutes)
-	$(BIN)/pytest -m long
+.PHONY: test-all
+test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
+	$(BIN)/pytest $(PARALLEL) -m "not stack"
+	$(BIN)/pytest -m stack
+
+.PHONY: coverage
+coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files
+	$(BIN)/pytest $(PARALLEL) -m "not (stack or long)" --cov --cov-report=
+	$(BIN)/coverage report --sort cover | awk 'NR <= 12 || /^TOTAL/'
 
 .PHONY: check
-check: .venv/installed-dev ## lint, formatting, types
+check: .venv/installed-dev ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: ui
 ui: .venv/installed ## serve the MLflow and Prefect UIs on this machine

@@ -18,6 +18,8 @@ from tests.orchestration.test_reproduce import IDENTITY
 
 MODEL = "lenet5-mnist"
 
+pytestmark = pytest.mark.xdist_group("models")
+
 
 @pytest.fixture(scope="module")
 def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:

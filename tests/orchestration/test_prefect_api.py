@@ -20,7 +20,7 @@ from lenet5.orchestration.remote_runs import poll
 from lenet5.orchestration.stage_result import StageResult
 from tests.conftest import Arrays, make_project
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow, pytest.mark.xdist_group("prefect")]
 
 
 @pytest.fixture(scope="module", autouse=True)

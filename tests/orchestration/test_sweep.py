@@ -36,6 +36,8 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import runs, store, tags
 from tests.conftest import BIN, REPOSITORY, Arrays, Project
 
+pytestmark = pytest.mark.xdist_group("sweep")
+
 SPACE = """
 trials: 4
 seed: 2

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lenet5.core.dataset import Split
-from lenet5.model import backend, metrics
+from lenet5.model import metrics
 from lenet5.model.network import with_preprocessing
 from lenet5.registry import gate, paired_test
 from lenet5.stages import params
@@ -16,7 +16,7 @@ from lenet5.stages.train.fit import fit
 from lenet5.stages.train.params import Train
 from tests.conftest import REPOSITORY, decode
 
-backend.use_threads(1)  # as the stages do; it must come before the first operation of the process
+pytestmark = pytest.mark.xdist_group("candidates")
 
 PARAMS = params.load(REPOSITORY / "params.yaml")
 FLIPPED = 0.05
@@ -69,6 +69,7 @@ def test_a_candidate_trained_on_5_percent_flipped_labels_is_rejected(
     assert "ceiling of calibration_error" in verdict.why  # accuracy alone may not show it
 
 
+@pytest.mark.long  # one more training of all of MNIST
 def test_a_candidate_with_another_seed_is_a_tie(mnist: Arrays, champion: pd.DataFrame) -> None:
     recipe = PARAMS.train.model_copy(update={"seed": PARAMS.train.seed + 1})
     verdict = judge(predictions(mnist, mnist["train_labels"], recipe), champion)

@@ -20,6 +20,7 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import tags
 from tests.conftest import REPOSITORY
 from tests.registry.factory import TEST_DATA, add, params
+from tests.tracking.conftest import long_on_server
 
 # misclassified images of 1000: FAIR for the first champion, then a better, an equal and a worse version
 GOOD, SAME, WORSE = range(10), range(30, 70), range(90)
@@ -385,6 +386,7 @@ def test_alias_that_was_removed_or_set_before_the_first_entry_is_detected(regist
 # simultaneous promoters, and promoters that die
 
 
+@long_on_server
 def test_of_simultaneous_promoters_one_succeeds_and_the_others_are_refused(registry: Registry) -> None:
     registry.add()
     registry.promote()
@@ -406,6 +408,7 @@ def test_of_simultaneous_promoters_one_succeeds_and_the_others_are_refused(regis
     assert registry.drifted() == {}
 
 
+@long_on_server
 def test_promoter_killed_between_two_writes_leaves_one_champion_and_a_correct_history(
     registry: Registry,
 ) -> None:
@@ -468,6 +471,7 @@ def test_pending_change_to_a_damaged_version_is_aborted(sqlite: Registry) -> Non
     assert sqlite.history() == [(None, 1, "promote"), (1, 1, "aborted"), (1, 3, "promote")]
 
 
+@long_on_server
 def test_slow_promoter_does_not_undo_later_changes(registry: Registry) -> None:
     registry.add()
     registry.promote()

@@ -35,7 +35,15 @@ def client(paths: Paths) -> MlflowClient:
     return store.connect(paths)
 
 
-@pytest.fixture(params=["sqlite", "server"])
+ON_SERVER = [pytest.mark.slow, pytest.mark.xdist_group("mlflow-server")]
+SERVER = pytest.param("server", marks=ON_SERVER)
+long_on_server = pytest.mark.parametrize(
+    "any_paths", ["sqlite", pytest.param("server", marks=[*ON_SERVER, pytest.mark.long])], indirect=True
+)
+"""For a test that takes a minute or more with a server."""
+
+
+@pytest.fixture(params=["sqlite", SERVER])
 def any_paths(request: pytest.FixtureRequest, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A checkout with an empty embedded store; then a checkout that uses a server on PostgreSQL.
 
