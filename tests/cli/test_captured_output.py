@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import BIN, Arrays, Project, make_project
 
+pytestmark = pytest.mark.xdist_group("captured")
+
 LONG = Path(*[f"a-folder-with-a-long-name-{number}" for number in range(6)])
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 """Escape sequences of colours."""
@@ -42,7 +44,7 @@ def lines(trained: Project, environment: dict[str, str]) -> Lines:
     """Run a command through a pipe, and return its lines without colours."""
 
     def run(*words: str, stderr: bool = False) -> list[str]:
-        done = trained.command("lenet5", *words, environment=environment)
+        done = trained.command("lenet5", *words, environment=environment, process=True)
         output = done.stderr if stderr else done.stdout
         return ANSI.sub("", output).splitlines()
 

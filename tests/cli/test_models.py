@@ -18,6 +18,8 @@ from tests.orchestration.test_reproduce import IDENTITY
 
 MODEL = "lenet5-mnist"
 
+pytestmark = pytest.mark.xdist_group("models")
+
 
 @pytest.fixture(scope="module")
 def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -163,8 +165,8 @@ def test_on_another_test_set_the_champion_is_scored_again(project: Project, digi
     verdict = json.loads(done.stdout)
     assert verdict["version"] == 2  # the same model, evaluated again
     assert verdict["comparison"]["images"] == 900
-    assert "version 1 is asked about the test images of this checkout" in done.stdout + done.stderr
-    assert "version 2 is asked" not in done.stdout + done.stderr
+    assert "version 1 is scored on the test images of this checkout" in done.stdout + done.stderr
+    assert "version 2 is scored" not in done.stdout + done.stderr
 
     shutil.rmtree(project.paths.raw)
     without_data = project.command("lenet5", "promote", "2")

@@ -1,4 +1,4 @@
-"""A dataset folder gives back what was put in, or says which file is damaged."""
+"""Loading a dataset folder returns the saved arrays, or an error that names the damaged file."""
 
 import json
 import pickle
@@ -100,22 +100,22 @@ DAMAGES = [
 ]
 
 
-def test_what_was_saved_is_mapped_into_memory(folder: Path, splits: dict[str, Split]) -> None:
+def test_load_maps_saved_arrays_into_memory(folder: Path, splits: dict[str, Split]) -> None:
     loaded = dataset.load(folder)
     assert loaded.splits.keys() == splits.keys()
     for name, split in splits.items():
-        for found, saved in (
+        for array, saved in (
             (loaded.splits[name].images, split.images),
             (loaded.splits[name].labels, split.labels),
         ):
-            assert isinstance(found, np.memmap)
-            assert not found.flags.writeable
-            assert found.dtype == saved.dtype
-            np.testing.assert_array_equal(found, saved)
+            assert isinstance(array, np.memmap)
+            assert not array.flags.writeable
+            assert array.dtype == saved.dtype
+            np.testing.assert_array_equal(array, saved)
     assert (loaded.manifest.made_from, loaded.manifest.padding) == ("something", 2)
 
 
-def test_floats_and_empty_splits_come_back_too(tmp_path: Path) -> None:
+def test_load_returns_floats_and_empty_splits(tmp_path: Path) -> None:
     saved = {
         "floats": Split(np.random.default_rng(0).random((3, 4, 4, 1), np.float32), np.eye(3, 10)),
         "none": Split(np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.uint8)),
@@ -136,7 +136,7 @@ def test_same_arrays_give_the_same_bytes(tmp_path: Path, splits: dict[str, Split
 
 
 @pytest.mark.parametrize("lengths", [(0,), (40,), (40, 0, 20), (1, 1, 58)])
-def test_a_split_in_parts_is_what_numpy_saves_of_the_whole(
+def test_split_saved_in_parts_has_the_bytes_of_numpy_save(
     tmp_path: Path, digits: Arrays, lengths: tuple[int, ...]
 ) -> None:
     images, labels = digits["train_images"][: sum(lengths)], digits["train_labels"][: sum(lengths)]
@@ -155,17 +155,17 @@ def test_a_split_in_parts_is_what_numpy_saves_of_the_whole(
 
 
 @pytest.mark.parametrize("second", [np.zeros((2, 28, 27), np.uint8), np.zeros((2, 28, 28), np.int8)])
-def test_a_part_of_another_kind_or_no_part_leaves_nothing(
+def test_part_of_another_shape_or_dtype_or_no_part_writes_no_file(
     tmp_path: Path, splits: dict[str, Split], second: np.ndarray
 ) -> None:
     for parts in ([splits["train"], Split(second, splits["train"].labels)], []):
-        with pytest.raises(ValueError, match=r"does not go on|no part"):
+        with pytest.raises(ValueError, match=r"does not fit|no part"):
             dataset.save(tmp_path / "digits", {"train": parts})
     assert not list(tmp_path.iterdir())
 
 
 def test_numbers_of_images_and_labels_may_differ(tmp_path: Path, splits: dict[str, Split]) -> None:
-    """Validation says no to it, and it must be able to read it."""
+    """The stage ``validate`` rejects such data, so it must be able to read it."""
     uneven = Split(splits["train"].images, splits["train"].labels[:-3])
     dataset.save(tmp_path / "digits", {"train": uneven})
     loaded = dataset.load(tmp_path / "digits").splits["train"]
@@ -174,7 +174,7 @@ def test_numbers_of_images_and_labels_may_differ(tmp_path: Path, splits: dict[st
 
 @pytest.mark.parametrize("file", ["train/images.npy", "test/labels.npy"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_array_is_refused_by_its_name(
+def test_damaged_array_is_an_error_that_names_the_file(
     folder: Path, file: str, damage: Callable[[Path], None]
 ) -> None:
     damage(folder / file)
@@ -183,7 +183,7 @@ def test_damaged_array_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize("key", ["sha256", "dtype", "shape"])
-def test_edited_manifest_is_refused(folder: Path, key: str) -> None:
+def test_edited_manifest_is_an_error(folder: Path, key: str) -> None:
     path = folder / dataset.MANIFEST
     manifest = json.loads(path.read_text())
     other = {"sha256": "0" * 64, "dtype": "|i1", "shape": [40, 784]}
@@ -196,13 +196,13 @@ def test_edited_manifest_is_refused(folder: Path, key: str) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"splits": {}, "more": 1}', '{"splits": {"a": 1}}']
 )
-def test_manifest_that_is_none_is_refused(folder: Path, content: str) -> None:
+def test_invalid_manifest_is_an_error(folder: Path, content: str) -> None:
     (folder / dataset.MANIFEST).write_text(content)
-    with pytest.raises(DataError, match=r"manifest\.json does not hold"):
+    with pytest.raises(DataError, match=r"manifest\.json was damaged or changed"):
         dataset.load(folder)
 
 
-def test_missing_manifest_is_no_dataset(folder: Path) -> None:
+def test_folder_without_manifest_is_an_error(folder: Path) -> None:
     (folder / dataset.MANIFEST).unlink()
     with pytest.raises(DataError, match="There is no dataset in"):
         dataset.load(folder)
@@ -211,9 +211,7 @@ def test_missing_manifest_is_no_dataset(folder: Path) -> None:
         dataset.load(folder)
 
 
-def test_digest_changes_with_the_arrays_and_with_nothing_else(
-    tmp_path: Path, splits: dict[str, Split]
-) -> None:
+def test_digest_depends_on_the_arrays_only(tmp_path: Path, splits: dict[str, Split]) -> None:
     train = splits["train"]
 
     def digest(split: Split, name: str = "train", made_from: str | None = None) -> str:

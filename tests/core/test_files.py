@@ -1,4 +1,4 @@
-"""Whole or not there: what a reader finds after a writer failed, was killed, or finished."""
+"""A file is replaced completely or not at all, whether the writer finishes, fails or is killed."""
 
 import hashlib
 import json
@@ -15,23 +15,23 @@ SLOW_WRITER = """
 import sys, time
 from pathlib import Path
 from lenet5.core import files
-with files.replacing(Path(sys.argv[1])) as aside:
+with files.replacing(Path(sys.argv[1])) as partial:
     if sys.argv[2] == "folder":
-        aside.mkdir()
-        aside = aside / "first"
-    aside.write_text("half")
+        partial.mkdir()
+        partial = partial / "first"
+    partial.write_text("half")
     print("written", flush=True)
     time.sleep(60)
 """
 
 
 def write(target: Path, kind: str, text: str) -> None:
-    with files.replacing(target) as aside:
+    with files.replacing(target) as partial:
         if kind == "folder":
-            aside.mkdir()
-            (aside / "first").write_text(text)
+            partial.mkdir()
+            (partial / "first").write_text(text)
         else:
-            aside.write_text(text)
+            partial.write_text(text)
 
 
 def read(target: Path, kind: str) -> str:
@@ -42,8 +42,8 @@ def read(target: Path, kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_new_content_takes_the_place_of_the_old(tmp_path: Path, kind: str) -> None:
-    target = tmp_path / "made" / "on" / "the" / "way"
+def test_new_content_replaces_the_old_content(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "new" / "parent" / "folders" / "target"
     write(target, kind, "old")
     write(target, kind, "new")
     assert read(target, kind) == "new"
@@ -59,13 +59,13 @@ def test_folder_is_replaced_not_merged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_exception_leaves_the_old_content_and_no_leftover(tmp_path: Path, kind: str) -> None:
+def test_exception_keeps_the_old_content_and_leaves_no_temporary_file(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
     write(target, kind, "old")
 
     def stopped_in_the_middle() -> None:
-        with files.replacing(target) as aside:
-            aside.mkdir() if kind == "folder" else aside.write_text("half")
+        with files.replacing(target) as partial:
+            partial.mkdir() if kind == "folder" else partial.write_text("half")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -75,7 +75,7 @@ def test_exception_leaves_the_old_content_and_no_leftover(tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_killed_writer_leaves_the_old_content_and_the_next_one_cleans_up(tmp_path: Path, kind: str) -> None:
+def test_killed_writer_keeps_the_old_content_and_the_next_writer_cleans_up(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
     write(target, kind, "old")
     writer = subprocess.Popen(
@@ -86,22 +86,22 @@ def test_killed_writer_leaves_the_old_content_and_the_next_one_cleans_up(tmp_pat
         assert writer.stdout.readline() == "written\n"
         writer.kill()
     assert read(target, kind) == "old"
-    assert len(list(tmp_path.iterdir())) == 2  # what the killed one left
+    assert len(list(tmp_path.iterdir())) == 2  # the target and the temporary file of the killed writer
     write(target, kind, "new")
     assert read(target, kind) == "new"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_writers_of_neighbours_leave_each_other_alone(tmp_path: Path) -> None:
+def test_writers_of_similar_names_do_not_interfere(tmp_path: Path) -> None:
     for name in ("a.txt", "a"):
-        with files.replacing(tmp_path / name) as aside:
-            aside.write_text(name)
+        with files.replacing(tmp_path / name) as partial:
+            partial.write_text(name)
             for other in {"a", "b", "a.txt", "a.txt.gz"} - {name}:
                 write(tmp_path / other, "file", other)
         assert (tmp_path / name).read_text() == name
 
 
-def test_writer_that_writes_nothing_is_an_error_and_leaves_the_old_content(tmp_path: Path) -> None:
+def test_block_that_writes_no_file_is_an_error_and_keeps_the_old_content(tmp_path: Path) -> None:
     target = tmp_path / "target"
     write(target, "folder", "old")
     with pytest.raises(FileNotFoundError), files.replacing(target):
@@ -109,7 +109,7 @@ def test_writer_that_writes_nothing_is_an_error_and_leaves_the_old_content(tmp_p
     assert read(target, "folder") == "old"
 
 
-def test_json_is_sorted_so_that_equal_values_give_equal_bytes(tmp_path: Path) -> None:
+def test_equal_values_give_equal_json_bytes(tmp_path: Path) -> None:
     files.write_json(tmp_path / "a", {"b": 1, "a": {"d": 0.1, "c": None}})
     files.write_json(tmp_path / "b", {"a": {"c": None, "d": 0.1}, "b": 1})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -117,14 +117,14 @@ def test_json_is_sorted_so_that_equal_values_give_equal_bytes(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_json_refuses_what_is_no_number_and_keeps_the_old(tmp_path: Path, value: float) -> None:
+def test_json_rejects_nan_and_infinity_and_keeps_the_old_file(tmp_path: Path, value: float) -> None:
     files.write_json(tmp_path / "a", 1)
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a", {"loss": value})
     assert (tmp_path / "a").read_text() == "1\n"
 
 
-def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+def test_sha256_equals_the_hash_of_the_bytes(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000  # more than one read of a buffer
     (tmp_path / "a").write_bytes(content)
     assert files.sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
@@ -132,6 +132,6 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert files.sha256(tmp_path / "a") != hashlib.sha256(content).hexdigest()
 
 
-def test_sha256_of_nothing_is_refused_by_its_path(tmp_path: Path) -> None:
+def test_sha256_of_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no .*/lenet5"):
         files.sha256(tmp_path / "lenet5")

@@ -1,4 +1,4 @@
-"""The model file: always the same bytes, safe to read, and clear about what is wrong with it."""
+"""Equal models give equal ``.keras`` bytes, loading runs no code, and errors describe the damage."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from lenet5.core.errors import DataError
 from lenet5.model import backend, keras_file, onnx_export
 from lenet5.model.network import build, with_preprocessing
 
-backend.use_threads(1)  # as the stages do; it must come before the first operation of the process
+backend.use_threads(1)  # the stages do the same; this must come before the first operation of the process
 
 SAVE = """
 import sys
@@ -23,10 +23,10 @@ from pathlib import Path
 import keras
 from lenet5.model import keras_file, onnx_export
 from lenet5.model.network import build, with_preprocessing
-noise = [object() for _ in range(int(sys.argv[2]))]  # other addresses
+noise = [object() for _ in range(int(sys.argv[2]))]  # changes the memory addresses
 keras.utils.set_random_seed(3)
 if noise:
-    build(28, 28, 5)  # other counters in automatic names
+    build(28, 28, 5)  # changes the counters in automatic names
 keras.utils.set_random_seed(3)
 model = with_preprocessing(build(28, 28, 3), 0)
 keras_file.save(model, Path(sys.argv[1]))
@@ -85,7 +85,7 @@ def test_weights_digest_changes_with_one_weight_of_any_layer() -> None:
     assert keras_file.weights_digest(lenet(seed=4)) not in digests
 
 
-def test_no_clock_and_no_address_is_left(saved: Path) -> None:
+def test_file_holds_no_time_and_no_memory_address(saved: Path) -> None:
     with zipfile.ZipFile(saved) as file:
         assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert b'"date_saved": "1980-01-01@00:00:00"' in file.read("metadata.json")
@@ -96,12 +96,12 @@ def test_no_clock_and_no_address_is_left(saved: Path) -> None:
 def test_layer_with_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, ran = tmp_path / "evil.keras", tmp_path / "ran"
     monkeypatch.setenv("RAN", str(ran))
-    # names of this file are not there when it is loaded: Keras stores the function's code alone
+    # Keras stores only the code of the function, so it cannot use names of this module
     code = keras.layers.Lambda(
         lambda pixels: __import__("os").makedirs(__import__("os").environ["RAN"], exist_ok=True) or pixels
     )
     keras.Sequential([keras.Input((28, 28)), code]).save(path)
-    ran.rmdir()  # building the model ran it
+    ran.rmdir()  # building the model ran the code once
 
     def run(model: keras.Model) -> None:
         model.predict_on_batch(np.zeros((1, 28, 28)))
@@ -110,16 +110,16 @@ def test_layer_with_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         run(keras_file.load(path))
     assert not ran.exists()
     run(keras.saving.load_model(path, safe_mode=False))
-    assert ran.exists()  # so it was no harmless file
+    assert ran.exists()  # this shows that the file does run code without safe mode
 
 
-def test_missing_file_is_called_missing(tmp_path: Path) -> None:
+def test_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found: +no such file"):
         keras_file.load(tmp_path / "lenet5.keras")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
-def test_truncated_file_is_called_damaged(saved: Path, share: float) -> None:
+def test_truncated_file_is_reported_as_damaged(saved: Path, share: float) -> None:
     content = saved.read_bytes()
     saved.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match=r"found: +a damaged file"):

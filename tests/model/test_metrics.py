@@ -1,4 +1,4 @@
-"""Figures against hand-made ones, and against scikit-learn's."""
+"""Metrics equal those computed by hand and those of scikit-learn."""
 
 import math
 
@@ -12,7 +12,7 @@ from lenet5.model import metrics
 
 
 def answers(*rows: tuple[int, int, float]) -> pd.DataFrame:
-    """A table from (label, prediction, its probability); the other nine share the rest."""
+    """Return predictions from (label, predicted digit, its probability); the other digits share the rest."""
     labels = np.array([label for label, _, _ in rows], np.uint8)
     probabilities = np.empty((len(rows), 10), np.float32)
     for index, (_, predicted, probability) in enumerate(rows):
@@ -23,7 +23,7 @@ def answers(*rows: tuple[int, int, float]) -> pd.DataFrame:
 
 @pytest.fixture
 def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Labels, probabilities that know something of them, and their table."""
+    """Random labels, probabilities that correlate with them, and the prediction table."""
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 10, 1003).astype(np.uint8)
     scores = rng.random((1003, 10)) + 0.5 * np.eye(10)[labels]
@@ -32,11 +32,11 @@ def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 
 def evaluate(frame: pd.DataFrame, bins: int = 10) -> Evaluation:
-    said = {"model": "m", "test_data": "d", "predictions": "p", "onnx_file": "o", "images": len(frame)}
-    return Evaluation.model_validate(said | metrics.figures(frame, bins))
+    fields = {"model": "m", "test_data": "d", "predictions": "p", "onnx_file": "o", "images": len(frame)}
+    return Evaluation.model_validate(fields | metrics.summarize(frame, bins))
 
 
-def test_one_row_an_image_with_all_that_was_answered(
+def test_table_has_one_row_for_each_image_with_all_probabilities(
     random: tuple[np.ndarray, np.ndarray, pd.DataFrame],
 ) -> None:
     labels, probabilities, frame = random
@@ -48,7 +48,7 @@ def test_one_row_an_image_with_all_that_was_answered(
     np.testing.assert_array_equal(frame[metrics.PROBABILITIES], probabilities)
 
 
-def test_figures_by_hand() -> None:
+def test_metrics_by_hand() -> None:
     frame = answers((0, 0, 0.5), (0, 1, 0.6), (1, 1, 0.8), *[(digit, digit, 1.0) for digit in range(2, 10)])
     made = evaluate(frame)
     assert made.images == 11
@@ -60,7 +60,7 @@ def test_figures_by_hand() -> None:
     assert table.loc[1].to_dict() == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "images": 1})
 
 
-def test_figures_are_scikit_learns(random: tuple[np.ndarray, np.ndarray, pd.DataFrame]) -> None:
+def test_metrics_equal_those_of_scikit_learn(random: tuple[np.ndarray, np.ndarray, pd.DataFrame]) -> None:
     labels, probabilities, frame = random
     predicted = probabilities.argmax(axis=1)
     made, table = evaluate(frame), metrics.by_class(frame)
@@ -77,7 +77,7 @@ def test_figures_are_scikit_learns(random: tuple[np.ndarray, np.ndarray, pd.Data
 
 
 def test_calibration_error_by_hand() -> None:
-    """Three of three right at 0.95, none of one at 0.65: gaps of 0.05 and 0.65, weighted by images."""
+    """At 0.95, 3 of 3 are right; at 0.65, 0 of 1: the gaps 0.05 and 0.65 are weighted by the images."""
     frame = answers((1, 1, 0.95), (2, 2, 0.95), (6, 6, 0.95), (4, 5, 0.65))
     assert evaluate(frame).calibration_error == pytest.approx(3 / 4 * 0.05 + 1 / 4 * 0.65, abs=1e-6)
     table = metrics.calibration(frame, bins=10)
@@ -94,7 +94,7 @@ def test_calibration_error_depends_on_the_bins() -> None:
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
-def test_complete_confidence_lies_in_the_last_bin(bins: int) -> None:
+def test_confidence_of_1_is_in_the_last_bin(bins: int) -> None:
     table = metrics.calibration(answers((1, 1, 1.0), (2, 3, 1.0)), bins)
     assert table["bin"].tolist() == [bins - 1]
     assert table["accuracy"].tolist() == [0.5]
@@ -116,10 +116,10 @@ def test_class_without_images_has_a_recall_of_0() -> None:
     assert evaluate(frame).accuracy == 1
 
 
-def test_sure_and_wrong_is_a_large_loss_and_a_finite_one() -> None:
+def test_confident_mistake_has_a_large_finite_loss() -> None:
     assert 20 < evaluate(answers((1, 2, 1.0))).loss < 50
 
 
-def test_ties_go_to_the_lower_digit() -> None:
+def test_of_equal_probabilities_the_lowest_digit_wins() -> None:
     tied = metrics.predictions(np.array([4], np.uint8), np.full((1, 10), 0.1, np.float32))
     assert tied["predicted"].tolist() == [0]

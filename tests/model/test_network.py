@@ -1,4 +1,4 @@
-"""The network is the paper's, and the saved model is the trained one behind its own preprocessing."""
+"""The network has the layers of the paper, and the saved model adds the preprocessing."""
 
 from pathlib import Path
 
@@ -43,10 +43,10 @@ def test_answers_are_probabilities(digits: Arrays) -> None:
 
 
 @pytest.mark.parametrize("padding", [0, 2])
-def test_saved_model_gives_to_the_bit_what_the_trained_one_gives(
+def test_saved_model_gives_the_same_bits_as_the_trained_network(
     digits: Arrays, tmp_path: Path, padding: int
 ) -> None:
-    """Rescaling has one definition: raw pixels in one end are preprocess's output in the other."""
+    """Preprocessing inside the saved model equals the stage ``preprocess``."""
     keras.utils.set_random_seed(5)
     side = 28 + 2 * padding
     trained = build(side, side, kernel_size=5 if padding else 3)
@@ -57,11 +57,11 @@ def test_saved_model_gives_to_the_bit_what_the_trained_one_gives(
     np.testing.assert_array_equal(
         saved.predict_on_batch(raw.images), trained.predict_on_batch(encoded.images), strict=True
     )
-    seen = keras.Model(saved.inputs, saved.get_layer("pad").output)
-    np.testing.assert_array_equal(seen.predict_on_batch(raw.images), encoded.images, strict=True)
+    preprocessing = keras.Model(saved.inputs, saved.get_layer("pad").output)
+    np.testing.assert_array_equal(preprocessing.predict_on_batch(raw.images), encoded.images, strict=True)
 
 
-def test_mixed_precision_computes_in_16_bits_and_is_used_in_32() -> None:
+def test_mixed_precision_trains_in_16_bits_and_is_saved_in_32() -> None:
     mixed = build(28, 28, kernel_size=3, precision="mixed_bfloat16")
     assert {layer.name: layer.compute_dtype for layer in mixed.layers if layer.weights} == {
         **dict.fromkeys(("c1", "c3", "c5", "f6"), "bfloat16"),
@@ -73,13 +73,13 @@ def test_mixed_precision_computes_in_16_bits_and_is_used_in_32() -> None:
         np.testing.assert_array_equal(one, other, strict=True)
 
 
-def test_preprocessing_adds_no_weights_and_shares_the_trained_ones(once: Fitted) -> None:
+def test_preprocessing_adds_no_weights_and_shares_the_trained_weights(once: Fitted) -> None:
     model = with_preprocessing(once.model, padding=0)
     assert model.count_params() == once.model.count_params()
     assert keras_file.weights_digest(model) == keras_file.weights_digest(once.model)
 
 
-def test_model_takes_what_an_idx_file_holds_and_nothing_else(digits: Arrays) -> None:
+def test_model_takes_pixels_of_an_idx_file_only(digits: Arrays) -> None:
     model = with_preprocessing(build(32, 32, kernel_size=5), padding=2)
     assert model.input_shape == (None, 28, 28)
     assert model.inputs[0].dtype == "uint8"

@@ -1,4 +1,7 @@
-"""The ONNX file: the same bytes (in other processes: test_archive.py), and the model's answers."""
+"""Equal models give equal ONNX bytes, and ONNX Runtime gives the answers of Keras.
+
+``test_keras_file.py`` compares the bytes across processes.
+"""
 
 import random
 from pathlib import Path
@@ -13,7 +16,7 @@ from lenet5.model import backend, keras_file, onnx_export, onnx_session
 from lenet5.model.network import build, with_preprocessing
 from tests.conftest import Arrays
 
-backend.use_threads(1)  # as the stages do; it must come before the first operation of the process
+backend.use_threads(1)  # the stages do the same; this must come before the first operation of the process
 
 
 def lenet(seed: int = 3, padding: int = 0) -> keras.Sequential:
@@ -39,9 +42,9 @@ def test_other_weights_give_other_bytes(exported: bytes) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_neither_names_nor_order_of_the_exporter_are_left(exported: bytes, seed: int) -> None:
+def test_names_and_order_of_the_exporter_do_not_matter(exported: bytes, seed: int) -> None:
     chance = random.Random(seed)
-    plain = onnx_export.normalise(onnx.load_from_string(exported))
+    canonical = onnx_export.canonicalize(onnx.load_from_string(exported))
     model = onnx.load_from_string(exported)
     graph = model.graph
     names: dict[str, str] = {}
@@ -58,16 +61,16 @@ def test_neither_names_nor_order_of_the_exporter_are_left(exported: bytes, seed:
         node.output[:] = map(other, node.output)
     for named in (*constants, *graph.input, *graph.output):
         named.name = other(named.name)
-    left_over = onnx.numpy_helper.from_array(np.zeros(3), "nobody takes it")
+    unused = onnx.numpy_helper.from_array(np.zeros(3), "unused")
     shuffled = onnx.helper.make_model(
-        onnx.helper.make_graph(nodes, graph.name, graph.input, graph.output, [*constants, left_over]),
+        onnx.helper.make_graph(nodes, graph.name, graph.input, graph.output, [*constants, unused]),
         opset_imports=[*model.opset_import, onnx.helper.make_opsetid("ai.onnx.ml", 2)],
         ir_version=model.ir_version,
         producer_name=model.producer_name,
         producer_version=model.producer_version,
     )
-    assert onnx_export.normalise(shuffled) == plain
-    assert plain != shuffled
+    assert onnx_export.canonicalize(shuffled) == canonical
+    assert canonical != shuffled
 
 
 @pytest.mark.parametrize("padding", [0, 2])
@@ -76,11 +79,11 @@ def test_answers_are_those_of_keras_for_any_number_of_images(digits: Arrays, pad
     session = onnx_session.load(onnx_export.export(model))
     for images in (digits["test_images"][:200], digits["test_images"][:1]):
         expected = model.predict_on_batch(images)
-        found = onnx_session.probabilities(session, images)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, strict=True)
+        probabilities = onnx_session.probabilities(session, images)
+        np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6, strict=True)
 
 
-def test_the_file_tells_what_it_takes_and_which_weights_it_holds(exported: bytes) -> None:
+def test_file_describes_its_input_and_its_weights(exported: bytes) -> None:
     session = onnx_session.load(exported)
     [pixels], [probabilities] = session.get_inputs(), session.get_outputs()
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["images", 28, 28])
@@ -91,22 +94,22 @@ def test_the_file_tells_what_it_takes_and_which_weights_it_holds(exported: bytes
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08"])
-def test_what_is_no_model_is_refused(content: bytes) -> None:
-    with pytest.raises(DataError, match=r"no model that ONNX Runtime can load(.|\n)*found: +\S"):
+def test_content_that_is_not_a_model_is_an_error(content: bytes) -> None:
+    with pytest.raises(DataError, match=r"ONNX Runtime cannot load this model(.|\n)*found: +\S"):
         onnx_session.load(content)
 
 
-def test_half_a_model_is_refused(exported: bytes) -> None:
-    with pytest.raises(DataError, match="no model that ONNX Runtime can load"):
+def test_truncated_model_is_an_error(exported: bytes) -> None:
+    with pytest.raises(DataError, match="ONNX Runtime cannot load this model"):
         onnx_session.load(exported[: len(exported) // 2])
 
 
-def test_a_model_that_names_other_files_is_refused(exported: bytes, tmp_path: Path) -> None:
+def test_model_that_refers_to_other_files_is_an_error(exported: bytes, tmp_path: Path) -> None:
     model = onnx.load_from_string(exported)
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(10_000_000))
     weights = max(model.graph.initializer, key=lambda constant: len(constant.raw_data))
     onnx.external_data_helper.set_external_data(weights, str(secret))
     weights.ClearField("raw_data")
-    with pytest.raises(DataError, match="no model that ONNX Runtime can load"):
+    with pytest.raises(DataError, match="ONNX Runtime cannot load this model"):
         onnx_session.load(model.SerializeToString())

@@ -36,6 +36,8 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import runs, store, tags
 from tests.conftest import BIN, REPOSITORY, Arrays, Project
 
+pytestmark = pytest.mark.xdist_group("sweep")
+
 SPACE = """
 trials: 4
 seed: 2
@@ -45,7 +47,7 @@ space:
   train.batch_size: {choices: [32, 64]}
 """
 
-backend.use_threads(1)  # as a searcher does; it must come before the first operation of the process
+backend.use_threads(1)  # as a trial worker does; it must come before the first operation of the process
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def killed(project: Project) -> list[str]:
     command.send_signal(signal.SIGKILL)
     command.wait()
     assert "1/4" in lines[-1], "".join(lines)
-    assert not psutil.wait_procs(children, timeout=15)[1], "no searcher outlives its command"
+    assert not psutil.wait_procs(children, timeout=15)[1], "no trial worker outlives its command"
     return lines
 
 
@@ -254,9 +256,9 @@ def test_a_training_that_diverges_does_not_end_the_sweep(project: Project, base:
     assert "diverged" in trial.user_attrs[trials.DIVERGED]
 
 
-def test_a_searcher_with_other_data_refuses(project: Project, base: Params, wanted: Sweep) -> None:
-    order = TrialWorkerSpec(study="0" * 64, run="", searcher=0, sweep=wanted)
-    with pytest.raises(UsageError, match="would train something else than its study is about"):
+def test_a_trial_worker_with_other_data_refuses(project: Project, base: Params, wanted: Sweep) -> None:
+    order = TrialWorkerSpec(study="0" * 64, run="", worker=0, sweep=wanted)
+    with pytest.raises(UsageError, match="would train other models than the sweep"):
         worker.search(project.paths, base, order)
 
 
@@ -331,14 +333,14 @@ def refusal(folder: Path, base: Params, **changed: Any) -> str:
         ("train.learing_rate", {"low": 0.1, "high": 0.2}, "learning_rate"),
         ("preprocess.padding", {"choices": [0, 2]}, "only parameters of the training"),
         ("register.gate.margin", {"low": 0.1, "high": 0.2}, "only parameters of the training"),
-        ("train.seed", {"low": 1, "high": 2}, "the luckiest one"),
-        ("train.threads", {"choices": [1, 2]}, "fixed when a process begins"),
+        ("train.seed", {"low": 1, "high": 2}, "only lucky on the validation images"),
+        ("train.threads", {"choices": [1, 2]}, "a process sets it once"),
         ("train.warmup", {"low": 0.0, "high": 1.0}, "train.warmup: Input should be less than 1, found 1.0"),
         ("train.kernel_size", {"low": 3, "high": 5}, "train.kernel_size: Input should be 3 or 5, found 4"),
         ("train.optimizer", {"choices": ["adam", "sgd"]}, "found 'sgd'"),
         ("train.batch_size", {"low": 32.5, "high": 64}, "train.batch_size is an integer"),
         ("train.learning_rate", {"low": 0.2, "high": 0.1}, "low must be below high, found 0.2 and 0.1"),
-        ("train.warmup", {"low": 0.0, "high": 0.5, "log": True}, "a logarithmic scale begins above 0"),
+        ("train.warmup", {"low": 0.0, "high": 0.5, "log": True}, "low must be above 0 on a log"),
         ("train.warmup", {"low": 0.1, "high": 0.5, "logg": True}, "Extra inputs are not permitted"),
         ("train.optimizer", {"choices": ["adam"]}, "at least 2 items"),
     ],
@@ -353,7 +355,7 @@ def test_a_file_that_is_no_sweep_is_refused(tmp_path: Path, base: Params) -> Non
     assert "at least 1 item" in refusal(tmp_path, base)
     assert "trials: Input should be greater than 0" in refusal(tmp_path, base, trials=0)
     assert "pruner" in refusal(tmp_path, base, pruner={"kind": "mean"})
-    with pytest.raises(UsageError, match="There is nothing to search"):
+    with pytest.raises(UsageError, match="The file with the search space is missing"):
         space.load(tmp_path / "nothing.yaml", base)
 
 

@@ -1,4 +1,4 @@
-"""Pictures as people have them, and MNIST's own way of holding a digit."""
+"""Pictures of any size, mode and polarity become images like those of MNIST."""
 
 import numpy as np
 import pytest
@@ -12,20 +12,20 @@ from tests.conftest import Arrays
 Pixels = NDArray[np.uint8]
 
 
-def seven(size: tuple[int, int], ink: int = 0, ground: int = 255, *, at: float = 0.5) -> Image.Image:
-    """A drawn seven, half as high as the picture's shorter side, its middle at a share of both sides."""
-    scale = max(1, 1000 // min(size))  # a line of few pixels would be drawn too coarsely
+def seven(size: tuple[int, int], ink: int = 0, background: int = 255, *, at: float = 0.5) -> Image.Image:
+    """Draw a seven, half as high as the shorter side of the picture; ``at`` is its centre, as a share."""
+    scale = max(1, 1000 // min(size))  # Pillow draws a line of few pixels too coarsely
     width, height = (scale * length for length in size)
     side = min(width, height) / 2
     left, top = width * at - side / 3, height * at - side / 2
     points = [(left, top), (left + side * 2 / 3, top), (left + side / 4, top + side)]
-    picture = Image.new("L", (width, height), ground)
+    picture = Image.new("L", (width, height), background)
     ImageDraw.Draw(picture).line(points, fill=ink, width=round(side / 8))
     return picture.resize(size, Image.Resampling.BOX)
 
 
-def likeness(one: Pixels, other: Pixels) -> float:
-    """Correlation of two images: 1 for the same, 0 for unrelated ones."""
+def correlation(one: Pixels, other: Pixels) -> float:
+    """Return the correlation of two images: 1 for equal images, 0 for unrelated ones."""
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
@@ -34,7 +34,7 @@ def expected() -> Pixels:
     return from_picture(seven((200, 200)))
 
 
-def test_answer_is_a_digit_as_mnist_holds_them(expected: Pixels) -> None:
+def test_result_has_the_format_of_mnist(expected: Pixels) -> None:
     assert expected.shape == (28, 28)
     assert expected.dtype == np.uint8
     assert expected.max() > 200
@@ -46,73 +46,73 @@ def test_answer_is_a_digit_as_mnist_holds_them(expected: Pixels) -> None:
 
 
 @pytest.mark.parametrize("size", [(24, 24), (50, 90), (90, 50), (300, 200), (1500, 2000)])
-def test_any_size(expected: Pixels, size: tuple[int, int]) -> None:
-    assert likeness(from_picture(seven(size)), expected) > 0.85
+def test_pictures_of_any_size(expected: Pixels, size: tuple[int, int]) -> None:
+    assert correlation(from_picture(seven(size)), expected) > 0.85
 
 
-@pytest.mark.parametrize(("ink", "ground"), [(255, 0), (200, 30), (0, 180), (60, 220)])
-def test_either_polarity_and_grey_paper(expected: Pixels, ink: int, ground: int) -> None:
-    assert likeness(from_picture(seven((200, 200), ink, ground)), expected) > 0.85
+@pytest.mark.parametrize(("ink", "background"), [(255, 0), (200, 30), (0, 180), (60, 220)])
+def test_either_polarity_and_grey_paper(expected: Pixels, ink: int, background: int) -> None:
+    assert correlation(from_picture(seven((200, 200), ink, background)), expected) > 0.85
 
 
 @pytest.mark.parametrize("at", [0.3, 0.7])
-def test_anywhere_in_the_picture(expected: Pixels, at: float) -> None:
-    assert likeness(from_picture(seven((200, 200), at=at)), expected) > 0.85
+def test_digit_anywhere_in_the_picture(expected: Pixels, at: float) -> None:
+    assert correlation(from_picture(seven((200, 200), at=at)), expected) > 0.85
 
 
 @pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "LA", "P", "CMYK"])
-def test_any_kind_of_picture(expected: Pixels, mode: str) -> None:
-    assert likeness(from_picture(seven((200, 200)).convert(mode)), expected) > 0.85
+def test_pictures_of_any_mode(expected: Pixels, mode: str) -> None:
+    assert correlation(from_picture(seven((200, 200)).convert(mode)), expected) > 0.85
 
 
-def test_transparent_ground_is_paper(expected: Pixels) -> None:
+def test_transparent_background_is_paper(expected: Pixels) -> None:
     drawn = seven((200, 200))
-    picture = Image.new("RGBA", drawn.size, (0, 0, 0, 0))  # black, but nothing of it shows
+    picture = Image.new("RGBA", drawn.size, (0, 0, 0, 0))  # black and fully transparent
     picture.paste("black", mask=drawn.point(lambda value: 255 - value))
-    assert likeness(from_picture(picture), expected) > 0.85
+    assert correlation(from_picture(picture), expected) > 0.85
 
 
-def test_camera_that_was_held_sideways(expected: Pixels) -> None:
+def test_exif_orientation_is_applied(expected: Pixels) -> None:
     picture = seven((200, 200)).transpose(Image.Transpose.ROTATE_90)
-    picture.getexif()[0x0112] = 6  # EXIF orientation: to be turned by a quarter clockwise
-    assert likeness(from_picture(picture), expected) > 0.85
+    picture.getexif()[0x0112] = 6  # EXIF orientation 6: rotate by 90 degrees clockwise
+    assert correlation(from_picture(picture), expected) > 0.85
 
 
-def test_real_digit_pasted_big_on_white_paper_comes_back(digits: Arrays) -> None:
-    """What differs is left by resizing; a shift of all of them by one pixel would cost half the likeness."""
-    likenesses = []
+def test_enlarged_digit_on_white_paper_is_recovered(digits: Arrays) -> None:
+    """Resizing causes the difference. A shift by one pixel would halve the correlation."""
+    correlations = []
     for digit in digits["test_images"][:100]:
         paper = Image.new("L", (700, 500), 255)
         big = Image.fromarray(255 - digit).resize((28 * 9, 28 * 9), Image.Resampling.BICUBIC)
         paper.paste(big, (400, 30))
-        likenesses.append(likeness(from_picture(paper), digit))
-    assert np.median(likenesses) > 0.85
-    assert min(likenesses) > 0.5
+        correlations.append(correlation(from_picture(paper), digit))
+    assert np.median(correlations) > 0.85
+    assert min(correlations) > 0.5
 
 
-def test_28x28_on_a_dark_ground_is_taken_as_it_is(digits: Arrays) -> None:
+def test_28x28_on_a_dark_background_is_unchanged(digits: Arrays) -> None:
     for digit in digits["test_images"][:100]:
         np.testing.assert_array_equal(from_picture(Image.fromarray(digit)), digit)
 
 
-def test_28x28_on_a_light_ground_is_turned_over(digits: Arrays) -> None:
+def test_28x28_on_a_light_background_is_inverted(digits: Arrays) -> None:
     digit = digits["test_images"][0]
-    assert likeness(from_picture(Image.fromarray(255 - digit)), digit) > 0.5
+    assert correlation(from_picture(Image.fromarray(255 - digit)), digit) > 0.5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (28, 28), (300, 200)])
-@pytest.mark.parametrize("ground", [0, 100, 150, 255])
-def test_blank_picture_is_refused(size: tuple[int, int], ground: int) -> None:
+@pytest.mark.parametrize("background", [0, 100, 150, 255])
+def test_blank_picture_is_an_error(size: tuple[int, int], background: int) -> None:
     with pytest.raises(DataError, match="no digit"):
-        from_picture(Image.new("L", size, ground))
+        from_picture(Image.new("L", size, background))
 
 
-def test_transparent_picture_is_refused() -> None:
+def test_transparent_picture_is_an_error() -> None:
     with pytest.raises(DataError, match="no digit"):
         from_picture(Image.new("RGBA", (100, 100), (0, 0, 0, 0)))
 
 
-def test_specks_far_apart_are_no_digit() -> None:
+def test_picture_with_small_spots_is_an_error() -> None:
     picture = Image.new("L", (4000, 4000), 255)
     picture.putpixel((5, 5), 0)
     picture.putpixel((3990, 3990), 0)
@@ -120,7 +120,7 @@ def test_specks_far_apart_are_no_digit() -> None:
         from_picture(picture)
 
 
-def test_sixteen_bits_read_as_eight_do(digits: Arrays) -> None:
+def test_16_bit_picture_equals_the_8_bit_one(digits: Arrays) -> None:
     for digit in digits["test_images"][:20]:
         big = Image.fromarray(255 - digit).resize((280, 280))
         wide = Image.fromarray(np.asarray(big).astype(np.uint16) * 257)
@@ -129,16 +129,15 @@ def test_sixteen_bits_read_as_eight_do(digits: Arrays) -> None:
 
 
 @pytest.mark.parametrize(("paper", "ink"), [(240, 185), (135, 255), (120, 250), (250, 20)])
-def test_faint_ink_of_either_polarity_is_found(digits: Arrays, paper: int, ink: int) -> None:
+def test_faint_ink_of_either_polarity(digits: Arrays, paper: int, ink: int) -> None:
     digit = digits["test_images"][0]
     grey = (paper + (digit / 255.0) * (ink - paper)).round().astype(np.uint8)
     framed = Image.fromarray(np.pad(grey, 20, constant_values=paper))
     strong = Image.fromarray(np.pad(255 - digit, 20, constant_values=255))
-    likeness = np.corrcoef(from_picture(framed).ravel(), from_picture(strong).ravel())[0, 1]
-    assert likeness > 0.95
+    assert correlation(from_picture(framed), from_picture(strong)) > 0.95
 
 
-def test_light_ink_on_a_transparent_ground_is_found(digits: Arrays) -> None:
+def test_light_ink_on_a_transparent_background(digits: Arrays) -> None:
     alpha = np.asarray(Image.fromarray(digits["test_images"][0]).resize((140, 140)))
     white = np.full_like(alpha, 255)
     picture = Image.fromarray(np.stack([white, white, white, alpha], axis=-1))

@@ -1,4 +1,4 @@
-"""``lenet5 predict``: the registered bytes alone, quickly, from the store's answer of this moment."""
+"""``lenet5 predict`` uses the current version and its registered bytes, and imports no heavy package."""
 
 import json
 import re
@@ -29,7 +29,7 @@ HEAVY = ("tensorflow", "keras", "mlflow", "pandas", "sqlalchemy", "onnx")
 
 @pytest.fixture(scope="module")
 def pictures(digits: Arrays, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """More than fit into a batch."""
+    """Pictures of digits, more than one batch."""
     folder = tmp_path_factory.mktemp("pictures")
     paths = [folder / f"{number:03}.png" for number in range(150)]
     for path, image in zip(paths, digits["test_images"], strict=False):
@@ -39,9 +39,9 @@ def pictures(digits: Arrays, tmp_path_factory: pytest.TempPathFactory) -> list[P
 
 @pytest.fixture
 def paths(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A checkout with a registry of its own, in which nothing was downloaded yet."""
+    """A checkout with its own registry and no downloaded file."""
     paths = Paths(tmp_path / "checkout")
-    (LocalState(paths.root).mlflow).mkdir(parents=True)
+    LocalState(paths.root).mlflow.mkdir(parents=True)
     shutil.copy(LocalState(finished.paths.root).mlflow / "mlflow.db", LocalState(paths.root).mlflow)
     for name, value in settings.embedded(paths).items():
         monkeypatch.setenv(name, value)
@@ -57,13 +57,13 @@ def digest(client: MlflowClient) -> str:
     return json.loads(client.get_model_version(MODEL, "1").tags[tags.MODEL_FOLDER])[tags.ONNX_FILE]
 
 
-def test_a_version_holds_the_onnx_file_that_was_checked(finished: Project, client: MlflowClient) -> None:
+def test_version_holds_the_onnx_file_of_the_stage(finished: Project, client: MlflowClient) -> None:
     assert digest(client) == files.sha256(finished.paths.onnx)
-    loaded = mlflow.onnx.load_model(f"models:/{MODEL}/1")  # as MLflow's own flavor
+    loaded = mlflow.onnx.load_model(f"models:/{MODEL}/1")  # MLflow loads it with its ONNX flavor
     assert [value.name for value in loaded.graph.input] == ["pixels"]
 
 
-def test_the_downloaded_file_is_used_again_and_the_store_is_asked_again(
+def test_downloaded_file_is_reused_and_the_version_is_queried_again(
     paths: Paths, client: MlflowClient, pictures: list[Path], digits: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = predictor.predict(paths, MODEL, "champion", pictures)
@@ -71,7 +71,7 @@ def test_the_downloaded_file_is_used_again_and_the_store_is_asked_again(
     assert np.mean(right) > 0.8
     assert [file.name for file in LocalState(paths.root).models.iterdir()] == [f"{digest(client)}.onnx"]
     with monkeypatch.context() as without:
-        without.setitem(sys.modules, "lenet5.registry.model_versions", None)  # importing it fails
+        without.setitem(sys.modules, "lenet5.registry.model_versions", None)  # an import of this module fails
         assert predictor.predict(paths, MODEL, "@champion", pictures) == first
         assert predictor.predict(paths, MODEL, "1", pictures[-1:]) == first[-1:]
     client.delete_registered_model_alias(MODEL, "champion")
@@ -79,17 +79,17 @@ def test_the_downloaded_file_is_used_again_and_the_store_is_asked_again(
         predictor.predict(paths, MODEL, "champion", pictures)
 
 
-def test_a_damaged_download_is_fetched_again(
+def test_damaged_download_is_downloaded_again(
     paths: Paths, client: MlflowClient, pictures: list[Path]
 ) -> None:
     first = predictor.predict(paths, MODEL, "1", pictures)
-    [kept] = LocalState(paths.root).models.iterdir()
-    flip_a_bit(kept, at=-1000)
+    [cached] = LocalState(paths.root).models.iterdir()
+    flip_a_bit(cached, at=-1000)
     assert predictor.predict(paths, MODEL, "1", pictures) == first
-    assert files.sha256(kept) == digest(client)
+    assert files.sha256(cached) == digest(client)
 
 
-def test_other_bytes_than_the_registered_ones_are_never_used(
+def test_file_with_another_digest_than_the_registered_one_is_an_error(
     paths: Paths, client: MlflowClient, pictures: list[Path]
 ) -> None:
     predictor.predict(paths, MODEL, "1", pictures)
@@ -101,7 +101,7 @@ def test_other_bytes_than_the_registered_ones_are_never_used(
     assert len(list(LocalState(paths.root).models.iterdir())) == 1
 
 
-def test_a_version_of_an_earlier_release_is_asked_with_keras(
+def test_version_without_an_onnx_file_is_scored_with_keras(
     paths: Paths, client: MlflowClient, pictures: list[Path]
 ) -> None:
     expected = predictor.predict(paths, MODEL, "1", pictures)
@@ -109,15 +109,17 @@ def test_a_version_of_an_earlier_release_is_asked_with_keras(
     folder = json.loads(client.get_model_version(MODEL, "1").tags[tags.MODEL_FOLDER])
     del folder[tags.ONNX_FILE]
     client.set_model_version_tag(MODEL, "1", tags.MODEL_FOLDER, json.dumps(folder))
-    found = predictor.predict(paths, MODEL, "1", pictures)
-    assert [answer["digit"] for answer in found] == [answer["digit"] for answer in expected]
+    answers = predictor.predict(paths, MODEL, "1", pictures)
+    assert [answer["digit"] for answer in answers] == [answer["digit"] for answer in expected]
     np.testing.assert_allclose(
-        [answer["probability"] for answer in found], [answer["probability"] for answer in expected], atol=1e-5
+        [answer["probability"] for answer in answers],
+        [answer["probability"] for answer in expected],
+        atol=1e-5,
     )
     assert not LocalState(paths.root).models.exists()
 
 
-def test_a_server_that_is_not_there_is_told_as_such(
+def test_server_that_does_not_answer_is_an_error(
     paths: Paths, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor.predict(paths, MODEL, "1", pictures)
@@ -127,19 +129,19 @@ def test_a_server_that_is_not_there_is_told_as_such(
         predictor.predict(paths, MODEL, "1", pictures)
 
 
-def test_the_documented_way_needs_neither_tensorflow_nor_mlflow(
+def test_documented_client_needs_neither_tensorflow_nor_mlflow(
     finished: Project, digits: Arrays, tmp_path: Path
 ) -> None:
-    told = (REPOSITORY / "docs/tracking.md").read_text().partition("Without TensorFlow")[2]
-    fetch, use = re.findall(r"```(?:sh|python)\n(.*?)```", told, re.DOTALL)[:2]
+    text = (REPOSITORY / "docs/tracking.md").read_text().partition("Without TensorFlow")[2]
+    fetch, use = re.findall(r"```(?:sh|python)\n(.*?)```", text, re.DOTALL)[:2]
     uri = settings.embedded(finished.paths)["MLFLOW_TRACKING_URI"]
-    # what bare `mlflow` leaves in a home folder is MLflow's affair
+    # plain `mlflow` can write to the home folder, so it gets another one
     environment = finished.environment() | {"MLFLOW_TRACKING_URI": uri, "HOME": str(tmp_path)}
     subprocess.run(fetch, shell=True, env=environment, cwd=tmp_path, capture_output=True, check=True)
     np.save(tmp_path / "images.npy", digits["test_images"][:100])
     script = (
         "import sys, numpy\n"
-        "sys.modules |= dict.fromkeys(['lenet5', 'tensorflow', 'keras', 'mlflow', 'onnx'])  # not there\n"
+        "sys.modules |= dict.fromkeys(['lenet5', 'tensorflow', 'keras', 'mlflow', 'onnx'])  # no import\n"
         "images = numpy.load('images.npy')\n"
         f"{use}\n"
         "print(*probabilities.argmax(axis=1))\n"
@@ -153,8 +155,8 @@ def test_the_documented_way_needs_neither_tensorflow_nor_mlflow(
     assert weights == Lineage.read(finished.paths.lineage).weights
 
 
-def test_the_command_imports_nothing_heavy(finished: Project, pictures: list[Path]) -> None:
-    finished.run("lenet5", "predict", str(pictures[0]))  # the file is there now
+def test_command_imports_no_heavy_package(finished: Project, pictures: list[Path]) -> None:
+    finished.run("lenet5", "predict", str(pictures[0]))  # this downloads the file
     script = (
         "import sys\n"
         "from lenet5.cli import app\n"

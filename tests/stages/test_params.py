@@ -1,4 +1,4 @@
-"""What ``params.yaml`` may hold, and what is said when it holds something else."""
+"""``params.yaml`` accepts valid values only, and the error lists every other one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lenet5.core.errors import UsageError
-from lenet5.stages.params import Params, load, pin, write
+from lenet5.stages.params import Params, load, pin_checksums, write
 from tests.conftest import REPOSITORY
 
 REAL = REPOSITORY / "params.yaml"
@@ -75,7 +75,7 @@ UNUSABLE: dict[str, list[Any]] = {
 
 @pytest.fixture
 def edited(tmp_path: Path) -> Edited:
-    """The real file with some dotted names set, or removed where the value is ``...``."""
+    """Copy the real file and set values by dotted name; the value ``...`` removes the key."""
 
     def edit(**changed: Any) -> Path:
         content = YAML(typ="safe").load(REAL.read_text())
@@ -118,15 +118,15 @@ def test_flat_names_are_dotted_paths_into_the_file() -> None:
     flat = load(REAL).flat()
     content = YAML(typ="safe").load(REAL.read_text())
     for name, value in flat.items():
-        found = content
+        expected = content
         for part in name.split("."):
-            found = found[part]
-        assert found == value
+            expected = expected[part]
+        assert value == expected
     assert flat["register.floors.accuracy"] == 0.9872
     assert flat["validate.pixel_max"] == 255
 
 
-def test_params_cannot_be_changed_after_they_were_checked() -> None:
+def test_checked_params_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load(REAL).train.epochs = 0
 
@@ -136,27 +136,27 @@ def test_every_parameter_has_a_limit_and_every_limit_a_test() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, v) for name, vs in UNUSABLE.items() for v in vs])
-def test_value_that_cannot_be_used_is_refused_by_name(edited: Edited, name: str, value: object) -> None:
+def test_value_out_of_range_is_an_error_that_names_the_key(edited: Edited, name: str, value: object) -> None:
     text = refusal(edited(**{name: value}))
     assert f"    {name}: " in text
     assert f"found {value!r}" in text
-    assert text.count("\n") == 2  # the file, the problem, what to do
+    assert text.count("\n") == 2  # the lines are the file, the problem and the fix
 
 
 @pytest.mark.parametrize("name", ["pixel", "ink_share", "class_share"])
-def test_limits_in_the_wrong_order_are_refused(edited: Edited, name: str) -> None:
+def test_limits_in_the_wrong_order_are_an_error(edited: Edited, name: str) -> None:
     text = refusal(edited(**{f"validate.{name}_min": 1, f"validate.{name}_max": 1}))
     assert f"    validate: {name}_min must be below {name}_max, found 1" in text
-    assert "28" not in text  # the other values of the section are not to blame
+    assert "28" not in text  # the message does not list the other values of the section
 
 
-def test_a_batch_that_workers_cannot_share_equally_is_refused(edited: Edited) -> None:
+def test_batch_size_that_workers_cannot_divide_is_an_error(edited: Edited) -> None:
     text = refusal(edited(**{"train.batch_size": 128, "train.workers": 3}))
     assert "    train: batch_size must be divisible by workers, found 128 and 3" in text
 
 
 @pytest.mark.parametrize(
-    ("name", "there"),
+    ("name", "keys"),
     [
         ("trian", "ingest, validate, preprocess, train, evaluate, register"),
         ("validate_", "ingest, validate, preprocess, train, evaluate, register"),
@@ -166,17 +166,17 @@ def test_a_batch_that_workers_cannot_share_equally_is_refused(edited: Edited) ->
         ("register.floors.loss", "accuracy, worst_class_recall"),
     ],
 )
-def test_unknown_key_is_refused_with_the_keys_that_exist(edited: Edited, name: str, there: str) -> None:
+def test_unknown_key_is_an_error_that_lists_the_existing_keys(edited: Edited, name: str, keys: str) -> None:
     text = refusal(edited(**{name: 1}))
-    assert f"    {name}: there is no '{name.rsplit('.', maxsplit=1)[-1]}' here, but {there}" in text
+    assert f"    {name}: there is no '{name.rsplit('.', maxsplit=1)[-1]}' here, but {keys}" in text
 
 
 @pytest.mark.parametrize("name", [*Params.model_json_schema()["required"], "train.seed", "ingest.sha256"])
-def test_missing_key_is_named_and_nothing_else_is_printed(edited: Edited, name: str) -> None:
+def test_missing_key_is_an_error_that_names_only_this_key(edited: Edited, name: str) -> None:
     assert refusal(edited(**{name: ...})).splitlines()[1:-1] == [f"    {name}: is missing"]
 
 
-def test_all_problems_are_told_at_once(edited: Edited) -> None:
+def test_error_lists_all_problems(edited: Edited) -> None:
     text = refusal(
         edited(**{"train.epochs": 0, "train.epoch": 3, "preprocess.seed": ..., "evaluate.mistakes": "five"})
     )
@@ -189,18 +189,18 @@ def test_all_problems_are_told_at_once(edited: Edited) -> None:
         assert line in text
 
 
-def test_section_that_is_no_section_is_refused(edited: Edited) -> None:
+def test_number_in_place_of_a_section_is_an_error(edited: Edited) -> None:
     assert "    train: should be a section with keys, found 3" in refusal(edited(train=3))
 
 
-def test_missing_file_is_refused_by_its_path(tmp_path: Path) -> None:
+def test_missing_file_is_an_error_that_names_its_path(tmp_path: Path) -> None:
     text = refusal(tmp_path / "params.yaml")
-    assert "no parameters" in text
+    assert "There is no params.yaml" in text
     assert str(tmp_path / "params.yaml") in text
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (b"", "found:    nothing"),
         (b"# only a comment\n", "found:    nothing"),
@@ -210,18 +210,18 @@ def test_missing_file_is_refused_by_its_path(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "is not YAML"),
     ],
 )
-def test_file_that_holds_no_parameters_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+def test_file_without_parameters_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
-    assert says in refusal(path)
+    assert message in refusal(path)
 
 
-def test_pinning_changes_the_pins_and_no_other_byte(tmp_path: Path) -> None:
+def test_pin_checksums_changes_only_the_checksums(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(REAL.read_bytes())
     before = path.read_text()
-    found = load(path).ingest.sha256.model_copy(update={"test_labels": "a" * 64})
-    pin(path, found)
+    checksums = load(path).ingest.sha256.model_copy(update={"test_labels": "a" * 64})
+    pin_checksums(path, checksums)
     changed = [
         (old, new)
         for old, new in zip(before.splitlines(), path.read_text().splitlines(), strict=True)
@@ -230,10 +230,10 @@ def test_pinning_changes_the_pins_and_no_other_byte(tmp_path: Path) -> None:
     [(old, new)] = changed
     assert old.startswith("    test_labels: ff7b")
     assert new == f"    test_labels: {'a' * 64}"
-    assert load(path).ingest.sha256 == found
+    assert load(path).ingest.sha256 == checksums
 
 
-def test_writing_a_value_leaves_its_comment_where_it_was(tmp_path: Path) -> None:
+def test_write_keeps_the_distance_of_a_comment(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(REAL.read_bytes())
     write(path, {"train.learning_rate": 0.01803, "train.batch_size": 64})
@@ -243,7 +243,7 @@ def test_writing_a_value_leaves_its_comment_where_it_was(tmp_path: Path) -> None
     assert path.read_text() == longer.replace("batch_size: 96  #", "batch_size: 64  #")
 
 
-def test_changed_values_are_checked_like_those_of_the_file() -> None:
+def test_changed_values_are_checked_like_values_of_the_file() -> None:
     params = load(REAL)
     assert params.changed({"train.learning_rate": 0.5}).train.learning_rate == 0.5
     assert params.train.learning_rate == 0.008

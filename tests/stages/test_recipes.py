@@ -1,4 +1,4 @@
-"""Recipes are made of parameters that exist, say something else than params.yaml, and DVC takes them."""
+"""Recipes name existing parameters, change each of them, and are valid options for DVC."""
 
 import shlex
 import shutil
@@ -22,8 +22,8 @@ def test_recipe_changes_every_parameter_that_it_names(name: str) -> None:
     assert {key: after[key] for key in after if after[key] != before[key]} == recipe.overrides
 
 
-def test_dvc_writes_what_the_recipe_says(tmp_path: Path) -> None:
-    """By the function that `dvc exp run -S` calls."""
+def test_dvc_writes_the_values_of_the_recipe(tmp_path: Path) -> None:
+    """``dvc exp run -S`` calls this function."""
     for name in recipes.names(FOLDER):
         recipe = recipes.load(FOLDER, name)
         path = Path(shutil.copy(REPOSITORY / "params.yaml", tmp_path / f"{name}.yaml"))
@@ -33,23 +33,23 @@ def test_dvc_writes_what_the_recipe_says(tmp_path: Path) -> None:
         assert params.load(path) == recipe.apply(params.load(REPOSITORY / "params.yaml"))
 
 
-def test_unknown_recipe_is_refused_with_those_that_exist() -> None:
+def test_unknown_recipe_is_an_error_that_lists_the_existing_ones() -> None:
     with pytest.raises(UsageError, match="accuracy or fast or notebook"):
         recipes.load(FOLDER, "slow")
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("", "no recipe"),
+        ("", "not a recipe"),
         ("about: x", "overrides"),
         ("about: x\noverrides: {train.epoch: 3}", "train.epoch: there is no 'epoch' here"),
         ("about: x\noverrides: {train.epochs: 0, train.seed: -1}", "train.epochs: Input should be greater"),
         ("about: x\noverrides: {train.seed.low: 1}", "train.seed"),
     ],
 )
-def test_recipe_of_something_else_is_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_recipe_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UsageError) as refused:
         recipes.load(tmp_path, "mine").apply(params.load(REPOSITORY / "params.yaml"))
-    assert says in str(refused.value)
+    assert message in str(refused.value)

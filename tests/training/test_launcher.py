@@ -1,4 +1,4 @@
-"""Several processes train one model: as one would, to the same weights, and none outlives another's death."""
+"""Several processes train the same model as one process does, and all end when one of them dies."""
 
 import os
 import subprocess
@@ -21,9 +21,9 @@ from lenet5.stages.train.params import Distortion, Train
 from lenet5.stages.train.sharding import SINGLE_PROCESS, ProcessGroup
 from lenet5.system.settings import embedded
 from lenet5.training import launcher
-from tests.stages.train.test_stage import AWAY, LAUNCH, prepare
+from tests.stages.train.test_stage import LAUNCH, NO_STORE, prepare
 
-MEMBER = """
+GROUP_PROCESS = """
 import sys
 from lenet5.core.errors import Lenet5Error
 from lenet5.training.rendezvous import JaxProcessGroup, connected
@@ -42,10 +42,10 @@ with connected(group, address, 60):
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What every process here has in its environment: one cache of what JAX compiled, as in a checkout."""
+    """The environment of every process: the processes share JAX's compilation cache, as in a checkout."""
     state = tmp_path_factory.mktemp("state")
     cache = {k: v for k, v in embedded(Paths(state)).items() if k.startswith("JAX_")}
-    return {**os.environ, **AWAY, **cache, "LENET5_CHECKPOINTS": str(state / "checkpoints")}
+    return {**os.environ, **NO_STORE, **cache, "LENET5_CHECKPOINTS": str(state / "checkpoints")}
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,13 @@ Start = Callable[[Paths, Train], "subprocess.Popen[str]"]
 
 @pytest.fixture
 def start(compiled: dict[str, str]) -> Start:
-    """Run the stage in a process of its own."""
+    """Run the stage in a new process."""
 
     def run(paths: Paths, recipe: Train) -> "subprocess.Popen[str]":
-        chosen = launcher.environment(recipe.threads)  # for a single worker, too: JAX, the same sums
+        variables = launcher.environment(recipe.threads)  # a single process must use JAX as well
         return subprocess.Popen(
             [sys.executable, "-c", LAUNCH, str(paths.root), recipe.model_dump_json()],
-            env=compiled | chosen,
+            env=compiled | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -79,14 +79,14 @@ def start(compiled: dict[str, str]) -> Start:
 
 
 @pytest.mark.long
-def test_two_workers_train_what_one_would(
+def test_two_processes_train_the_same_model_as_one(
     tmp_path: Path, train: Split, validation: Split, recipe: Train, start: Start
 ) -> None:
-    """So do those of which one was killed: all end, and the next training goes on to the same bytes."""
-    alone, through, killed = (prepare(tmp_path / name, train, validation) for name in ("a", "b", "c"))
+    """If one process is killed, all end, and the next training resumes and ends with the same bytes."""
+    alone, uninterrupted, killed = (prepare(tmp_path / name, train, validation) for name in ("a", "b", "c"))
     with start(alone, recipe.model_copy(update={"workers": 1})) as one:
         assert one.wait() == 0, one.communicate()
-    with start(through, recipe) as two:
+    with start(uninterrupted, recipe) as two:
         assert two.wait() == 0, two.communicate()
 
     with start(killed, recipe) as dying:
@@ -94,39 +94,39 @@ def test_two_workers_train_what_one_would(
         for line in dying.stdout:
             if line.startswith("epoch 2/"):
                 break
-        members = {c.cmdline()[-1]: c for c in psutil.Process(dying.pid).children()}
-        next(child for seat, child in members.items() if '"rank":1' in seat).kill()
-        began = time.monotonic()
-        told = dying.stdout.read()
-        assert dying.wait() == 1  # the script's own: it does not catch
-        assert time.monotonic() - began < 15
-    assert "Unavailable: Process 1 of 2 (from 0) died, and the others were ended." in told
-    assert "killed by signal 9" in told
-    assert not any(child.is_running() for child in members.values())
+        processes = {child.cmdline()[-1]: child for child in psutil.Process(dying.pid).children()}
+        next(child for spec, child in processes.items() if '"rank":1' in spec).kill()
+        killed_at = time.monotonic()
+        output = dying.stdout.read()
+        assert dying.wait() == 1  # the exit code of a Python script that does not catch the error
+        assert time.monotonic() - killed_at < 15
+    assert "Unavailable: Process 1 of 2 (from 0) died, and the others were ended." in output
+    assert "killed by signal 9" in output
+    assert not any(child.is_running() for child in processes.values())
     assert not (killed.model.exists())
     assert not (killed.lineage.exists())
     assert not (killed.history.exists())
     with start(killed, recipe) as again:
-        told, _ = again.communicate()
-        assert again.returncode == 0, told
-    assert "resuming an interrupted training" in told
+        output, _ = again.communicate()
+        assert again.returncode == 0, output
+    assert "resuming an interrupted training" in output
     for name in ("model", "lineage", "training", "history"):
-        assert getattr(killed, name).read_bytes() == getattr(through, name).read_bytes()
+        assert getattr(killed, name).read_bytes() == getattr(uninterrupted, name).read_bytes()
 
-    ours, its = Training.read(through.training), Training.read(alone.training)
-    assert ours.val_loss == pytest.approx(its.val_loss, rel=1e-3)
-    weights, other = (keras_file.weights(keras_file.load(paths.model)) for paths in (through, alone))
+    joint, single = Training.read(uninterrupted.training), Training.read(alone.training)
+    assert joint.val_loss == pytest.approx(single.val_loss, rel=1e-3)
+    weights, other = (keras_file.weights(keras_file.load(paths.model)) for paths in (uninterrupted, alone))
     for name, values in weights.items():
         np.testing.assert_allclose(values, other[name], atol=5e-3)
-    assert "jax" in Lineage.read(through.lineage).environment.packages
+    assert "jax" in Lineage.read(uninterrupted.lineage).environment.packages
 
 
-def test_workers_that_differ_are_told_by_rank(compiled: dict[str, str]) -> None:
+def test_different_digests_are_an_error_that_names_the_ranks(compiled: dict[str, str]) -> None:
     address = f"127.0.0.1:{launcher.free_port()}"
     environment = compiled | launcher.environment(1)
-    members = [
+    processes = [
         subprocess.Popen(
-            [sys.executable, "-c", MEMBER, str(rank), address],
+            [sys.executable, "-c", GROUP_PROCESS, str(rank), address],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -134,27 +134,29 @@ def test_workers_that_differ_are_told_by_rank(compiled: dict[str, str]) -> None:
         )
         for rank in (0, 1)
     ]
-    for member in members:
-        out, err = member.communicate()
-        assert member.returncode == 0, err
+    for process in processes:
+        out, err = process.communicate()
+        assert process.returncode == 0, err
         assert "TrainingError The processes of this training have different weights; nothing is saved." in out
         assert "000000000000 on process 0, 111111111111 on process 1" in out
 
 
-def test_one_that_waits_in_vain_says_so(
+def test_process_without_a_connection_is_an_error(
     project: Paths, recipe: Train, compiled: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**compiled, "LENET5_RENDEZVOUS": f"1@127.0.0.1:{launcher.free_port()}"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(launcher, "REMOTE_TIMEOUT_SECONDS", 2)
-    with pytest.raises(Unavailable, match="did not connect") as alone:
+    with pytest.raises(Unavailable, match="did not connect") as error:
         launcher.run(project, recipe)
-    assert "within 2 seconds" in str(alone.value)
+    assert "within 2 seconds" in str(error.value)
 
 
-def test_the_shares_of_a_batch_are_the_batch(train: Split, settings: Train) -> None:
+def test_shares_of_a_batch_together_are_the_batch(train: Split, settings: Train) -> None:
     turned = settings.model_copy(update={"distortion": Distortion(shift=1, rotation=10, scale=0.1)})
-    split = Split(train.images[:301], train.labels[:301])  # 9 batches of 32, and 13 images: one is left over
+    split = Split(
+        train.images[:301], train.labels[:301]
+    )  # 9 batches of 32, and one of 13 images, of which one is dropped
     whole, *shares = (
         Batches(split, turned, group=group)
         for group in (SINGLE_PROCESS, ProcessGroup(0, 2), ProcessGroup(1, 2))
@@ -168,21 +170,21 @@ def test_the_shares_of_a_batch_are_the_batch(train: Split, settings: Train) -> N
             np.testing.assert_array_equal(share[index][1], labels[rank:size:2])
 
 
-def test_a_last_batch_of_fewer_images_than_workers_is_none(train: Split, settings: Train) -> None:
-    split = Split(train.images[:289], train.labels[:289])  # 9 batches of 32, and 1 image
+def test_last_batch_with_fewer_images_than_processes_is_dropped(train: Split, settings: Train) -> None:
+    split = Split(train.images[:289], train.labels[:289])  # 9 batches of 32, and one of 1 image
     assert len(Batches(split, settings)) == 10
     assert len(Batches(split, settings, group=ProcessGroup(0, 2))) == 9
 
 
-def test_every_validation_image_counts_once(train: Split) -> None:
+def test_every_validation_image_is_scored_once(train: Split) -> None:
     split = Split(train.images, np.arange(310.0))
     shares = [ValidationBatches(split, 99, ProcessGroup(rank, 2)) for rank in (0, 1)]
-    seen = [[share[index][1] for index in range(len(share))] for share in shares]
-    assert [len(labels) for labels in seen[0]] == [len(labels) for labels in seen[1]]
-    assert sorted(np.concatenate([*seen[0], *seen[1]])) == list(range(310))
+    labels = [[share[index][1] for index in range(len(share))] for share in shares]
+    assert [len(batch) for batch in labels[0]] == [len(batch) for batch in labels[1]]
+    assert sorted(np.concatenate([*labels[0], *labels[1]])) == list(range(310))
 
 
-def test_validation_images_that_cannot_be_shared_out_are_refused(
+def test_validation_images_that_cannot_be_shared_out_are_an_error(
     tmp_path: Path, train: Split, validation: Split, recipe: Train
 ) -> None:
     odd = Split(validation.images[:199], validation.labels[:199])
@@ -193,7 +195,7 @@ def test_validation_images_that_cannot_be_shared_out_are_refused(
         ValidationBatches(odd, 100, ProcessGroup(0, 2))
 
 
-def test_without_jax_several_workers_are_refused(
+def test_several_processes_without_jax_are_an_error(
     project: Paths, recipe: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
@@ -202,6 +204,6 @@ def test_without_jax_several_workers_are_refused(
     assert "pip install 'lenet5[jax]'" in str(refused.value)
 
 
-def test_alone_nothing_is_asked_of_anybody() -> None:
+def test_single_process_needs_no_communication() -> None:
     assert SINGLE_PROCESS.broadcast(b"x") == b"x"
     SINGLE_PROCESS.require_same("weights", "0" * 64)

@@ -1,4 +1,4 @@
-"""What a person sees of a training."""
+"""A console shows a line for each epoch and, on a terminal, a progress bar."""
 
 import contextlib
 import io
@@ -17,31 +17,31 @@ HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 def screen(*, terminal: bool) -> tuple[io.StringIO, Console]:
-    shown = io.StringIO()
-    return shown, Console(file=shown, force_terminal=terminal, width=120, highlight=False)
+    output = io.StringIO()
+    return output, Console(file=output, force_terminal=terminal, width=120, highlight=False)
 
 
-def test_without_a_terminal_there_is_a_line_an_epoch_and_nothing_else(fitted: Fit) -> None:
-    shown, console = screen(terminal=False)
+def test_without_a_terminal_there_is_one_line_for_each_epoch(fitted: Fit) -> None:
+    output, console = screen(terminal=False)
     fitted(callbacks=[progress.ProgressBar(console)])
-    lines = shown.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert len(lines) == 2
     for number, line in enumerate(lines, start=1):
         assert re.fullmatch(LINE.format(number), line)
 
 
-def test_on_a_terminal_there_is_a_bar_too(fitted: Fit) -> None:
-    shown, console = screen(terminal=True)
+def test_on_a_terminal_there_is_a_progress_bar(fitted: Fit) -> None:
+    output, console = screen(terminal=True)
     fitted(callbacks=[progress.ProgressBar(console)])
-    text = shown.getvalue()
+    text = output.getvalue()
     for number in (1, 2):
         assert re.search(LINE.format(number), text)
     assert re.search(r"/10.* steps, loss", text)
     assert text.count(HIDE_CURSOR) == text.count(SHOW_CURSOR) == 1
 
 
-def test_terminal_is_given_back_after_a_failure(fitted: Fit, train: Split) -> None:
-    shown, console = screen(terminal=True)
+def test_terminal_is_restored_after_an_error(fitted: Fit, train: Split) -> None:
+    output, console = screen(terminal=True)
     with pytest.raises(TrainingError), contextlib.closing(progress.ProgressBar(console)) as bar:
         fitted(train=Split(train.images, train.labels * float("nan")), callbacks=[bar])
-    assert shown.getvalue().count(SHOW_CURSOR) == 1
+    assert output.getvalue().count(SHOW_CURSOR) == 1

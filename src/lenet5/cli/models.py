@@ -62,7 +62,7 @@ def list_versions(
     from lenet5.tracking import store
 
     name = params.register_.model_name
-    with store.reachable():
+    with store.reachable(paths):
         versions = model_versions.versions(store.connect(paths), name)
     selected = lineage.select(versions, data=data, commit=commit)
     if as_json:
@@ -163,7 +163,7 @@ def reproduce_version(
         from lenet5.orchestration import reproduce
     progress = errors if as_json else console  # with --json, standard output holds only the answer
     done = reproduce.reproduce(
-        paths, params, version, into=into, record=record, tell=lambda line: print_line(line, to=progress)
+        paths, params, version, into=into, record=record, on_line=lambda line: print_line(line, to=progress)
     )
     if as_json:
         compared = {

@@ -1,10 +1,6 @@
 """The answer of ``lenet5 status``: stages, model versions and services of a checkout."""
 
-import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -13,7 +9,8 @@ from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.registry import model_versions, promotion
 from lenet5.stages.params import Params
-from lenet5.system import process, settings
+from lenet5.system import dvc, git, settings
+from lenet5.system.git import GitFailed
 from lenet5.system.settings import Settings
 from lenet5.tracking import store, tags
 
@@ -41,37 +38,17 @@ def report(paths: Paths, params: Params) -> dict[str, Any]:
 
 def _stages(paths: Paths) -> dict[str, Any]:
     try:
-        return {"to run": _stale_stages(paths.root)}
+        return {"to run": dvc.stale_stages(paths.root)}
     except Unavailable as error:
         return {"to run": None, "problem": str(error)}
-
-
-def _stale_stages(root: Path) -> list[str]:
-    """Return the stages that ``dvc repro`` would run.
-
-    Raises:
-        Unavailable: DVC failed.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
-        cwd=root,
-        env=process.environment_for_child({}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        output = done.stderr.strip() or done.stdout.strip()
-        raise Unavailable("`dvc status` failed.", found="\n            ".join(output.splitlines()[-5:]))
-    return list(json.loads(done.stdout))
 
 
 def _registry(paths: Paths, params: Params, found: Settings) -> dict[str, Any]:
     tracking = {"address": settings.mask_urls(found.mlflow_tracking_uri)}
     try:
-        with store.reachable():
+        with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
-            problems = promotion.astray(versions, promotion.history(paths, params))
+            problems = promotion.drifted(versions, promotion.history(paths, params))
     except (Unavailable, UsageError) as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
@@ -173,32 +150,7 @@ def _data_remote(paths: Paths, url: str) -> dict[str, Any]:
 def _repository(paths: Paths, url: str) -> dict[str, Any]:
     address = {"address": settings.mask_urls(url)}
     try:
-        head = _remote_head(paths.root, url)
-    except Unavailable as error:
+        heads = git.text(paths.root, "ls-remote", "--quiet", url, "HEAD", timeout=_GIT_TIMEOUT_SECONDS)
+    except GitFailed as error:
         return address | {"answers": False, "problem": str(error)}
-    return address | ({"answers": True} if head else {"answers": False, "problem": "it has no commits"})
-
-
-def _remote_head(root: Path, url: str) -> str:
-    """Return what ``git ls-remote`` prints about HEAD; empty if the repository has no commits.
-
-    Raises:
-        Unavailable: git failed or took too long.
-    """
-    try:
-        done = subprocess.run(
-            ["git", "ls-remote", "--quiet", url, "HEAD"],
-            cwd=root,
-            env=process.environment_for_child({"GIT_TERMINAL_PROMPT": "0"}),
-            capture_output=True,
-            text=True,
-            timeout=_GIT_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unavailable(
-            "`git ls-remote` failed.", found=f"no answer within {_GIT_TIMEOUT_SECONDS:g} seconds"
-        ) from None
-    if done.returncode:
-        raise Unavailable("`git ls-remote` failed.", found=settings.mask_urls(done.stderr.strip()))
-    return done.stdout.strip()
+    return address | ({"answers": True} if heads else {"answers": False, "problem": "it has no commits"})

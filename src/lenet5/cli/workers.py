@@ -91,13 +91,13 @@ def pin_source(as_json: Json = False) -> None:
     """
     paths, params = checkout()
     from lenet5.stages.ingest import stage as ingest
-    from lenet5.stages.params import pin
+    from lenet5.stages.params import pin_checksums
 
     pinned = params.ingest.sha256
     checksums = ingest.source_checksums(paths, params.ingest)
     changed = [name for name, digest in checksums.model_dump().items() if getattr(pinned, name) != digest]
     if changed:
-        pin(paths.params, checksums)
+        pin_checksums(paths.params, checksums)
     if as_json:
         print_json({"changed": changed, "sha256": checksums.model_dump()})
     elif changed:

@@ -1,13 +1,13 @@
-"""What a folder of images and labels holds, and proof that it still holds it.
+"""Write and read dataset folders: images, labels, and a manifest with their checksums.
 
-A dataset folder has one sub-folder a split, two NumPy files in each, and a manifest:
+A dataset folder has one sub-folder for each split, with two NumPy files in it, and a manifest:
 
     data/raw/manifest.json                        shapes, dtypes, SHA-256 of every array
     data/raw/train/images.npy                     uint8 (60000, 28, 28)
     data/raw/train/labels.npy                     uint8 (60000,)
 
-It is written whole or not at all, and every array is compared with the manifest when it is read,
-so a damaged cache or a file edited by hand cannot slip into a model.
+A folder is written completely or not at all. Every array is compared with the manifest when it is read,
+so a damaged cache or a file that was edited by hand cannot reach a model.
 """
 
 import hashlib
@@ -27,27 +27,32 @@ CLASSES = 10
 """Digits 0 to 9."""
 
 PIXEL_SCALE = 1 / 255
-"""The one definition of rescaling: a raw pixel (0 to 255) times this lies in 0 to 1."""
+"""Factor that maps a raw pixel, 0 to 255, to 0 to 1. Preprocessing and the saved model both use it."""
 
 MANIFEST = "manifest.json"
 
 CHUNK = 10_000
-"""Images that are in memory at a time, where data of any size is read: 31 MB of float32."""
+"""Number of images that are read at a time, so that data may exceed the memory: 31 MB of float32."""
 
 Array = NDArray[Any]
 
 
 def chunks(images: int) -> Iterator[slice]:
-    """The places of ``images`` images, at most ``CHUNK`` at a time; one empty slice where there are none."""
+    """Return slices of at most ``CHUNK`` that cover ``images`` images; for 0 images, one empty slice."""
     return (slice(start, min(start + CHUNK, images)) for start in range(0, max(images, 1), CHUNK))
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and what they show. Raw data may hold unequal numbers of both: validation says no to it."""
+    """Images and their labels.
+
+    Raw data can have different numbers of images and labels; the stage ``validate`` rejects it.
+    """
 
     images: Array
+    """(N, ...); the stage that writes the dataset decides shape and dtype."""
     labels: Array
+    """(N,) digits, or (N, 10) one-hot."""
 
 
 class _Record(BaseModel):
@@ -55,15 +60,17 @@ class _Record(BaseModel):
 
 
 class ArrayRecord(_Record):
-    """Identity of one array."""
+    """Dtype, shape and checksum of one array."""
 
     dtype: str
+    """As in NumPy's array protocol: ``|u1``, ``<f4``."""
     shape: tuple[int, ...]
     sha256: str
+    """Of the elements in C order."""
 
     @classmethod
     def of(cls, array: Array) -> "ArrayRecord":
-        # dtype and shape are compared beside the digest, so the digest is of the elements alone (C order)
+        # dtype and shape are compared separately, so the digest covers the elements only
         return cls(
             dtype=array.dtype.str, shape=array.shape, sha256=hashlib.sha256(_elements(array)).hexdigest()
         )
@@ -75,28 +82,30 @@ class SplitRecord(_Record):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the split holds: equal digests mean equal images with equal labels."""
+        """Return the SHA-256 of the split: equal digests mean equal images with equal labels."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class Manifest(_Record):
-    """What a dataset folder holds, what it was made from, and the padding its images carry."""
+    """The content of a dataset folder, the dataset that it was made from, and the padding of its images."""
 
     splits: dict[str, SplitRecord]
     made_from: str | None = None
     """Digest of the dataset this one was derived from."""
     padding: int = 0
-    """Rows and columns of zeros around each image that the raw image has not."""
+    """Rows and columns of zeros that were added on each side of the raw image."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the sorted records: equal digests mean equal arrays."""
+        """Return the SHA-256 over the sorted splits: equal digests mean equal arrays."""
         lines = [f"{name} {record.model_dump_json()}" for name, record in sorted(self.splits.items())]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Dataset:
+    """The arrays of a dataset folder and its manifest."""
+
     splits: dict[str, Split]
     manifest: Manifest
 
@@ -108,17 +117,27 @@ def save(
     made_from: str | None = None,
     padding: int = 0,
 ) -> Manifest:
-    """Write a dataset folder, whole or not at all, in place of what ``folder`` held.
+    """Write a dataset folder, completely or not at all, and replace the content of ``folder``.
 
-    A split that is larger than the memory comes in parts, one after another.
+    Args:
+        folder: the dataset folder.
+        splits: the splits by name. A split that exceeds the memory is an iterable of its parts, in order.
+        made_from: the digest of the dataset that this one is derived from.
+        padding: the rows and columns of zeros on each side of each image.
+
+    Returns:
+        The manifest that was written.
+
+    Raises:
+        ValueError: a split has no part, or its parts differ in dtype or in the shape of an element.
     """
-    with files.replacing(folder) as aside:
+    with files.replacing(folder) as partial:
         records = {}
         for name, split in splits.items():
-            (aside / name).mkdir(parents=True)
-            records[name] = _write(aside / name, [split] if isinstance(split, Split) else split)
+            (partial / name).mkdir(parents=True)
+            records[name] = _write(partial / name, [split] if isinstance(split, Split) else split)
         manifest = Manifest(splits=records, made_from=made_from, padding=padding)
-        files.write_json(aside / MANIFEST, manifest.model_dump(mode="json"))
+        files.write_json(partial / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 
@@ -126,7 +145,7 @@ def load(folder: Path) -> Dataset:
     """Map a dataset folder into memory and compare every array with the manifest.
 
     Raises:
-        DataError: a file is missing, cannot be read, or does not hold what the manifest says.
+        DataError: a file is missing, cannot be read, or differs from the manifest.
     """
     manifest = load_manifest(folder)
     splits = {}
@@ -138,10 +157,10 @@ def load(folder: Path) -> Dataset:
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """Read what a dataset folder says it holds, without reading the arrays.
+    """Read the manifest of a dataset folder without reading the arrays.
 
     Raises:
-        DataError: there is no manifest, or it is not one.
+        DataError: the manifest is missing or damaged.
     """
     path = folder / MANIFEST
     try:
@@ -150,7 +169,7 @@ def load_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"There is no dataset in {folder}.",
             expected=path,
-            fix="`dvc repro` makes it",
+            fix="`dvc repro` writes it",
         ) from None
     except ValidationError as error:
         raise _damaged(path, "a manifest", str(error)) from None
@@ -158,15 +177,15 @@ def load_manifest(folder: Path) -> Manifest:
 
 def _write(folder: Path, parts: Iterable[Split]) -> SplitRecord:
     with (folder / "images.npy").open("wb") as images_file, (folder / "labels.npy").open("wb") as labels_file:
-        images, labels = _Growing(images_file), _Growing(labels_file)
+        images, labels = _NpyWriter(images_file), _NpyWriter(labels_file)
         for part in parts:
             images.append(part.images)
             labels.append(part.labels)
         return SplitRecord(images=images.finish(), labels=labels.finish())
 
 
-class _Growing:
-    """A ``.npy`` file that is written in parts, and is what ``numpy.save`` makes of the whole."""
+class _NpyWriter:
+    """Writes a ``.npy`` file in parts. The bytes are those that ``numpy.save`` writes for the whole array."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -180,7 +199,7 @@ class _Growing:
             self._write_header()
         length, *rest = self._shape
         if (part.dtype, part.shape[1:]) != (self._dtype, tuple(rest)):
-            raise ValueError(f"{part.dtype} {part.shape} does not go on from {self._dtype} {self._shape}")
+            raise ValueError(f"the part {part.dtype} {part.shape} does not fit {self._dtype} {self._shape}")
         elements = _elements(part)
         self._file.write(elements)
         self._sha256.update(elements)
@@ -188,9 +207,9 @@ class _Growing:
 
     def finish(self) -> ArrayRecord:
         if self._shape is None:
-            raise ValueError("there was no part, so neither shape nor type is known")
+            raise ValueError("the array has no part, so its shape and dtype are unknown")
         self._file.seek(0)
-        self._write_header()  # NumPy leaves room in it for an axis that grows
+        self._write_header()  # NumPy pads the header, so a larger first axis fits into the same space
         return ArrayRecord(dtype=self._dtype.str, shape=self._shape, sha256=self._sha256.hexdigest())
 
     def _write_header(self) -> None:
@@ -201,27 +220,27 @@ class _Growing:
 
 
 def _elements(array: Array) -> memoryview | bytes:
-    """The elements in C order, and nothing else: of a memory-map, without a copy."""
+    """Return the bytes of the elements in C order; a memory map is not copied."""
     return np.ascontiguousarray(array).view(np.uint8).data if array.size else b""
 
 
 def _load_array(path: Path, record: ArrayRecord) -> Array:
     try:
-        array: Array = np.lib.format.open_memmap(path, mode="r")  # refuses pickles and archives
+        array: Array = np.lib.format.open_memmap(path, mode="r")  # rejects pickles and archives
     except FileNotFoundError:
         raise _damaged(path, "the file", "none") from None
-    except Exception as error:  # NumPy reads the header as Python: a damaged one raises any of a dozen
+    except Exception as error:  # NumPy parses the header as Python, so a damaged one raises many kinds
         raise _damaged(path, "a NumPy array", str(error)) from None
-    found = ArrayRecord.of(array)
-    if found != record:
-        raise _damaged(path, record, found)
+    actual = ArrayRecord.of(array)
+    if actual != record:
+        raise _damaged(path, record, actual)
     return array
 
 
 def _damaged(path: Path, expected: object, found: object) -> DataError:
     return DataError(
-        f"{path} does not hold what was written there.",
+        f"{path} was damaged or changed.",
         expected=expected,
         found=found,
-        fix="`dvc checkout --force` puts it back; with a damaged cache, `dvc repro --force` makes it anew",
+        fix="`dvc checkout --force` restores it; if the cache is damaged, `dvc repro --force` makes it again",
     )

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, flushed to the disk, then renamed into place."""
+"""Write files atomically: to a temporary name, flushed to the disk, then renamed. Read tables and YAML."""
 
 import hashlib
 import json
@@ -17,50 +17,59 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write a file or a folder at; it takes ``target``'s place at the end.
+    """Replace a file or a folder atomically.
 
-    An exception (or a kill) on the way leaves ``target`` as it was; only between the two renames that swap
-    a folder is there none. What an earlier, killed writer of the same target left aside is removed first.
+    The caller writes a file or a folder at the yielded path, which is beside ``target``. At the end of the
+    block it is flushed to the disk and renamed to ``target``. After an exception or a kill, ``target`` is
+    unchanged. A folder needs two renames; a kill between them leaves no ``target``. Files that a killed
+    writer of the same target left behind are removed first.
+
+    Yields:
+        The temporary path, which does not exist yet.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in target.parent.glob(f".{target.name}.[0-9]*.partial"):
         _remove(leftover)
-    aside = target.parent / f".{target.name}.{os.getpid()}.partial"
+    partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     old = target.parent / f".{target.name}.{os.getpid()}.old.partial"
     try:
-        yield aside
-        for path in [aside, *sorted(aside.rglob("*"))]:
+        yield partial
+        for path in [partial, *sorted(partial.rglob("*"))]:
             _flush(path)
-        if target.is_dir():  # a folder cannot be renamed over one that has files in it
+        if target.is_dir():  # a folder cannot be renamed to one that has files in it
             target.replace(old)
-        aside.replace(target)
+        partial.replace(target)
         _flush(target.parent)
     finally:
-        _remove(aside)
+        _remove(partial)
         _remove(old)
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text to ``target``, whole or not at all."""
-    with replacing(target) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write UTF-8 text atomically."""
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(target: Path, value: object) -> None:
-    """Write JSON with sorted keys, so that equal values give equal bytes; NaN and infinity are refused."""
+    """Write JSON with sorted keys, so that equal values give equal bytes.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
     write_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_csv(target: Path, frame: "pd.DataFrame") -> None:
-    """Write a table without its index, with the same line ends on every system."""
+    """Write the columns of any table, without its index, with the same line ends on every system."""
     write_text(target, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def read_csv(path: Path) -> "pd.DataFrame":
-    """Read a table back.
+    """Read a table. Its columns are those of the file.
 
     Raises:
-        DataError: it is missing or is no table.
+        DataError: the file is missing or is not a table.
     """
     import pandas as pd
 
@@ -68,7 +77,7 @@ def read_csv(path: Path) -> "pd.DataFrame":
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} cannot be read.", expected="a table", found=error, fix="`dvc repro` makes it"
+            f"{path} cannot be read.", expected="a CSV table", found=error, fix="`dvc repro` writes it"
         ) from None
 
 
@@ -94,19 +103,19 @@ def read_yaml(path: Path, *, fix: str) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as 64 hexadecimal digits.
+    """Return the SHA-256 of a file's content, as 64 hexadecimal digits.
 
     Raises:
-        DataError: there is no such file.
+        DataError: the file does not exist.
     """
     return _digest(path, "sha256")
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file's content: the name under which DVC knows it, and no proof of anything.
+    """Return the MD5 of a file's content, which is its name in DVC. It does not protect against tampering.
 
     Raises:
-        DataError: there is no such file.
+        DataError: the file does not exist.
     """
     return _digest(path, "md5")
 
@@ -118,7 +127,7 @@ def _digest(path: Path, algorithm: str) -> str:
                 file, lambda: hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
             ).hexdigest()
     except FileNotFoundError:
-        raise DataError(f"There is no {path}.", fix="`dvc repro` makes it; `dvc pull` fetches it") from None
+        raise DataError(f"There is no {path}.", fix="`dvc repro` writes it; `dvc pull` fetches it") from None
 
 
 def _flush(path: Path) -> None:

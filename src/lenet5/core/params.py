@@ -1,4 +1,4 @@
-"""The base of every parameter schema: strict types, unknown keys refused, all problems reported at once."""
+"""Define the base of every parameter schema: strict types, no unknown keys, all problems in one error."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -20,7 +20,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class Section(BaseModel):
     """A part of ``params.yaml``. It is immutable, and an unknown key is an error."""
 
-    # strict: "4", 4.0 and true are not integers
+    # with strict types, "4", 4.0 and true are not integers
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def flat(self) -> dict[str, Any]:
@@ -33,6 +33,12 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def check(schema: type[SectionT], content: Mapping[str, Any], *, where: str, fix: str) -> SectionT:
     """Validate values against a schema.
+
+    Args:
+        schema: the class to validate with.
+        content: the values by key.
+        where: the source of the values, for the error.
+        fix: what the user can do, for the error.
 
     Raises:
         UsageError: a key is unknown or missing, or a value is out of range. The message lists every problem.
@@ -61,7 +67,7 @@ def _problem(schema: type[Section], details: "ErrorDetails") -> str:
             for section in sections:
                 parent = next(f.annotation for n, f in parent.model_fields.items() if section in (n, f.alias))
             return f"{name}: there is no {key!r} here, but {key_names(parent)}"
-        case "value_error":  # raised by a validator of a whole section, whose message names the values
+        case "value_error":  # a validator of a whole section raised it, and its message names the values
             return f"{name}: {details['ctx']['error']}"
         case "model_type":
             return f"{name}: should be a section with keys, found {details['input']!r}"

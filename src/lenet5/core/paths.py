@@ -1,4 +1,4 @@
-"""The files that git or DVC tracks: what stages read and write."""
+"""Name the files that git or DVC tracks: what stages read and write."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from lenet5.core.errors import UsageError
 class Paths:
     """The tracked files of one checkout, all below ``root`` (the folder that holds ``dvc.yaml``).
 
-    What only this machine needs is in ``lenet5.system.state``.
+    ``lenet5.system.state`` has the files that are not tracked.
     """
 
     root: Path
@@ -20,7 +20,7 @@ class Paths:
         """Find the checkout that holds ``start`` (the working directory by default).
 
         Raises:
-            UsageError: no folder from ``start`` upwards holds a ``dvc.yaml``.
+            UsageError: neither ``start`` nor a folder above it holds a ``dvc.yaml``.
         """
         start = (start or Path.cwd()).resolve()
         for folder in (start, *start.parents):
@@ -51,7 +51,7 @@ class Paths:
 
     @property
     def sweep(self) -> Path:
-        """The search space of ``lenet5 sweep``."""
+        """Return the file with the search space of ``lenet5 sweep``."""
         return self.root / "sweep.yaml"
 
     @property

@@ -1,4 +1,4 @@
-"""What the stages tell each other. These names are the metrics' names everywhere."""
+"""Define the JSON files that one stage writes and another reads. Their keys are the names of the metrics."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,106 +16,115 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     def write(self, path: Path) -> None:
+        """Write the file atomically; equal results give equal bytes."""
         files.write_json(path, self.model_dump(mode="json"))
 
-    def figures(self) -> dict[str, float]:
-        """The numbers it holds, by dotted name: ``accuracy``, ``drift.ink_drift_test``."""
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers by dotted name, such as ``accuracy`` or ``drift.ink_drift_test``."""
         return dict(_numbers(self.model_dump()))
 
-    def require(self, **found: str) -> None:
-        """Compare digests of files at hand with the recorded ones, by name.
+    def require(self, **digests: str) -> None:
+        """Compare digests of existing files with the recorded ones.
+
+        Args:
+            digests: the digests by the name of their field.
 
         Raises:
-            DataError: one differs: files of different models or data lie side by side, or one is damaged.
+            DataError: a digest differs: a file was changed, or it belongs to another model or other data.
         """
-        for name, digest in found.items():
+        for name, digest in digests.items():
             if digest != getattr(self, name):
                 raise DataError(
-                    f"The {name.replace('_', ' ')} is not what the {type(self).__name__.lower()} recorded: "
-                    "it was changed, or belongs to another model.",
+                    f"The {name.replace('_', ' ')} differs from the one that the "
+                    f"{type(self).__name__.lower()} recorded: it was changed, or belongs to another model.",
                     expected=getattr(self, name),
                     found=digest,
-                    fix="`dvc checkout --force` puts back what dvc.lock names, `dvc repro` makes the rest",
+                    fix="`dvc checkout --force` restores the files of dvc.lock, `dvc repro` updates the rest",
                 )
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file back.
+        """Read the file.
 
         Raises:
-            DataError: it is missing or does not hold this result.
+            DataError: the file is missing or does not hold this result.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
-            found = "no such file"
+            problem = "no such file"
         except ValidationError as error:
-            found = str(error)
+            problem = str(error)
         raise DataError(
-            f"{path} cannot be used.", expected=f"a {cls.__name__}", found=found, fix="`dvc repro` makes it"
+            f"{path} cannot be used.",
+            expected=f"a {cls.__name__}",
+            found=problem,
+            fix="`dvc repro` writes it",
         )
 
 
 class CheckSummary(Result):
-    """One question about the data, and its answer in words."""
+    """The result of one check of the raw data, in words."""
 
     name: str
     what: str
+    """What the check compares."""
     expected: str
     seen: str
     success: bool
     failed_rows: int
+    """Number of images that the check rejects; 0 where it rejects a whole distribution."""
 
 
 class Validation(Result):
-    """Whether data may be used."""
+    """Whether the raw data passed all checks."""
 
     success: bool
     data_digest: str
-    """Of the raw data that was looked at."""
+    """SHA-256 of the raw dataset."""
     images: dict[str, int]
-    """By split."""
+    """Number of images by split."""
     drift: dict[str, float | None]
-    """Nats by check; null where a split has nothing to compare."""
+    """Kullback-Leibler divergence in nats by check; null where a split has no images to compare."""
     unexpected_images: dict[str, int]
-    """By check; a limit may allow some."""
+    """Number of unexpected images by check; a limit may allow some."""
     checks: list[CheckSummary]
-    """DVC's metrics show the numbers above and skip the list."""
+    """``dvc metrics`` shows the numbers above and skips this list."""
 
 
 class Environment(Result):
-    """What decides the last bits of a training, beside data, parameters and code."""
+    """Everything except data, parameters and code that decides the bytes of a trained model."""
 
     requirements: str
     """SHA-256 of ``requirements.lock``."""
     packages: dict[str, str]
-    """The engine's versions, by package."""
+    """Versions of Keras, of the engine and of NumPy, by package."""
     switches: list[str]
-    """Variables that tell the engine how to do its sums: ``NAME=value``."""
+    """Environment variables of the engine that can change a result, as ``NAME=value``."""
     device: str
-    """What training ran on: ``CPU``, or the kind of GPU."""
+    """The device that trained: ``CPU``, or the kind of GPU."""
 
 
 class Lineage(Result):
-    """What a model was made from and what it is, as SHA-256 digests: no clock, no host, no run."""
+    """SHA-256 digests of a model and of its inputs; no clock, no host name, no run id."""
 
     training: str
-    """Of everything that decides the weights: processed data, parameters and code of the training."""
+    """Identity of the training: processed data, parameters, code and engine."""
     raw_data: str
     processed_data: str
     weights: str
     model_file: str
-    """Of the ``.keras`` file, as it lies on the disk."""
+    """Of the bytes of the ``.keras`` file."""
     environment: Environment
 
     @property
     def model(self) -> str:
-        """Enough of ``model_file`` to tell models apart in a table."""
+        """Return the first 16 digits of ``model_file``, which identify a model in tables."""
         return self.model_file[:16]
 
 
 class Training(Result):
-    """How the training went; losses in nats (with label smoothing), at the best epoch."""
+    """Metrics of a training at its best epoch; losses in nats, with label smoothing."""
 
     epochs: int
     best_epoch: int
@@ -127,23 +136,23 @@ class Training(Result):
 
 
 class Evaluation(Result):
-    """How a model does on every test image."""
+    """Metrics of a model on all test images."""
 
     model: str
-    """Which model was scored: :attr:`Lineage.model`."""
+    """The model that was scored: :attr:`Lineage.model`."""
     test_data: str
     """SHA-256 of the test images and labels."""
     predictions: str
-    """Which predictions, one an image, these figures are of: the beginning of the file's SHA-256."""
+    """First 16 digits of the SHA-256 of the predictions that these metrics summarize."""
     onnx_file: str
-    """SHA-256 of the ONNX file that gave the same answers."""
+    """SHA-256 of the ONNX file, whose predictions agree with those of the model file."""
     images: int
     accuracy: float
     loss: float
     """Cross-entropy without label smoothing, in nats."""
     worst_class_recall: float
     calibration_error: float
-    """Expected calibration error: Guo et al., 2017, equation 3."""
+    """Expected calibration error (Guo et al., 2017, equation 3), 0 to 1."""
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -1,5 +1,7 @@
 """The code of a stage, as ``dvc.yaml`` lists it. It is stated there once; everybody else reads it here."""
 
+from typing import Any
+
 from lenet5.core import files
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
@@ -27,9 +29,36 @@ def dependencies(paths: Paths, stage: str) -> list[str]:
     Raises:
         UsageError: ``dvc.yaml`` cannot be read, or has no such stage.
     """
-    stages = (files.read_yaml(paths.graph, fix="git checkout dvc.yaml") or {}).get("stages", {})
+    stages = _stages(paths)
     if stage not in stages:
         raise UsageError(
             f"dvc.yaml has no stage {stage}.", expected=", ".join(stages) or "a stage", found=stage
         )
     return [str(dependency) for dependency in stages[stage].get("deps", [])]
+
+
+def sources(paths: Paths) -> list[str]:
+    """Return everything that the graph reads and no stage makes: the graph, parameters, code, source data.
+
+    Raises:
+        UsageError: ``dvc.yaml`` cannot be read.
+    """
+    stages = _stages(paths).values()
+    made = {
+        str(_path(out))
+        for stage in stages
+        for kind in ("outs", "metrics", "plots")
+        for out in stage.get(kind, [])
+    }
+    read = {str(dependency) for stage in stages for dependency in stage.get("deps", [])}
+    return sorted({paths.graph.name, paths.params.name} | read - made)
+
+
+def _path(out: str | dict[str, object]) -> str:
+    """Return the path of an output: with options, it is the only key of a mapping."""
+    return out if isinstance(out, str) else next(iter(out))
+
+
+def _stages(paths: Paths) -> dict[str, Any]:
+    content = files.read_yaml(paths.graph, fix="git checkout dvc.yaml") or {}
+    return dict(content.get("stages", {}))

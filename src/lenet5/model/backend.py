@@ -1,4 +1,4 @@
-"""The engine under Keras."""
+"""Configure the package that Keras computes with: threads, precision, devices."""
 
 import os
 
@@ -10,9 +10,12 @@ from lenet5.model import engine
 
 
 def use_threads(threads: int) -> None:
-    """Fix how many threads an operation may use: the order of its sums, and so the bytes, depend on it.
+    """Set how many threads one operation uses, because the order of its sums decides the last bits.
 
-    Comes before the first operation. Only TensorFlow can be told.
+    Call it before the first operation. It has an effect on TensorFlow only.
+
+    Raises:
+        AssertionError: a variable of ``ENGINE_FLAGS`` has another value. Importing Keras read it already.
     """
     for variable, value in engine.ENGINE_FLAGS.items():
         assert os.environ.get(variable) == value, f"{variable} must be {value} before Keras is imported"
@@ -20,32 +23,36 @@ def use_threads(threads: int) -> None:
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(2)  # one trains, one prepares the next batches
-        with quiet_libraries():  # the search for GPUs complains where there is none
+        tf.config.threading.set_inter_op_parallelism_threads(2)  # one for the step, one for the next batch
+        with quiet_libraries():  # TensorFlow prints errors where there is no GPU
             for gpu in tf.config.list_physical_devices("GPU"):
-                tf.config.experimental.set_memory_growth(gpu, True)  # a GPU may have other users
+                tf.config.experimental.set_memory_growth(gpu, True)  # other processes may use the GPU as well
             tf.config.list_logical_devices()
 
 
 def require(precision: str) -> None:
-    """Refuse a precision that the engine cannot do on the device at hand.
+    """Check that the engine can compute in a precision on this machine's device.
+
+    Args:
+        precision: a dtype policy of Keras, as in ``train.precision``.
 
     Raises:
-        UsageError: TensorFlow on a processor: its kernels have no 16-bit convolutions in ``ENGINE``'s set.
+        UsageError: TensorFlow runs on a CPU and the precision is not float32. With the instruction set of
+            ``ENGINE_FLAGS``, TensorFlow has no 16-bit convolutions.
     """
     if precision != "float32" and name() == "tensorflow" and device() == "CPU":
         raise UsageError(
             "This precision needs a GPU.",
-            expected="train.precision float32 on a processor",
+            expected="train.precision float32 on a CPU",
             found=precision,
             fix="set train.precision to float32, or train on a worker of the pool `gpu`",
         )
 
 
 def use_cpu() -> None:
-    """Leave GPUs alone, however many there are: their sums, of shorter floats by default, are others.
+    """Hide all GPUs, because they round differently and use shorter floats by default.
 
-    Comes before the first operation. Only TensorFlow can be told.
+    Call it before the first operation. It has an effect on TensorFlow only.
     """
     if engine.backend_name() == "tensorflow":
         import tensorflow as tf
@@ -55,12 +62,12 @@ def use_cpu() -> None:
 
 
 def name() -> str:
-    """The package that does the sums: ``tensorflow``, ``jax``, ``torch``."""
+    """Return the package that Keras computes with: ``tensorflow``, ``jax`` or ``torch``."""
     return str(keras.backend.backend())
 
 
 def device() -> str:
-    """What operations run on by default: ``CPU``, or the kind of GPU where the engine tells it."""
+    """Return the default device: ``CPU``, or the kind of GPU."""
     if engine.backend_name() == "tensorflow":
         import tensorflow as tf
 

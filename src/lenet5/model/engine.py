@@ -1,4 +1,4 @@
-"""What decides the last bits of every sum, beside data, parameters and code. Imports no engine."""
+"""Describe the engine that computes: its flags, variables and versions. This module imports no engine."""
 
 import os
 import sys
@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 ENGINE_FLAGS = {
-    # TensorFlow turns oneDNN off where it finds no AVX-512, and the results of its own kernels then depend on
-    # the size of the processor's cache
+    # TensorFlow turns oneDNN off on a processor without AVX-512, and the results of its own kernels then
+    # depend on the size of the processor's cache
     "TF_ENABLE_ONEDNN_OPTS": "1",
-    # one instruction set is one code path: the same bytes on every processor that has it
+    # with one instruction set there is one code path, which gives the same bytes on every processor
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
-"""Environment variables that decide bytes. They override variables of the same name."""
+"""Environment variables that decide bytes. They override the user's variables of the same name."""
 
-# prefixes, because other programs use TF_ as well (Terraform, for one)
+# these prefixes are longer than TF_, because other programs, such as Terraform, use TF_ as well
 _PREFIXES = (
     *("ONEDNN_", "DNNL_", "XLA_FLAGS", "TF_XLA_", "TF_ENABLE_", "TF_DISABLE_", "TF_DETERMINISTIC_"),
     *("TF_CUDNN_", "TF_CUBLAS", "CUBLAS_", "NVIDIA_TF32_"),
@@ -49,7 +49,7 @@ def lean_keras(*, for_training: bool = False) -> Iterator[None]:
     unneeded += ["sklearn", "matplotlib"] if for_training else []
     hidden = [name for name in unneeded if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+        sys.modules[name] = None  # type: ignore[assignment]  # an import then fails as if it were not installed
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The ``.keras`` file: the same model gives the same bytes, and reading one never runs code."""
+"""Save and load ``.keras`` files: equal models give equal bytes, and loading never runs code."""
 
 import hashlib
 import json
@@ -19,18 +19,19 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a ZIP can hold
 
 
 def save(model: "keras.Model", target: Path) -> None:
-    """Save a model so that equal weights and layers give equal bytes.
+    """Save a model atomically, so that equal weights and layers give equal bytes.
 
-    Keras writes clocks (into the archive's directory and ``metadata.json``) and memory addresses (into
-    ``config.json``, to tell shared objects apart): the clocks are fixed and the addresses numbered.
+    Keras writes times into the directory of the archive and into ``metadata.json``, and memory addresses into
+    ``config.json``, where they identify shared objects. This function replaces the times by a constant and
+    the addresses by numbers.
     """
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"
         model.save(saved)
         with (
-            files.replacing(target) as aside,
+            files.replacing(target) as partial,
             zipfile.ZipFile(saved) as old,
-            zipfile.ZipFile(aside, "w") as new,
+            zipfile.ZipFile(partial, "w") as new,
         ):
             for name in sorted(old.namelist()):
                 content = old.read(name)
@@ -59,33 +60,33 @@ def _number_shared_objects(config: Any, numbers: dict[int, int]) -> Any:
 
 
 def load(path: Path) -> "keras.Model":
-    """Load a model for inference, in Keras' safe mode: no pickles, no lambdas.
+    """Load a model for inference in Keras' safe mode, which rejects pickles and lambdas.
 
     Raises:
-        DataError: the file is missing or is not a model that safe mode accepts.
+        DataError: the file is missing or damaged, or safe mode rejects it.
     """
     import keras
 
-    if not zipfile.is_zipfile(path):  # Keras says "file not found" of a truncated one, too
-        raise _no_model(path, "a damaged file" if path.exists() else "no such file")
+    if not zipfile.is_zipfile(path):  # Keras reports "file not found" for a truncated file as well
+        raise _unusable(path, "a damaged file" if path.exists() else "no such file")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged archive raises whatever its readers do
+    except Exception as error:  # the readers of the archive raise many kinds when it is damaged
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise _no_model(path, lines[0]) from None
+        raise _unusable(path, lines[0]) from None
 
 
-def _no_model(path: Path, found: str) -> DataError:
+def _unusable(path: Path, found: str) -> DataError:
     return DataError(
         f"{path} cannot be loaded as a model.",
         expected="a .keras file written by `lenet5 train`",
         found=found,
-        fix="`dvc repro train` makes it again",
+        fix="`dvc repro train` writes it again",
     )
 
 
 def weights(model: "keras.Model") -> "dict[str, NDArray[np.float32]]":
-    """The weights by layer and name."""
+    """Return the weights by ``layer/variable``, in the order of the layers."""
     return {
         f"{layer.name}/{variable.name}": variable.numpy()
         for layer in model.layers
@@ -94,7 +95,7 @@ def weights(model: "keras.Model") -> "dict[str, NDArray[np.float32]]":
 
 
 def weights_digest(model: "keras.Model") -> str:
-    """SHA-256 over the weights, sorted by layer and name: the same in whatever file they lie."""
+    """Return the SHA-256 over the weights, sorted by layer and name; it is independent of the file format."""
     total = hashlib.sha256()
     for name, array in sorted(weights(model).items()):
         total.update(f"{name} {array.dtype.str} {array.shape}".encode())

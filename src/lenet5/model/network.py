@@ -1,7 +1,7 @@
-"""LeNet-5: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, figure 2.
+"""Build LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, figure 2).
 
-With ReLU, max pooling and softmax in place of tanh, trainable sub-sampling and Gaussian connections,
-as in the notebook that this project started from.
+ReLU, max pooling and softmax replace tanh, trainable sub-sampling and Gaussian connections, as in the
+notebook that this project started from.
 """
 
 from functools import partial
@@ -12,12 +12,16 @@ from lenet5.core.dataset import CLASSES, PIXEL_SCALE
 
 
 def build(height: int, width: int, kernel_size: int, precision: str = "float32") -> keras.Sequential:
-    """LeNet-5 over rescaled images: float32 (B, height, width, 1) → probabilities float32 (B, 10).
+    """Build LeNet-5 for rescaled images: float32 (B, height, width, 1) → probabilities float32 (B, 10).
 
-    ``precision`` is Keras' dtype policy of all layers but the last one, whose probabilities stay float32.
+    The shapes in the comments are those of the paper: 32x32 images and 5x5 kernels, which give 61,706
+    parameters. 28x28 images and 3x3 kernels give 60,074.
 
-    Shapes in the comments are those of the paper: 32x32 images, 5x5 kernels, 61,706 parameters.
-    28x28 images and 3x3 kernels give 60,074.
+    Args:
+        height: rows of an image, padding included.
+        width: columns of an image, padding included.
+        kernel_size: side of both convolution kernels.
+        precision: Keras' dtype policy of all layers except the last one, whose probabilities stay float32.
     """
     conv = partial(keras.layers.Conv2D, kernel_size=kernel_size, activation="relu", dtype=precision)
     pool = partial(keras.layers.MaxPooling2D, 2, dtype=precision)
@@ -39,7 +43,7 @@ def build(height: int, width: int, kernel_size: int, precision: str = "float32")
 
 
 def in_float32(trained: keras.Sequential) -> keras.Sequential:
-    """The trained network as it is used: its weights, which are float32 in any policy, in float32 layers."""
+    """Return the trained network with float32 layers. Its weights are float32 under every dtype policy."""
     if {layer.compute_dtype for layer in trained.layers} == {"float32"}:
         return trained
     _, height, width, _ = trained.input_shape
@@ -49,9 +53,14 @@ def in_float32(trained: keras.Sequential) -> keras.Sequential:
 
 
 def with_preprocessing(trained: keras.Sequential, padding: int) -> keras.Sequential:
-    """The trained layers behind their own preprocessing: raw pixels uint8 (B, 28, 28) → (B, 10).
+    """Return a model that takes the pixels of an IDX file: uint8 (B, 28, 28) → float32 (B, 10).
 
-    The layers are shared, not copied. What a client sends is what an IDX file holds.
+    It rescales, reshapes and pads the images and then applies the trained layers, which it shares with
+    ``trained``.
+
+    Args:
+        trained: the network of :func:`build`.
+        padding: rows and columns of zeros on each side, as in the images that it was trained on.
     """
     height, width = (side - 2 * padding for side in trained.input_shape[1:3])
     return keras.Sequential(

@@ -1,4 +1,4 @@
-"""Answers from the ONNX file, with ONNX Runtime alone: no TensorFlow, no Keras."""
+"""Score images with the ONNX file and ONNX Runtime, without TensorFlow and Keras."""
 
 from typing import TYPE_CHECKING
 
@@ -11,31 +11,34 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 PIXELS = "pixels"
-"""The input: raw pixels, uint8 (images, 28, 28)."""
+"""Name of the input: raw pixels, uint8 (N, 28, 28)."""
 PROBABILITIES = "probabilities"
-"""The output: float32 (images, 10)."""
+"""Name of the output: float32 (N, 10)."""
 BATCH = 64
-"""Images a call, so few that what lies between two layers stays in a core's cache."""
+"""Images in one call. With so few, the activations between two layers stay in the cache of a core."""
 
 
 def load(content: bytes) -> "InferenceSession":
-    """A session on one core, from the bytes of the file.
+    """Load a model from the bytes of an ONNX file, to run on one core.
 
-    From bytes, since then a digest can be compared with what is loaded, and the file can name no others.
+    The caller can compare the digest of exactly these bytes, and a model in memory cannot refer to other
+    files.
 
     Raises:
-        DataError: they are no model.
+        DataError: ONNX Runtime cannot load the bytes as a model.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # the model is too small to share
+    options.intra_op_num_threads = options.inter_op_num_threads = (
+        1  # the model is too small for more than one thread
+    )
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own kinds, with no common parent
+    except Exception as error:  # the exceptions of ONNX Runtime have no common base class
         raise DataError(
-            "This is no model that ONNX Runtime can load.",
+            "ONNX Runtime cannot load this model.",
             expected="an ONNX file written by `lenet5 evaluate`",
             found=str(error).strip().splitlines()[0],
         ) from None
@@ -44,7 +47,7 @@ def load(content: bytes) -> "InferenceSession":
 def probabilities(
     session: "InferenceSession", images: NDArray[np.uint8], batch_size: int = BATCH
 ) -> NDArray[np.float32]:
-    """Score every image (N, 28, 28), the last, partial batch included: (N, 10)."""
+    """Score all images, including the last partial batch: uint8 (N, 28, 28) → float32 (N, 10)."""
     batches = range(0, len(images), batch_size)
     scored = [
         session.run([PROBABILITIES], {PIXELS: np.asarray(images[i : i + batch_size])})[0] for i in batches

@@ -1,4 +1,4 @@
-"""From a picture of a digit, of any size and either polarity, to what MNIST holds."""
+"""Convert a picture of a digit, of any size and polarity, to the format of MNIST."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,49 +7,62 @@ from PIL import Image, ImageOps
 from lenet5.core.errors import DataError
 
 SIDE = 28
+"""Height and width of a normalized image."""
 BOX = 20
-"""LeCun et al., 1998, section III.A: the digit fits a 20x20 box, centred by its mass in a 28x28 field."""
+"""The digit fits a 20x20 box, whose centre of mass is at the centre (LeCun et al., 1998, section III.A)."""
 CONTRAST = 24
-"""Differences from the ground up to this are noise: a picture without larger ones is even."""
+"""Grey levels. Smaller differences from the background are noise."""
 INK = 64
-"""Pixels above this, of 255 for the strongest ink, are looked at when the digit is searched for."""
+"""Pixels above this belong to the digit; the strongest ink is 255."""
 
 
 def from_picture(picture: Image.Image) -> NDArray[np.uint8]:
-    """Normalise one picture as MNIST's makers did: uint8 (28, 28), 0 for paper and 255 for ink.
+    """Normalize one picture in the same way as the images of MNIST.
 
-    Ink is what differs most from the ground, darker or lighter, however faint the pencil. A 28x28 picture
-    on a dark ground is taken as it is. Cameras' notes on which way is up are heeded.
+    Ink is darker or lighter than the background, whichever differs more. A 28x28 picture with a dark
+    background is not changed. The orientation in the EXIF data is applied.
+
+    Args:
+        picture: a picture of one digit, in any mode of Pillow.
+
+    Returns:
+        uint8 (28, 28), 0 for paper and 255 for ink.
 
     Raises:
-        DataError: there is no ink in it.
+        DataError: the picture holds no ink.
     """
     grey = _grey(ImageOps.exif_transpose(picture))
-    ground = int(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
-    darker, lighter = ground - np.minimum(grey, ground), np.maximum(grey, ground) - ground
+    background = int(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    darker = background - np.minimum(grey, background)
+    lighter = np.maximum(grey, background) - background
     strongest = max(darker.max(), lighter.max())
     if strongest <= CONTRAST:
-        raise _blank("an even surface")
-    on_light = darker.max() > lighter.max()
-    if not on_light and grey.shape == (SIDE, SIDE):
+        raise _blank("a surface without contrast")
+    is_dark_on_light = darker.max() > lighter.max()
+    if not is_dark_on_light and grey.shape == (SIDE, SIDE):
         return grey
-    ink = ((darker if on_light else lighter) * (255 / strongest)).round().astype(np.uint8)
+    ink = ((darker if is_dark_on_light else lighter) * (255 / strongest)).round().astype(np.uint8)
     rows, columns = np.nonzero(ink > INK)
     cropped = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     height, width = (max(1, round(side * BOX / max(cropped.shape))) for side in cropped.shape)
     small = np.asarray(Image.fromarray(cropped).resize((width, height), Image.Resampling.LANCZOS))
     if not (small > INK).any():
-        raise _blank("specks")
+        raise _blank("small spots")
     return _centred(small)
 
 
 def _blank(found: str) -> DataError:
-    return DataError("There is no digit in this picture.", expected="ink", found=found)
+    return DataError(
+        "There is no digit in this picture.",
+        expected="ink on a background",
+        found=found,
+        fix="use a picture of one digit that fills most of it",
+    )
 
 
 def _grey(picture: Image.Image) -> NDArray[np.uint8]:
-    """Luminance, 0 to 255. A transparent ground is paper, or slate under light ink."""
-    if picture.mode.startswith(("I", "F")):  # 16 bits and more, which Pillow would clip at 255
+    """Return the luminance, uint8 (H, W). A transparent background becomes white, or black for light ink."""
+    if picture.mode.startswith(("I", "F")):  # Pillow would clip these modes of 16 and 32 bits at 255
         wide = np.asarray(picture, dtype=np.float64)
         return (wide * (255 / max(wide.max(), 1))).round().astype(np.uint8)
     if not picture.has_transparency_data:
@@ -61,16 +74,17 @@ def _grey(picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _centred(digit: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Place a digit of at most 20x20 so that its centre of mass lies at (14, 14), as far as it fits.
+    """Place a digit, uint8 (at most 20, at most 20), with its centre of mass at (14, 14), as far as it fits.
 
-    That is where MNIST's lie: their mean over the test images is (13.99, 14.01), counted from 0.
+    The images of MNIST have their centre of mass there: the mean over the test images is (13.99, 14.01), from
+    0.
     """
     field = np.zeros((SIDE, SIDE), np.uint8)
-    places = []
+    corner = []
     for axis, length in enumerate(digit.shape):
         mass = digit.sum(axis=1 - axis, dtype=np.int64)
         centre = np.average(np.arange(length), weights=mass)
-        places.append(int(np.clip(round(SIDE / 2 - centre), 0, SIDE - length)))
-    top, left = places
+        corner.append(int(np.clip(round(SIDE / 2 - centre), 0, SIDE - length)))
+    top, left = corner
     field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return field

@@ -1,10 +1,10 @@
-"""Pictures in, digits out, with a registered version; without TensorFlow or MLflow where that is possible.
+"""Read digits from pictures with a registered version, without importing TensorFlow or MLflow if possible.
 
-    1. ask     the store which version it is now, and for the SHA-256 of its ONNX file
-    2. load    that file, from ``.lenet5/models`` or else from the registry
-    3. answer  with ONNX Runtime
+    1. query the registry for the current version and the SHA-256 of its ONNX file
+    2. load that file from ``.lenet5/models``, or download it
+    3. score the pictures with ONNX Runtime
 
-A version of an earlier release has no ONNX file: Keras answers, seconds later.
+A version of an earlier release has no ONNX file. Keras scores the pictures then, which takes seconds longer.
 """
 
 import hashlib
@@ -23,76 +23,93 @@ from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.registry import fast_lookup
 from lenet5.serving import image_normalization
+from lenet5.system import settings
 from lenet5.system.state import LocalState
 
-Answers = NDArray[np.float32]
+Probabilities = NDArray[np.float32]
+"""(N, 10), each row sums to 1."""
 
 
 def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path]) -> list[dict[str, Any]]:
     """Read one digit from each picture.
 
+    Args:
+        paths: the checkout, for its settings and downloaded files.
+        model_name: the name of the registered model.
+        version: a number or an alias.
+        images: the files of the pictures.
+
+    Returns:
+        A mapping for each picture, with the keys ``image``, ``digit``, ``probability``, ``next_digit``,
+        ``next_probability`` and ``version``.
+
     Raises:
-        DataError: a picture cannot be read or holds no digit; or the model file was tampered with.
+        DataError: a picture cannot be read or holds no digit, or the model file is not the registered one.
         UsageError: there is no such version.
         Unavailable: the registry does not answer.
     """
     pixels = np.stack([_read(image) for image in images])  # uint8 (N, 28, 28)
-    number, probabilities = _scores(paths, model_name, version, pixels)  # float32 (N, 10)
-    return [_answer(image, row, number) for image, row in zip(images, probabilities, strict=True)]
+    number, probabilities = _score(paths, model_name, version, pixels)  # float32 (N, 10)
+    return [_to_json(image, row, number) for image, row in zip(images, probabilities, strict=True)]
 
 
-def _scores(paths: Paths, name: str, wanted: str, pixels: NDArray[np.uint8]) -> tuple[int, Answers]:
-    """The number of a version, and what it says: (N, 10) of (N, 28, 28)."""
-    found = fast_lookup.find(name, wanted)
-    if found and (digest := fast_lookup.onnx_digest(found.tags)) and (content := _kept(paths, digest)):
-        return found.number, onnx_session.probabilities(onnx_session.load(content), pixels)
-    return _scores_by_registry(paths, name, wanted, pixels)
+def _score(
+    paths: Paths, name: str, number_or_alias: str, pixels: NDArray[np.uint8]
+) -> tuple[int, Probabilities]:
+    """Return the number of a version and its probabilities for the pixels (N, 28, 28)."""
+    version = fast_lookup.find(settings.load(paths), name, number_or_alias)
+    digest = fast_lookup.onnx_digest(version.tags) if version else None
+    content = _cached(paths, digest) if digest else None
+    if version and content:
+        return version.number, onnx_session.probabilities(onnx_session.load(content), pixels)
+    return _score_with_mlflow(paths, name, number_or_alias, pixels)
 
 
-def _scores_by_registry(
-    paths: Paths, name: str, wanted: str, pixels: NDArray[np.uint8]
-) -> tuple[int, Answers]:
-    """The same with MLflow's client; the version's ONNX file is then there for the next time."""
+def _score_with_mlflow(
+    paths: Paths, name: str, number_or_alias: str, pixels: NDArray[np.uint8]
+) -> tuple[int, Probabilities]:
+    """Do the same with MLflow's client, and store the ONNX file for the next call."""
     from lenet5.registry import model_versions
     from lenet5.tracking import store
 
-    with store.reachable(), tempfile.TemporaryDirectory() as folder:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as folder:
         client = store.connect(paths)
-        version = model_versions.find(client, name, wanted)
+        version = model_versions.find(client, name, number_or_alias)
         digest = fast_lookup.onnx_digest(version.tags)
         if digest is None:
-            return version.number, _keras(model_versions.download(client, version, Path(folder)), pixels)
-        content = _kept(paths, digest)
+            file = model_versions.download(client, version, Path(folder))
+            return version.number, _score_with_keras(file, pixels)
+        content = _cached(paths, digest)
         if content is None:
             content = model_versions.download_onnx(client, version, Path(folder)).read_bytes()
-            with files.replacing(_place(paths, digest)) as aside:
-                aside.write_bytes(content)
+            with files.replacing(_cache_file(paths, digest)) as partial:
+                partial.write_bytes(content)
     return version.number, onnx_session.probabilities(onnx_session.load(content), pixels)
 
 
-def _keras(file: Path, pixels: NDArray[np.uint8]) -> Answers:
+def _score_with_keras(file: Path, pixels: NDArray[np.uint8]) -> Probabilities:
     from lenet5.core.quiet import quiet_libraries
     from lenet5.model import keras_file
 
     with quiet_libraries():
-        answers: Answers = keras_file.load(file).predict_on_batch(pixels)
-    return answers
+        probabilities: Probabilities = keras_file.load(file).predict_on_batch(pixels)
+    return probabilities
 
 
-def _kept(paths: Paths, digest: str) -> bytes | None:
-    """A downloaded file, its very bytes compared; a damaged one is as good as none."""
+def _cached(paths: Paths, digest: str) -> bytes | None:
+    """Return the content of a downloaded ONNX file, or None if the file is missing or damaged."""
     try:
-        content = _place(paths, digest).read_bytes()
+        content = _cache_file(paths, digest).read_bytes()
     except FileNotFoundError:
         return None
     return content if hashlib.sha256(content).hexdigest() == digest else None
 
 
-def _place(paths: Paths, digest: str) -> Path:
+def _cache_file(paths: Paths, digest: str) -> Path:
     return LocalState(paths.root).models / f"{digest}.onnx"
 
 
-def _answer(image: Path, probabilities: NDArray[np.float32], version: int) -> dict[str, Any]:
+def _to_json(image: Path, probabilities: NDArray[np.float32], version: int) -> dict[str, Any]:
     best, next_best = probabilities.argsort()[::-1][:2]
     return {
         "image": str(image),
@@ -110,7 +127,10 @@ def _read(image: Path) -> NDArray[np.uint8]:
             return image_normalization.from_picture(picture)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{image} cannot be read.", expected="a PNG or JPEG picture of one digit", found=error
+            f"{image} cannot be read.",
+            expected="a PNG or JPEG picture of one digit",
+            found=error,
+            fix="check the path and the format of the file",
         ) from None
     except DataError as error:
         raise DataError(f"{image}: {error}") from None

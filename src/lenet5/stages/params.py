@@ -1,4 +1,4 @@
-"""``params.yaml``, typed: the whole of it, checked before any stage runs."""
+"""Read, check and write ``params.yaml``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ _FIX = "correct them; the comments in params.yaml give the meaning and the limit
 
 
 class Params(Section):
-    """The whole of ``params.yaml``: one section for each stage, under the stage's name."""
+    """All parameters: one section for each stage, under the name of the stage."""
 
     ingest: Ingest
     validate_: Annotated[Validate, Field(alias="validate")]
@@ -31,10 +31,13 @@ class Params(Section):
     register_: Annotated[Register, Field(alias="register")]
 
     def changed(self, values: Mapping[str, Any]) -> "Params":
-        """Return a copy with other values, given by dotted name and checked like those of the file.
+        """Return a copy with other values, which are checked like those of the file.
+
+        Args:
+            values: the values by dotted name, such as ``train.learning_rate``.
 
         Raises:
-            UsageError: a name is unknown, or a value cannot be used; the message lists all of them.
+            UsageError: a name is unknown, or a value is out of range. The message lists every problem.
         """
         content = self.model_dump(by_alias=True)
         for name, value in values.items():
@@ -47,7 +50,7 @@ def load(path: Path) -> Params:
 
     Raises:
         UsageError: the file is missing, is not YAML, or a key is unknown, missing or out of range. The
-            message lists every such key.
+            message lists every problem.
     """
     content = files.read_yaml(path, fix="git checkout params.yaml")
     if not isinstance(content, dict):
@@ -61,7 +64,12 @@ def load(path: Path) -> Params:
 
 
 def write(path: Path, values: Mapping[str, Any]) -> None:
-    """Write values into ``params.yaml``, by dotted name; comments and all else stay as they are."""
+    """Write values into ``params.yaml`` and keep its comments and its other values.
+
+    Args:
+        path: the file.
+        values: the values by dotted name; each name exists in the file.
+    """
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -69,17 +77,17 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     content = yaml.load(path.read_text(encoding="utf-8"))
     for name, value in values.items():
         _replace(content, name, value)
-    with files.replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
+    with files.replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
 
 
-def pin(path: Path, found: Checksums) -> None:
-    """Write what ``ingest.sha256`` is to pin into ``params.yaml``."""
-    write(path, {f"ingest.sha256.{name}": digest for name, digest in found.model_dump().items()})
+def pin_checksums(path: Path, checksums: Checksums) -> None:
+    """Write the checksums of the source into ``params.yaml``, under ``ingest.sha256``."""
+    write(path, {f"ingest.sha256.{name}": digest for name, digest in checksums.model_dump().items()})
 
 
 def _replace(content: Any, name: str, value: Any) -> None:
-    """Set what is there already, and keep the comment behind it at its distance."""
+    """Replace an existing value and keep the distance between it and the comment that follows."""
     *sections, key = name.split(".")
     for section in sections:
         content = content[section]
@@ -90,7 +98,7 @@ def _replace(content: Any, name: str, value: Any) -> None:
 
 
 def _set(content: dict[str, Any], name: str, value: Any) -> None:
-    """Set what a dotted name leads to; a section that is not there is made, for the check to refuse."""
+    """Set a value by its dotted name. A missing section is created; the check that follows rejects it."""
     *sections, key = name.split(".")
     for section in sections:
         if not isinstance(content.get(section), dict):

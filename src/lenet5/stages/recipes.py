@@ -1,7 +1,6 @@
-"""Other values for ``params.yaml`` that go together, by name: a file in ``recipes/`` each.
+"""Read recipes: named sets of values for ``params.yaml``, one file each in ``recipes/``.
 
-A recipe says what is different, and why somebody would want it. DVC runs it as an experiment:
-``dvc exp run $(lenet5 recipe fast)``.
+DVC runs a recipe as an experiment: ``dvc exp run $(lenet5 recipe fast)``.
 """
 
 import shlex
@@ -18,32 +17,35 @@ from lenet5.stages.params import Params
 
 
 class Recipe(BaseModel):
+    """The purpose of a recipe and the values that it changes."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     about: str
     overrides: dict[str, Any]
-    """By dotted name."""
+    """Values by dotted name."""
 
     def apply(self, params: Params) -> Params:
-        """Parameters with the recipe's values in their place.
+        """Return the parameters with the values of the recipe.
 
         Raises:
-            UsageError: a name or a value is none that ``params.yaml`` could have.
+            UsageError: a name is unknown, or a value is out of range.
         """
         return params.changed(self.overrides)
 
     @property
     def options(self) -> str:
-        """What `dvc exp run` takes."""
+        """Return the options for ``dvc exp run``."""
         return options(self.overrides)
 
 
 def options(values: Mapping[str, Any]) -> str:
-    """Values by dotted name, as the options by which `dvc exp run` takes them."""
+    """Return values by dotted name as options for ``dvc exp run``."""
     return " ".join(f"-S {shlex.quote(f'{name}={value}')}" for name, value in values.items())
 
 
 def names(folder: Path) -> list[str]:
+    """Return the names of all recipes, sorted."""
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
@@ -51,16 +53,18 @@ def load(folder: Path, name: str) -> Recipe:
     """Read a recipe.
 
     Raises:
-        UsageError: there is none of that name, or the file is not one.
+        UsageError: there is no recipe of that name, or the file is not a recipe.
     """
     path = folder / f"{name}.yaml"
     if name not in names(folder):
         raise UsageError(
             f"There is no recipe {name!r}.",
             expected=" or ".join(names(folder)),
-            fix="`lenet5 recipe` tells of each",
+            fix="`lenet5 recipe` describes each one",
         )
     try:
         return Recipe.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except (YAMLError, UnicodeDecodeError, ValidationError) as error:
-        raise UsageError(f"{path} is no recipe.", expected="`about` and `overrides`", found=error) from None
+        raise UsageError(
+            f"{path} is not a recipe.", expected="the keys `about` and `overrides`", found=error
+        ) from None

@@ -1,1 +1,1 @@
-"""Search parameters of the training: many trainings, scored on hold-out images, side by side."""
+"""Search parameters of the training: run many trainings side by side and score them on validation images."""

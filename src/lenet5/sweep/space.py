@@ -1,4 +1,4 @@
-"""``sweep.yaml``, typed: which parameters are searched, where, and how; checked before anything trains."""
+"""Read and check ``sweep.yaml``: the searched parameters, their ranges, the sampler and the pruner."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 SECTION = "train."
-"""What may be searched: the data is made before a sweep begins, and the gate is no matter of taste."""
+"""Prefix of the parameters that can be searched. All trials use the same processed data."""
 _NOT_SEARCHED = {
-    "train.seed": "the best seed is the luckiest one",
-    "train.threads": "it is fixed when a process begins, and changes no score",
-    "train.steps_per_execution": "it changes the speed and no score",
+    "train.seed": "the best seed is only lucky on the validation images",
+    "train.threads": "a process sets it once, and it does not improve a score",
+    "train.steps_per_execution": "it changes the speed and not the score",
 }
 _DIGITS = 4
-"""Significant ones of a float: a winner is to be read in params.yaml, and no score tells more apart."""
+"""Significant digits of a float. More would not change a score, and a person reads these in params.yaml."""
 
 Number = int | float
 
@@ -40,71 +40,79 @@ class _Record(BaseModel):
 
 
 class Range(_Record):
-    """Numbers from low to high, both included; of integers where the parameter is one."""
+    """Numbers from ``low`` to ``high``, both included; integers if the parameter is an integer."""
 
     low: Number
     high: Number
     log: bool = False
-    """Drawn evenly on a logarithmic scale."""
+    """Whether the values are drawn uniformly on a logarithmic scale."""
     step: Annotated[Number, Field(gt=0)] | None = None
+    """Distance between two values, counted from ``low``; none allows every value."""
 
     @model_validator(mode="after")
     def _usable(self) -> "Range":
         if self.low >= self.high:
             raise ValueError(f"low must be below high, found {self.low} and {self.high}")
         if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic scale begins above 0, found {self.low}")
+            raise ValueError(f"low must be above 0 on a logarithmic scale, found {self.low}")
         if self.log and self.step:
-            raise ValueError("a logarithmic scale has no step")
+            raise ValueError("log and step exclude each other")
         return self
 
-    def draw(self, trial: "Trial", name: str, *, whole: bool) -> Number:
-        if whole:
+    def draw(self, trial: "Trial", name: str, *, is_integer: bool) -> Number:
+        """Draw the value of a parameter for a trial."""
+        if is_integer:
             step = int(self.step or 1)
             return trial.suggest_int(name, int(self.low), int(self.high), step=step, log=self.log)
         return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
-    def extremes(self, *, whole: bool) -> list[Any]:
-        """Values that have to be usable for all to be: a parameter's limits are those of an interval."""
-        if not whole:
+    def values_to_check(self, *, is_integer: bool) -> list[Any]:
+        """Return values that stand for all others: if the schema accepts these, it accepts every value.
+
+        The limits of a float are an interval, so its ends are enough. The limits of an integer can be a list.
+        """
+        if not is_integer:
             return [float(self.low), float(self.high)]
-        # but for integers, of which some are a list
         return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
+        """Return whether a trial can have this value."""
         is_on_a_step = not self.step or abs((value - self.low) / self.step % 1) < 1e-9
         return self.low <= value <= self.high and is_on_a_step
 
 
 class Choices(_Record):
-    """Any of these."""
+    """A list of values, each drawn with the same probability at first."""
 
     choices: Annotated[list[bool | int | float | str], Field(min_length=2)]
 
-    def draw(self, trial: "Trial", name: str, *, whole: bool) -> Any:
+    def draw(self, trial: "Trial", name: str, *, is_integer: bool) -> Any:
+        """Draw the value of a parameter for a trial."""
         return trial.suggest_categorical(name, self.choices)
 
-    def extremes(self, *, whole: bool) -> list[Any]:
+    def values_to_check(self, *, is_integer: bool) -> list[Any]:
+        """Return all values."""
         return list(self.choices)
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
+        """Return whether a trial can have this value."""
         return value in self.choices
 
 
 class Percentile(_Record):
-    """Ends a trial that is not among the best after an epoch, of those that were trained to their end."""
+    """Prunes a trial that, after an epoch, is not among the best of the completed trials."""
 
     kind: Literal["percentile"]
     keep: Annotated[float, Field(gt=0, lt=1)] = 0.75
-    """The share that is: 0.5 is the median rule."""
+    """Share of the trials that counts as the best; 0.5 is the median rule."""
     startup_trials: NonNegativeInt = 5
-    """So many come to their end before any is ended."""
+    """Number of completed trials before the first one is pruned."""
     warmup_epochs: NonNegativeInt = 1
-    """So many epochs is every trial given."""
+    """Number of epochs after which no trial is pruned."""
 
 
 class Halving(_Record):
-    """Successive halving: of those that have come so far, one of ``reduction`` goes on."""
+    """Successive halving: of the trials that reach an epoch, one of ``reduction`` continues."""
 
     kind: Literal["halving"]
     min_epochs: PositiveInt = 1
@@ -112,29 +120,32 @@ class Halving(_Record):
 
 
 class NoPruner(_Record):
+    """Prunes no trial."""
+
     kind: Literal["none"]
 
 
 class Sweep(_Record):
-    """The whole of ``sweep.yaml``."""
+    """The content of ``sweep.yaml``."""
 
     trials: PositiveInt
     seed: Seed
     pruner: Annotated[Percentile | Halving | NoPruner, Field(discriminator="kind")]
     space: Annotated[dict[str, Range | Choices], Field(min_length=1)]
+    """Ranges and choices by the dotted name of the parameter."""
 
     def draw(self, trial: "Trial", params: Params) -> dict[str, Any]:
-        """The values of a trial, by dotted name."""
+        """Draw the values of a trial, by dotted name."""
         for name, dimension in self.space.items():
-            dimension.draw(trial, name, whole=_is_whole(params, name))
+            dimension.draw(trial, name, is_integer=_is_integer(params, name))
         return self.values(trial.params)
 
     def values(self, drawn: dict[str, Any]) -> dict[str, Any]:
-        """What was drawn, as it goes into a training: floats have few digits and stay in their range."""
-        return {name: self._short(name, drawn[name]) for name in self.space if name in drawn}
+        """Return drawn values as the training uses them: floats with few digits, within their range."""
+        return {name: self._rounded(name, drawn[name]) for name in self.space if name in drawn}
 
     def fixed(self, params: Params) -> dict[str, Any]:
-        """The parameters of the training that are not searched, by dotted name: all trials have them."""
+        """Return the parameters of the training that are not searched, by dotted name."""
         return {
             name: value
             for name, value in params.flat().items()
@@ -142,13 +153,13 @@ class Sweep(_Record):
         }
 
     def own_values(self, params: Params) -> dict[str, Any] | None:
-        """What ``params.yaml`` says of the parameters that are searched; None when that is never drawn."""
+        """Return the values that ``params.yaml`` has for the space, or None if no trial can have them."""
         flat = params.flat()
-        found = {name: flat[name] for name in self.space}
-        inside = all(self.space[name].holds(value) for name, value in found.items())
-        return found if inside and self.values(found) == found else None
+        own = {name: flat[name] for name in self.space}
+        is_inside = all(self.space[name].contains(value) for name, value in own.items())
+        return own if is_inside and self.values(own) == own else None
 
-    def _short(self, name: str, value: Any) -> Any:
+    def _rounded(self, name: str, value: Any) -> Any:
         dimension = self.space[name]
         if not isinstance(value, float) or not isinstance(dimension, Range):
             return value
@@ -159,15 +170,15 @@ def load(path: Path, params: Params) -> Sweep:
     """Read and check a file like ``sweep.yaml``.
 
     Raises:
-        UsageError: it is missing, is not YAML, or has a key, name or value that cannot be used.
+        UsageError: the file is missing, is not YAML, or has a key, name or value that cannot be used.
     """
     try:
         content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(
-            "There is nothing to search.",
+            "The file with the search space is missing.",
             expected=path,
-            fix="git checkout sweep.yaml, or give another --space",
+            fix="git checkout sweep.yaml, or give another file with --space",
         ) from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML.", found=error) from None
@@ -186,38 +197,41 @@ def load(path: Path, params: Params) -> Sweep:
 
 
 def _require_searchable(path: Path, name: str, params: Params) -> None:
-    known = [key for key in params.flat() if key.startswith(SECTION) and key not in _NOT_SEARCHED]
-    if name in known:
+    searchable = [key for key in params.flat() if key.startswith(SECTION) and key not in _NOT_SEARCHED]
+    if name in searchable:
         return
     reason = _NOT_SEARCHED.get(name, "only parameters of the training can be, on data that is made already")
     raise UsageError(
         f"{path}: {name} cannot be searched: {reason}.",
-        expected=", ".join(known),
+        expected=", ".join(searchable),
         found=name,
-        fix="take it out of `space`",
+        fix="remove it from `space`",
     )
 
 
 def _require_usable(path: Path, name: str, dimension: Range | Choices, params: Params) -> None:
-    whole = _is_whole(params, name)
-    if isinstance(dimension, Range) and whole and any(isinstance(each, float) for each in _ends(dimension)):
-        raise UsageError(f"{path}: {name} is an integer.", expected="integers", found=dimension.model_dump())
-    for value in dimension.extremes(whole=whole):
+    is_integer = _is_integer(params, name)
+    if isinstance(dimension, Range) and is_integer:
+        numbers = (dimension.low, dimension.high, dimension.step)
+        if any(isinstance(number, float) for number in numbers):
+            raise UsageError(
+                f"{path}: {name} is an integer.",
+                expected="integers for low, high and step",
+                found=dimension.model_dump(),
+                fix="write numbers without a decimal point",
+            )
+    for value in dimension.values_to_check(is_integer=is_integer):
         try:
             params.changed({name: value})
         except UsageError as error:
-            told = str(error).splitlines()[1].strip()
+            problem = str(error).splitlines()[1].strip()
             raise UsageError(
                 f"{path}: the space of {name} holds a value that cannot be used.",
-                found=told,
-                fix="narrow it; the comments in params.yaml give the limits",
+                found=problem,
+                fix="narrow the range; the comments in params.yaml give the limits",
             ) from None
 
 
-def _ends(dimension: Range) -> tuple[Number | None, ...]:
-    return dimension.low, dimension.high, dimension.step
-
-
-def _is_whole(params: Params, name: str) -> bool:
+def _is_integer(params: Params, name: str) -> bool:
     value = params.flat()[name]
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""A sweep as Optuna keeps it: a study in a database, which every searcher opens and which outlives them."""
+"""Store a sweep as an Optuna study in a database that all trial workers share."""
 
 import hashlib
 import json
@@ -24,90 +24,106 @@ from lenet5.system import settings
 from lenet5.system.state import LocalState
 
 HEARTBEAT_SECONDS = 10
-DEAD_AFTER_SECONDS = 60
-"""A trial whose searcher was silent for so long is another searcher's."""
+STALE_SECONDS = 60
+"""Time without a heartbeat after which another trial worker repeats a trial."""
 MAX_RETRIES = 3
-"""Of one trial: what kills its searcher again and again is the trial."""
+"""How often one trial is repeated. A trial that ends its worker every time must not run forever."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of a trial that has ended; a trial that diverged is pruned."""
 
 
 def name(paths: Paths, sweep: Sweep, params: Params, data: str) -> str:
-    """The study's name: the digest of all that decides what a trial's score means.
+    """Return the name of a study: the SHA-256 of everything that decides the meaning of a score.
 
-    The number of trials does not count: more of them go on with the same study. Nor do the values that
-    params.yaml has of what is searched, so that writing the winner there begins no other study.
+    The number of trials is not part of it, so more trials continue the same study. The values of the searched
+    parameters in params.yaml are not part of it either, so writing the winner there starts no new study.
 
     Args:
         paths: the checkout, for the code of the training.
         sweep: the space, the sampler's seed, the pruner.
         params: for the parameters of the training that are not searched.
-        data: digest of the processed data.
+        data: the digest of the processed data.
     """
-    decisive = {
+    inputs = {
         "data": data,
         "sweep": sweep.model_dump(exclude={"trials"}),
         "params": sweep.fixed(params),
         "code": stage_code.digests(paths, "train"),
         "engine": engine.versions(),
     }
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def is_local(url: str) -> bool:
-    """Whether the trials are kept in a file of this machine."""
+    """Return whether a database URL is a file on this machine."""
     return url.startswith("sqlite:")
 
 
 def create(paths: Paths, study: str, sweep: Sweep, params: Params) -> optuna.Study:
-    """Open a study, or begin it: its first trial is then params.yaml as it is."""
-    made = _open(paths, study, sweep, seed=0)
-    own = sweep.own_values(params)
-    if not made.get_trials(deepcopy=False) and own:
-        made.enqueue_trial(own)
-    return made
-
-
-def join(paths: Paths, study: str, sweep: Sweep, searcher: int) -> optuna.Study:
-    """Open a study as one of its searchers.
+    """Open or create a study. The first trial of a new study has the values of params.yaml.
 
     Args:
-        paths: whose settings name the database.
-        study: its name.
-        sweep: how it is searched.
-        searcher: its number, from 0: each draws numbers of its own.
+        paths: the checkout, whose settings name the database.
+        study: the name of the study.
+        sweep: the space and the pruner.
+        params: for the values of the first trial.
+
+    Raises:
+        UsageError: the database URL cannot be used.
+        Unavailable: the database does not answer.
     """
-    # a searcher that goes on must not draw again what it drew before it was ended
-    known = len(_open(paths, study, sweep, seed=0).get_trials(deepcopy=False))
-    seed = int(np.random.SeedSequence([sweep.seed, searcher, known]).generate_state(1)[0])
+    optuna_study = _open(paths, study, sweep, seed=0)
+    own = sweep.own_values(params)
+    if not optuna_study.get_trials(deepcopy=False) and own:
+        optuna_study.enqueue_trial(own)
+    return optuna_study
+
+
+def join(paths: Paths, study: str, sweep: Sweep, worker: int) -> optuna.Study:
+    """Open a study for one trial worker.
+
+    Args:
+        paths: the checkout, whose settings name the database.
+        study: the name of the study.
+        sweep: the space, the sampler's seed and the pruner.
+        worker: the number of the worker, from 0; it is part of the seed.
+
+    Raises:
+        UsageError: the database URL cannot be used.
+        Unavailable: the database does not answer.
+    """
+    # the number of trials is part of the seed, so that a restarted worker does not draw the same values again
+    trial_count = len(_open(paths, study, sweep, seed=0).get_trials(deepcopy=False))
+    seed = int(np.random.SeedSequence([sweep.seed, worker, trial_count]).generate_state(1)[0])
     return _open(paths, study, sweep, seed=seed)
 
 
-def trials(study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
-    """The trials in these states, in the order in which they began."""
-    return study.get_trials(deepcopy=False, states=states)
+def trials(optuna_study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+    """Return the trials in these states, in the order of their numbers."""
+    return optuna_study.get_trials(deepcopy=False, states=states)
 
 
-def is_complete(study: optuna.Study, sweep: Sweep) -> bool:
-    """Whether all trials that are wanted came to an end."""
-    return len(trials(study, *DONE)) >= sweep.trials
+def is_complete(optuna_study: optuna.Study, sweep: Sweep) -> bool:
+    """Return whether the requested number of trials has ended."""
+    return len(trials(optuna_study, *DONE)) >= sweep.trials
 
 
-def drop_dead(study: optuna.Study) -> None:
-    """Fail trials whose searcher was silent for too long, and put them into the queue again."""
+def requeue_stale(optuna_study: optuna.Study) -> None:
+    """Fail trials without a heartbeat and queue their values again."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)
+        optuna.storages.fail_stale_trials(optuna_study)
 
 
-def take_over(study: optuna.Study) -> None:
-    """Fail every trial that says it runs, and put it into the queue again.
+def requeue_running(optuna_study: optuna.Study) -> None:
+    """Fail all running trials and queue their values again.
 
-    For when nobody can be at work on them. Where somebody may be, heartbeats tell, and Optuna does the same.
+    Call it only when no worker can be running. Otherwise use :func:`requeue_stale`.
     """
-    again = _again()
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        again(study, trial)
+    requeue = _requeue_callback()
+    for trial in optuna_study.get_trials(states=(TrialState.RUNNING,)):
+        optuna_study.tell(trial.number, state=TrialState.FAIL)
+        requeue(optuna_study, trial)
 
 
 def _open(paths: Paths, study: str, sweep: Sweep, *, seed: int) -> optuna.Study:
@@ -117,7 +133,7 @@ def _open(paths: Paths, study: str, sweep: Sweep, *, seed: int) -> optuna.Study:
         study_name=study,
         direction="maximize",
         load_if_exists=True,
-        sampler=TPESampler(seed=seed, constant_liar=True),  # several searchers at a time draw apart
+        sampler=TPESampler(seed=seed, constant_liar=True),  # parallel workers then draw different values
         pruner=_pruner(sweep),
     )
 
@@ -125,7 +141,7 @@ def _open(paths: Paths, study: str, sweep: Sweep, *, seed: int) -> optuna.Study:
 def _pruner(sweep: Sweep) -> BasePruner:
     match sweep.pruner:
         case Percentile(keep=keep, startup_trials=startup, warmup_epochs=warmup):
-            # Optuna counts from 0 and prunes at a step that is not below the warm-up; epochs count from 1
+            # Optuna prunes from step n_warmup_steps on, and a step is the number of an epoch, from 1
             return PercentilePruner(100 * keep, n_startup_trials=startup, n_warmup_steps=warmup + 1)
         case Halving(min_epochs=epochs, reduction=reduction):
             return SuccessiveHalvingPruner(min_resource=epochs, reduction_factor=reduction)
@@ -134,7 +150,7 @@ def _pruner(sweep: Sweep) -> BasePruner:
 
 def _storage(paths: Paths) -> RDBStorage:
     url = settings.load(paths).lenet5_sweep_storage
-    wait = {"timeout": 60} if is_local(url) else {}  # seconds that SQLite waits for another writer
+    connect_args = {"timeout": 60} if is_local(url) else {}  # seconds that SQLite waits for another writer
     if is_local(url):
         LocalState(paths.root).sweeps.mkdir(parents=True, exist_ok=True)
     try:
@@ -142,10 +158,10 @@ def _storage(paths: Paths) -> RDBStorage:
             warnings.simplefilter("ignore", ExperimentalWarning)
             return RDBStorage(
                 url,
-                engine_kwargs={"connect_args": wait, "pool_pre_ping": True},
+                engine_kwargs={"connect_args": connect_args, "pool_pre_ping": True},
                 heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=DEAD_AFTER_SECONDS,
-                heartbeat_stale_trial_callback=_again(),
+                grace_period=STALE_SECONDS,
+                heartbeat_stale_trial_callback=_requeue_callback(),
             )
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise UsageError(
@@ -162,7 +178,7 @@ def _storage(paths: Paths) -> RDBStorage:
         ) from None
 
 
-def _again() -> Callable[[optuna.Study, FrozenTrial], None]:
+def _requeue_callback() -> Callable[[optuna.Study, FrozenTrial], None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)

@@ -1,4 +1,4 @@
-"""One trial: parameters in, the hold-out accuracy of the model that they make out."""
+"""Run one trial: train with given parameters and return the validation accuracy."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,9 +11,9 @@ from lenet5.stages.train.fit import fit, kept_epoch
 from lenet5.stages.train.params import Train
 
 SCORE = "val_accuracy"
-"""What the gate compares, on other images. Not the loss, whose scale follows ``label_smoothing``."""
+"""The metric that ranks trials. The scale of the loss depends on ``label_smoothing``, so it is no score."""
 DIVERGED = "diverged"
-"""The attribute of a trial whose loss was no number: why."""
+"""Attribute of a trial whose training diverged; its value is the reason."""
 
 
 def score(
@@ -23,20 +23,23 @@ def score(
     params: Train,
     on_epoch: Callable[[int, Mapping[str, float]], None],
 ) -> float:
-    """Train as the stage would, and say how good the model is on the hold-out images.
+    """Train as the stage ``train`` does, and return the accuracy on the validation images.
 
-    The model is the one that the stage would save; so the score is the accuracy of the epoch that it keeps,
-    and not the best of all.
+    The score is the accuracy of the epoch whose weights the stage would save, and not the highest accuracy of
+    all epochs.
 
     Args:
-        trial: is told each epoch's accuracy.
+        trial: receives the accuracy of each epoch.
         train: float32 images (N, H, W, 1) in 0 to 1, float32 one-hot labels (N, 10).
-        validation: the same for the hold-out images.
-        params: of this trial.
-        on_epoch: is told each epoch's number, from 1, and metrics.
+        validation: the same for the validation images.
+        params: the parameters of this trial.
+        on_epoch: called after each epoch with its number, from 1, and its metrics.
+
+    Returns:
+        The accuracy, 0 to 1.
 
     Raises:
-        optuna.TrialPruned: it does worse than others did, or it diverged. The sampler learns from both.
+        optuna.TrialPruned: the trial does worse than others, or it diverged. The sampler uses both results.
     """
 
     def report(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -45,7 +48,7 @@ def score(
         if epoch < params.epochs and trial.should_prune():
             raise optuna.TrialPruned
 
-    keras.utils.clear_session()  # what the trial before left in memory
+    keras.utils.clear_session()  # this frees the memory of the previous trial
     try:
         _, history = fit(train, validation, params, on_epoch=report)
     except TrainingError as error:

@@ -1,7 +1,7 @@
-"""A searcher: a process that draws, trains and tells, until its study has all its trials.
+"""Run trials of a study until it is complete.
 
-``python -m lenet5.sweep.worker`` reads its order from standard input. There can be any number of them, on
-any number of machines; what they share is the study's database.
+``python -m lenet5.sweep.worker`` reads a ``TrialWorkerSpec`` as JSON from standard input. Any number of
+workers can run, on any number of machines. They share only the database of the study.
 """
 
 import logging
@@ -19,82 +19,82 @@ from lenet5.core.quiet import quiet_libraries
 from lenet5.model import engine
 from lenet5.stages import params
 from lenet5.stages.params import Params
-from lenet5.sweep import study as studies
+from lenet5.sweep import study
 from lenet5.sweep.space import SECTION
 from lenet5.sweep.worker_spec import TrialWorkerSpec
 from lenet5.system import parent_watch, settings
 from lenet5.system.terminal import console, print_error
 from lenet5.tracking import sweeps
 
-WAIT_SECONDS = 1.0
-"""Between two looks at what other searchers do."""
+POLL_SECONDS = 1.0
+"""Time between two queries for trials of other workers."""
 
 
-def search(paths: Paths, base: Params, order: TrialWorkerSpec) -> None:
-    """Run trials until all are there; then wait for those that others run, to take up what they leave.
+def search(paths: Paths, base: Params, spec: TrialWorkerSpec) -> None:
+    """Run trials until the study is complete.
+
+    When all remaining trials run elsewhere, wait for their end and repeat those whose worker has died.
 
     Args:
-        paths: of a checkout whose data is processed. Only its train and validation images are read.
-        base: the parameters that are not searched.
-        order: which study.
+        paths: a checkout with processed data. Only the train and validation images are read.
+        base: the parameters; trials replace the searched ones.
+        spec: the study and the number of this worker.
 
     Raises:
-        UsageError: data, parameters or code here are others than those of the study.
+        UsageError: the data, parameters or code in this checkout are not those of the study.
         DataError: the processed data is missing or damaged.
-        Unavailable: the study's database does not answer.
+        Unavailable: the database of the study does not answer.
     """
     processed = dataset.load(paths.processed)
-    here = studies.name(paths, order.sweep, base, processed.manifest.digest)
-    if here != order.study:
+    own_name = study.name(paths, spec.sweep, base, processed.manifest.digest)
+    if own_name != spec.study:
         raise UsageError(
-            "This searcher would train something else than its study is about.",
-            expected=f"study {order.study[:12]}: the data, parameters and code that it began with",
-            found=f"those of study {here[:12]}",
-            fix="see that params.yaml, dvc.lock and src/ are the same, and that nobody edits them meanwhile",
+            "This checkout would train other models than the sweep.",
+            expected=f"study {spec.study[:12]}, with the data, parameters and code of its start",
+            found=f"study {own_name[:12]}",
+            fix="give both checkouts the same params.yaml, dvc.lock and src/, and do not edit them meanwhile",
         )
     with quiet_libraries(), engine.lean_keras(for_training=True):
         from lenet5.model import backend
-        from lenet5.sweep import trial as trials
+        from lenet5.sweep import trial
 
-    # "5 out of the last 5 calls triggered retracing": each trial has a graph of its own
+    # each trial builds its own graph, so TensorFlow warns "5 out of the last 5 calls triggered retracing"
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     backend.use_threads(base.train.threads)
-    study = studies.join(paths, order.study, order.sweep, order.searcher)
+    optuna_study = study.join(paths, spec.study, spec.sweep, spec.worker)
 
-    def objective(trial: optuna.Trial) -> float:
-        drawn = base.changed(order.sweep.draw(trial, base)).train
-        run = sweeps.trial_run(paths, order.study, order.run, trial.number, drawn.flat())
-        with run as told:
-            splits = processed.splits
+    def objective(optuna_trial: optuna.Trial) -> float:
+        drawn = base.changed(spec.sweep.draw(optuna_trial, base)).train
+        train, validation = processed.splits["train"], processed.splits["validation"]
+        with sweeps.trial_run(paths, spec.study, spec.run, optuna_trial.number, drawn.flat()) as run:
             try:
-                score = trials.score(trial, splits["train"], splits["validation"], drawn, told.epoch)
+                score = trial.score(optuna_trial, train, validation, drawn, run.epoch)
             except optuna.TrialPruned:
-                told.end(sweeps.DIVERGED if trials.DIVERGED in trial.user_attrs else sweeps.PRUNED)
+                run.end(sweeps.DIVERGED if trial.DIVERGED in optuna_trial.user_attrs else sweeps.PRUNED)
                 raise
-            told.end(sweeps.COMPLETE, score)
+            run.end(sweeps.COMPLETE, score)
         return score
 
-    def tell(study: optuna.Study, trial: FrozenTrial) -> None:
-        done = studies.trials(study, *studies.DONE)
-        console.print(
-            f"{len(done):>3}/{order.sweep.trials}  {_line(trial, order)}", markup=False, soft_wrap=True
-        )
+    def print_trial(optuna_study: optuna.Study, ended: FrozenTrial) -> None:
+        count = len(study.trials(optuna_study, *study.DONE))
+        console.print(f"{count:>3}/{spec.sweep.trials}  {_line(ended, spec)}", markup=False, soft_wrap=True)
 
-    while (done := len(studies.trials(study, *studies.DONE))) < order.sweep.trials:
-        if done + len(studies.trials(study, TrialState.RUNNING)) < order.sweep.trials:
-            study.optimize(objective, n_trials=1, callbacks=[tell])
+    while (ended := len(study.trials(optuna_study, *study.DONE))) < spec.sweep.trials:
+        if ended + len(study.trials(optuna_study, TrialState.RUNNING)) < spec.sweep.trials:
+            optuna_study.optimize(objective, n_trials=1, callbacks=[print_trial])
         else:
-            time.sleep(WAIT_SECONDS)
-            studies.drop_dead(study)
+            time.sleep(POLL_SECONDS)
+            study.requeue_stale(optuna_study)
 
 
-def _line(trial: FrozenTrial, order: TrialWorkerSpec) -> str:
-    drawn = order.sweep.values(trial.params)
-    values = ", ".join(f"{name.removeprefix(SECTION)} {value}" for name, value in drawn.items())
-    return f"trial {trial.number:<3} {_fate(trial):<26} {values}"
+def _line(trial: FrozenTrial, spec: TrialWorkerSpec) -> str:
+    values = ", ".join(
+        f"{name.removeprefix(SECTION)} {value}" for name, value in spec.sweep.values(trial.params).items()
+    )
+    return f"trial {trial.number:<3} {_state(trial):<26} {values}"
 
 
-def _fate(trial: FrozenTrial) -> str:
+def _state(trial: FrozenTrial) -> str:
     if trial.state is TrialState.COMPLETE:
         return f"hold-out accuracy {trial.value:.4f}"
     if trial.state is TrialState.PRUNED:
@@ -103,6 +103,7 @@ def _fate(trial: FrozenTrial) -> str:
 
 
 def main() -> Any:
+    """Run a worker with the spec on standard input; return the exit code."""
     parent_watch.exit_with_parent()
     try:
         paths = Paths.find()

@@ -1,4 +1,4 @@
-"""What a searcher is told, on this machine or on another one."""
+"""Define the arguments and the error of a trial worker."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -7,21 +7,26 @@ from lenet5.sweep.space import Sweep
 
 
 class TrialWorkerSpec(BaseModel):
-    """One searcher's part in a sweep."""
+    """The arguments of one trial worker."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
-    """Its name: a searcher on other data, parameters or code makes another digest, and refuses."""
+    """Name of the study. It is a digest, which the worker compares with its own data, parameters and code."""
     run: str
-    """The study's run in MLflow."""
-    searcher: int
-    """Its number, from 0."""
+    """Id of the study's MLflow run."""
+    worker: int
+    """Number of the worker, from 0."""
     sweep: Sweep
 
 
 class TrialWorkerFailed(Lenet5Error):
-    """A searcher ended with an error, here or on its worker; carries its message and its exit code."""
+    """A trial worker failed, on this machine or on another one.
+
+    Args:
+        message: the message of the worker.
+        exit_code: the exit code of the worker.
+    """
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
@@ -244,6 +245,21 @@ def apply(paths: Paths) -> None:
     os.environ.update(variables)
 
 
+def export(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables of this process, for libraries and child processes; None removes one."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def worker_home() -> Path | None:
+    """Return the folder whose ``.lenet5`` a worker's flow runs share; None outside a worker."""
+    home = os.environ.get("LENET5_HOME")
+    return Path(home) if home else None
+
+
 def embedded(paths: Paths) -> dict[str, str]:
     """Return the default environment: every tool keeps its state in ``.lenet5/`` and sends no telemetry."""
     state = LocalState(paths.root)
@@ -269,6 +285,7 @@ def embedded(paths: Paths) -> dict[str, str]:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         # seconds, the minimum; a flow run without heartbeats is marked as Crashed
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # the health check of a worker
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's 7 retries take four minutes
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # loading a model must not run code
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about 20 s

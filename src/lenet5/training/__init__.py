@@ -1,1 +1,1 @@
-"""Run a training: in this process or across several, followed by a progress bar, MLflow and checkpoints."""
+"""Run a training in one process or in several, with a progress bar, MLflow and checkpoints."""

@@ -1,4 +1,4 @@
-"""Where checkpoints lie: a folder of this machine, or any fsspec URL that several workers share."""
+"""Store checkpoints in a folder of this machine, or at an fsspec URL that several workers share."""
 
 import logging
 from collections.abc import Iterator
@@ -18,53 +18,59 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointStore:
-    """The checkpoint of one training, by the digest of everything that decides its weights.
+    """Stores the last checkpoint of one training.
 
-    A store that does not answer costs a warning and not the training.
+    If the store does not answer, it logs a warning and the training goes on.
     """
 
     def __init__(self, url: str, training: str) -> None:
+        """Choose the file.
+
+        Args:
+            url: a folder, or any URL of fsspec.
+            training: the identity of the training; it is the name of the file.
+        """
         self._path = f"{url.rstrip('/')}/{training}.npz"
         self._folder = None if "://" in url else Path(url)
 
     def load(self) -> Checkpoint | None:
-        """The last one; None when there is none, or none that can be read."""
+        """Return the last checkpoint, or None if there is none or it cannot be read."""
         try:
             file_system, path = fsspec.url_to_fs(self._path)
             return Checkpoint.decode(file_system.cat_file(path))
         except FileNotFoundError:
             return None
-        except Exception as error:  # each driver has its own kinds
+        except Exception as error:  # each driver of fsspec raises its own exceptions
             log.warning("the checkpoint %s is not used: %s", self._path, error)
             return None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the last one, whole or not at all."""
+        """Replace the last checkpoint atomically."""
         try:
             if self._folder:
-                with files.replacing(Path(self._path)) as aside:
-                    aside.write_bytes(checkpoint.encode())
+                with files.replacing(Path(self._path)) as partial:
+                    partial.write_bytes(checkpoint.encode())
                 return
             file_system, path = fsspec.url_to_fs(self._path)
-            file_system.pipe_file(path, checkpoint.encode())  # an object is there whole or not at all
-        except Exception as error:  # each driver has its own kinds
-            log.warning("no checkpoint was kept after epoch %d: %s", checkpoint.epoch, error)
+            file_system.pipe_file(path, checkpoint.encode())  # object stores replace objects atomically
+        except Exception as error:  # each driver of fsspec raises its own exceptions
+            log.warning("the checkpoint of epoch %d was not saved: %s", checkpoint.epoch, error)
 
     def discard(self) -> None:
-        """Forget it: the training is over."""
+        """Remove the checkpoint after the end of the training."""
         try:
             file_system, path = fsspec.url_to_fs(self._path)
             if file_system.exists(path):
                 file_system.rm_file(path)
-        except Exception as error:  # each driver has its own kinds
+        except Exception as error:  # each driver of fsspec raises its own exceptions
             log.warning("the checkpoint %s could not be removed: %s", self._path, error)
 
 
 @contextmanager
 def exclusive(paths: Paths, training: str) -> Iterator[None]:
-    """Keep two processes of this machine from the same training at once; the second one waits.
+    """Let only one process of this machine run a training; a second one waits until the first has ended.
 
-    A stage whose DVC process was killed may still run.
+    Two processes can meet because a stage can go on after its DVC process was killed.
 
     Args:
         paths: the checkout, for its local state.

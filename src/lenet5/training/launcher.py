@@ -1,4 +1,4 @@
-"""Run a training: in this process, or in several that end together."""
+"""Run a training in this process, or start several processes and end them together."""
 
 import importlib.util
 import os
@@ -25,7 +25,8 @@ from lenet5.training.process import LOST_CONNECTION, WorkerError, WorkerSpec
 
 REMOTE_TIMEOUT_SECONDS = 600
 """How long processes on other machines may take to connect."""
-_LOCAL_TIMEOUT_SECONDS = 86_400  # local processes are watched; the primary may wait for an equal training
+_LOCAL_TIMEOUT_SECONDS = 86_400
+"""The launcher sees local processes end, and the primary one may wait long for another equal training."""
 _GRACE_SECONDS = 20
 """How long the others may take to end when one has ended: the primary process closes its MLflow run."""
 _POLL_SECONDS = 0.1
@@ -37,8 +38,8 @@ Worker = tuple[WorkerSpec, "subprocess.Popen[bytes]"]
 def run(paths: Paths, params: Train) -> None:
     """Train with ``params.workers`` processes, and print progress and the result.
 
-    One process is this one. Several are all on this machine or, where ``LENET5_RENDEZVOUS`` is
-    ``RANK@HOST:PORT``, the process of that rank, while other machines start the others.
+    A single process is this one. Several processes are started on this machine. If ``LENET5_RENDEZVOUS`` is
+    ``RANK@HOST:PORT``, only the process of that rank is started, and other machines start the others.
 
     Raises:
         DataError: the processed data is missing or damaged.
@@ -54,18 +55,22 @@ def run(paths: Paths, params: Train) -> None:
 
 
 def free_port() -> int:
-    """Return a port of this machine on which nobody listens now."""
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the variables by which JAX computes in the same way in every process."""
+    """Return environment variables with which JAX gives the same bytes in every process.
+
+    Args:
+        threads: threads for one operation, ``train.threads``.
+    """
     flags = [
         *os.environ.get("XLA_FLAGS", "").split(),
         f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}",
-        # one instruction set is one code path: the same bytes on every processor that has it
+        # with one instruction set there is one code path, which gives the same bytes on every processor
         *(["--xla_cpu_max_isa=AVX2"] if platform.machine() in ("x86_64", "AMD64") else []),
     ]
     return {
@@ -131,7 +136,7 @@ def _supervise(specs: Sequence[WorkerSpec]) -> None:
         while first.poll() is None and all(process.poll() in (None, 0) for _, process in workers):
             time.sleep(_POLL_SECONDS)
         _await_end(workers)
-        if first.poll() != 0:  # the primary process saves only what all of them agree on
+        if first.poll() != 0:  # its success is enough: it saves only after all processes agreed
             raise _failure(workers)
     except KeyboardInterrupt:  # the processes receive it as well
         _await_end(workers)
@@ -155,14 +160,14 @@ def _start(spec: WorkerSpec) -> "subprocess.Popen[bytes]":
 
 
 def _await_end(workers: Sequence[Worker]) -> None:
-    """Give the remaining processes a moment: without the one that ended, they end by themselves."""
+    """Wait for the remaining processes, which end by themselves when one of them has ended."""
     deadline = time.monotonic() + _GRACE_SECONDS
     while any(process.poll() is None for _, process in workers) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
 
 
 def _failure(workers: Sequence[Worker]) -> Exception:
-    """Return why the training failed: the error of the process that caused it, not of those that lost it."""
+    """Return the error of the process that failed first, not of those that lost their connection to it."""
     for spec, _ in workers:
         if spec.error.exists():
             report = WorkerError.model_validate_json(spec.error.read_text())
@@ -174,20 +179,20 @@ def _failure(workers: Sequence[Worker]) -> Exception:
             return Unavailable(
                 f"Process {spec.rank} of {spec.params.workers} (from 0) died, and the others were ended.",
                 found=f"it was killed by signal {-code} (9 can mean that the memory ran out)",
-                fix="run it again: it resumes after the last finished epoch",
+                fix="run the training again; it resumes after the last finished epoch",
             )
     spec, process = workers[0]
     if not spec.connected.exists():
         return Unavailable(
             "The processes of this training did not connect.",
-            expected=f"{spec.params.workers} of them at {spec.address} within {spec.timeout} seconds",
-            found=f"process {spec.rank} waited in vain",
-            fix="start the missing ones, or set train.workers to 1",
+            expected=f"{spec.params.workers} processes at {spec.address} within {spec.timeout} seconds",
+            found=f"process {spec.rank} got no connection",
+            fix="start the missing processes, or set train.workers to 1",
         )
     return Unavailable(
-        "Another process of this training died, or cannot be reached any more.",
+        "Another process of this training died or does not answer.",
         found=f"process {spec.rank} ended with {process.poll()}"
         if process.poll() != LOST_CONNECTION
         else None,
-        fix="run it again: it resumes after the last finished epoch",
+        fix="run the training again; it resumes after the last finished epoch",
     )

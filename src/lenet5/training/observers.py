@@ -1,4 +1,4 @@
-"""What follows a training and decides no byte: the terminal, its MLflow run, TensorBoard, checkpoints."""
+"""Open the observers of a training: progress bar, MLflow run, TensorBoard, checkpoints."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def observe(paths: Paths, params: Train, training: str, console: Console) -> Iterator[Observers]:
-    """Open everything that follows one training, and close it at the end.
+    """Open the observers of one training, and close them at the end.
 
     Args:
         paths: the checkout, for its settings and local state.
@@ -34,7 +34,7 @@ def observe(paths: Paths, params: Train, training: str, console: Console) -> Ite
         console: where progress appears.
 
     Yields:
-        The observers. They resume from the last checkpoint of an interrupted training with this identity.
+        The observers. If a training with this identity was interrupted, they hold its last checkpoint.
     """
     store = CheckpointStore(settings.load(paths).lenet5_checkpoints, _on_this_device(training))
     with (
@@ -54,16 +54,16 @@ def observe(paths: Paths, params: Train, training: str, console: Console) -> Ite
 
 
 def _on_this_device(training: str) -> str:
-    """Return the key of a checkpoint. Another kind of device gives other bytes, so it cannot resume."""
+    """Return the key of a checkpoint. It includes the device, because another kind would give other bytes."""
     return hashlib.sha256(f"{training} {backend.device()} {platform.machine()}".encode()).hexdigest()
 
 
 def _tensorboard(paths: Paths, training: str) -> keras.callbacks.Callback:
     if engine.backend_name() != "tensorflow":
-        with quiet_libraries():  # Keras writes the event files with TensorFlow, whatever it computes with
+        with quiet_libraries():  # Keras always writes event files with TensorFlow
             import tensorflow as tf
 
-            tf.config.set_visible_devices([], "GPU")  # the GPUs belong to the other engine
+            tf.config.set_visible_devices([], "GPU")  # the engine that trains needs the GPUs
             tf.config.list_logical_devices()
     # event files hold clocks and host names, so they are no DVC output
     folder = LocalState(paths.root).tensorboard / training[:12]

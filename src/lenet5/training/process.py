@@ -1,4 +1,4 @@
-"""One process of a distributed training; the launcher runs ``python -m lenet5.training.process SPEC``."""
+"""Run one process of a distributed training: ``python -m lenet5.training.process SPEC``."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from lenet5.system.terminal import console, errors
 from lenet5.training.rendezvous import JaxProcessGroup, connected
 
 LOST_CONNECTION = 75
-"""Exit code of a process that ended because another one died."""
+"""Exit code of a process that ended because it lost the connection to another one."""
 
 
 class WorkerError(BaseModel):
@@ -35,9 +35,10 @@ class WorkerSpec(BaseModel):
     root: Path
     """The checkout."""
     folder: Path
-    """Where the process writes files for the launcher."""
+    """The folder in which the process writes files for the launcher."""
     params: Train
     rank: int
+    """From 0; process 0 is the primary one."""
     address: str
     """``host:port`` on which the primary process listens."""
     timeout: int
@@ -107,7 +108,7 @@ def _train(spec: WorkerSpec) -> None:
 
 
 def _redirect_libraries(log: Path) -> None:
-    """Keep the output of gloo and JAX, which print a lot when a process dies, off the terminal."""
+    """Redirect the output of gloo and JAX to a file, because they print a lot when a process dies."""
     console.file, errors.file = (os.fdopen(os.dup(stream), "w", buffering=1) for stream in (1, 2))
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
@@ -115,7 +116,7 @@ def _redirect_libraries(log: Path) -> None:
 
 
 def _is_lost_connection(error: Exception) -> bool:
-    """Return whether another process is gone: JAX wraps the message of gloo in any of several classes."""
+    """Return whether another process is gone. JAX raises several classes for it, all with gloo's message."""
     return "gloo" in str(error).lower()
 
 
@@ -123,4 +124,4 @@ if __name__ == "__main__":
     code = main(WorkerSpec.model_validate_json(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # at a normal exit, JAX waits for processes that may be gone
+    os._exit(code)  # a normal exit makes JAX wait for processes that may be gone

@@ -1,4 +1,4 @@
-"""A live progress bar on a terminal, and one line for each epoch everywhere."""
+"""Show a training: one line for each epoch and, on a terminal, a progress bar."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows a training on a console."""
+    """Shows the progress of a training on a console."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        # with several steps in one execution, Keras counts the last execution as full
+        # with several steps per execution, Keras reports a partial last execution as a full one
         done = min(batch + 1, self.params["steps"])
         self._progress.update(self._task, completed=done, loss=f", loss {(logs or {})['loss']:.4f}")
 

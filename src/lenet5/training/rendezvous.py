@@ -1,7 +1,7 @@
-"""A group of several processes: JAX connects them, and Keras' own ``fit`` runs across them.
+"""Connect several processes with JAX, so that Keras' own ``fit`` runs across them.
 
-``jax.distributed`` opens the connections (gloo between processors). Arrays then lie across all processes, so
-gradients, metrics and every decision of a callback are those of the whole batch.
+``jax.distributed`` opens the connections (with gloo on CPUs). Arrays are then distributed over all processes,
+so gradients, metrics and the decisions of callbacks are those of the whole batch.
 """
 
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ from lenet5.core.errors import TrainingError
 from lenet5.stages.train.sharding import ProcessGroup
 
 HEARTBEAT_SECONDS = 30
-"""A process that is silent for this long is dead. The end of a process is noticed at once."""
+"""Time without an answer after which a process counts as dead. The end of a process is noticed at once."""
 
 
 class JaxProcessGroup(ProcessGroup):
-    """The processes that ``connected`` has connected."""
+    """Several processes, connected by :func:`connected`."""
 
     def broadcast(self, content: bytes) -> bytes:
-        """Return what the primary process passes; what the others pass is ignored."""
+        """Return the content of the primary process; the content of the other processes is ignored."""
         from jax.experimental.multihost_utils import broadcast_one_to_all
 
         size = int(broadcast_one_to_all(np.int32(len(content))))
-        mine = np.frombuffer(content, np.uint8) if self.is_primary else np.zeros(size, np.uint8)
-        return np.asarray(broadcast_one_to_all(mine)).tobytes()
+        local = np.frombuffer(content, np.uint8) if self.is_primary else np.zeros(size, np.uint8)
+        return np.asarray(broadcast_one_to_all(local)).tobytes()
 
     def require_same(self, what: str, digest: str) -> None:
         """Compare a SHA-256 across all processes.
@@ -41,17 +41,17 @@ class JaxProcessGroup(ProcessGroup):
             raise TrainingError(
                 f"The processes of this training have different {what}; nothing is saved.",
                 expected="the same SHA-256 on all of them",
-                found=", ".join(f"{each[:12]} on process {rank}" for rank, each in enumerate(digests)),
-                fix="see that their machines have the same packages and kind of processor, and run again",
+                found=", ".join(f"{digest[:12]} on process {rank}" for rank, digest in enumerate(digests)),
+                fix="give the machines the same packages and the same kind of processor, and run it again",
             )
 
 
 @contextmanager
 def connected(group: ProcessGroup, address: str, timeout: int) -> Iterator[None]:
-    """Connect this process with the others, and disconnect at the end; an exception leaves at once.
+    """Connect this process with the others and disconnect at the end; after an exception, do not disconnect.
 
-    Models and batches that Keras makes in the block belong to the whole group. JAX ends this process with
-    SIGABRT when the others do not come in time, and when one of them dies.
+    Models and batches that Keras creates in the block are distributed over the group. JAX ends this process
+    with SIGABRT if the others do not connect in time, or if one of them dies.
 
     Args:
         group: this process's rank and the number of processes.
@@ -59,7 +59,7 @@ def connected(group: ProcessGroup, address: str, timeout: int) -> Iterator[None]
         timeout: seconds to wait for the others.
 
     Raises:
-        TrainingError: other processes answered than expected.
+        TrainingError: the rank or the number of the connected processes differs from the group.
     """
     import jax
 
@@ -71,7 +71,7 @@ def connected(group: ProcessGroup, address: str, timeout: int) -> Iterator[None]
         heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         coordinator_bind_address=address,  # by default it would listen on every interface
     )
-    # without collectives, each process would train a copy of its own
+    # without this check, an engine without collectives would train a separate model in each process
     if (jax.process_index(), jax.process_count()) != (group.rank, group.size):
         raise TrainingError(
             "The processes of this training are not connected.",

@@ -1,4 +1,4 @@
-"""The door: every test image is scored, and only by the model and on the data that belong together."""
+"""The stage scores every test image, and only if the model and the data belong together."""
 
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,16 @@ OUTPUTS = ("onnx", "evaluation", "predictions", "per_class", "confusion", "calib
 
 
 def made(paths: Paths) -> dict[str, bytes]:
-    """Content of every file that the stage writes."""
-    found = {}
+    """Return the content of every output of the stage."""
+    contents = {}
     for name in OUTPUTS:
         path = getattr(paths, name)
         for file in sorted(path.glob("*")) if path.is_dir() else [path]:
-            found[f"{name}/{file.name}"] = file.read_bytes()
-    return found
+            contents[f"{name}/{file.name}"] = file.read_bytes()
+    return contents
 
 
-def test_every_image_is_scored_the_last_partial_batch_included(
+def test_every_image_is_scored_including_the_last_partial_batch(
     project: Paths, trained: Trained, test: Split
 ) -> None:
     stage.run(project, PARAMS)
@@ -46,7 +46,7 @@ def test_every_image_is_scored_the_last_partial_batch_included(
     assert 0.6 < accuracy < 1
 
 
-def test_tables_agree_with_the_figures(project: Paths) -> None:
+def test_tables_agree_with_the_metrics(project: Paths) -> None:
     stage.run(project, PARAMS)
     evaluation = Evaluation.read(project.evaluation)
     per_class, confusion = pd.read_csv(project.per_class), pd.read_csv(project.confusion)
@@ -84,28 +84,28 @@ def test_parameter_changes_its_output(project: Paths, name: str, value: Any, cha
 
 
 @pytest.mark.parametrize(("size", "batches"), [(64, [64, 64, 64, 58]), (125, [125, 125]), (1000, [250])])
-def test_batch_size_is_the_number_of_images_a_call(
+def test_batch_size_is_the_number_of_images_in_one_call(
     project: Paths, monkeypatch: pytest.MonkeyPatch, size: int, batches: list[int]
 ) -> None:
-    seen: list[int] = []
+    sizes: list[int] = []
     original = keras.Sequential.predict_on_batch
 
     def counted(model: keras.Sequential, images: np.ndarray) -> np.ndarray:
-        seen.append(len(images))
+        sizes.append(len(images))
         return original(model, images)
 
     monkeypatch.setattr(keras.Sequential, "predict_on_batch", counted)
     stage.run(project, PARAMS.model_copy(update={"batch_size": size}))
-    assert seen == batches
+    assert sizes == batches
 
 
-def test_the_onnx_file_gives_the_same_answers(project: Paths, trained: Trained, test: Split) -> None:
+def test_onnx_file_gives_the_same_answers(project: Paths, trained: Trained, test: Split) -> None:
     stage.run(project, PARAMS)
-    found = onnx_session.probabilities(onnx_session.load(project.onnx.read_bytes()), test.images)
-    np.testing.assert_allclose(found, trained.model.predict_on_batch(test.images), rtol=0, atol=1e-5)
+    probabilities = onnx_session.probabilities(onnx_session.load(project.onnx.read_bytes()), test.images)
+    np.testing.assert_allclose(probabilities, trained.model.predict_on_batch(test.images), rtol=0, atol=1e-5)
 
 
-def test_an_onnx_file_with_other_answers_is_refused(
+def test_onnx_file_with_other_answers_is_an_error(
     project: Paths, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = keras.models.clone_model(trained.model)
@@ -117,45 +117,45 @@ def test_an_onnx_file_with_other_answers_is_refused(
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 
 
-def test_one_probability_of_one_image_is_enough(trained: Trained, test: Split) -> None:
+def test_one_different_probability_is_an_error(trained: Trained, test: Split) -> None:
     exported, answers = onnx_export.export(trained.model), trained.model.predict_on_batch(test.images)
-    stage.compare(exported, test.images, answers + np.float32(5e-6))
+    stage.require_same_answers(exported, test.images, answers + np.float32(5e-6))
     for wrong in (2e-5, -2e-5, np.nan):
         others = answers.copy()
         others[-1, 3] += wrong
         with pytest.raises(TrainingError, match="1 images beyond, image 249 by"):
-            stage.compare(exported, test.images, others)
+            stage.require_same_answers(exported, test.images, others)
 
 
-def test_other_data_than_the_model_was_made_from_is_refused(project: Paths, test: Split) -> None:
+def test_data_of_another_model_is_an_error(project: Paths, test: Split) -> None:
     dataset.save(project.raw, {"test": Split(test.images, test.labels[::-1])})
-    with pytest.raises(DataError, match="is not what the lineage recorded"):
+    with pytest.raises(DataError, match="differs from the one that the lineage recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 
 
-def test_damaged_data_is_refused(project: Paths) -> None:
+def test_damaged_data_is_an_error(project: Paths) -> None:
     flip_a_bit(project.raw / "test" / "images.npy", at=-300)
     with pytest.raises(DataError, match=r"test/images\.npy"):
         stage.run(project, PARAMS)
 
 
-def test_another_model_file_is_refused(project: Paths, trained: Trained) -> None:
+def test_model_file_of_another_training_is_an_error(project: Paths, trained: Trained) -> None:
     other = keras.models.clone_model(trained.model)
     keras_file.save(other, project.model)
-    with pytest.raises(DataError, match="is not what the lineage recorded"):
+    with pytest.raises(DataError, match="differs from the one that the lineage recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 
 
-def test_missing_model_is_refused_by_its_path(project: Paths) -> None:
+def test_missing_model_is_an_error_that_names_its_path(project: Paths) -> None:
     project.model.unlink()
     with pytest.raises(DataError, match=r"lenet5\.keras"):
         stage.run(project, PARAMS)
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}"])
-def test_lineage_that_is_none_is_refused(project: Paths, content: str | None) -> None:
+def test_invalid_lineage_is_an_error(project: Paths, content: str | None) -> None:
     project.lineage.unlink()
     if content is not None:
         project.lineage.write_text(content)
@@ -163,10 +163,10 @@ def test_lineage_that_is_none_is_refused(project: Paths, content: str | None) ->
         stage.run(project, PARAMS)
 
 
-def test_answers_that_are_no_numbers_are_refused(project: Paths, trained: Trained) -> None:
+def test_answers_that_are_nan_are_an_error(project: Paths, trained: Trained) -> None:
     broken = keras.models.clone_model(trained.model)
     weights = trained.model.get_weights()
-    weights[-1][3] = np.nan  # bias of one digit
+    weights[-1][3] = np.nan  # the bias of one digit
     broken.set_weights(weights)
     place(project, broken, dataset.load_manifest(project.raw).digest)
     with pytest.raises(TrainingError, match="not probabilities"):

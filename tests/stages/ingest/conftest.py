@@ -1,4 +1,4 @@
-"""A few of the real digits, in every container they come in, and a web server that has bad days."""
+"""Fixtures: a few real digits in every container, and a web server that can fail."""
 
 import gzip
 import hashlib
@@ -31,14 +31,14 @@ def _first(file: str, amount: int, dimensions: int) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def digits() -> Digits:
-    """Real digits by catalogue key: 30 of train, 20 of test."""
+    """Real digits by the keys of ``MNIST_FILES``: 30 of train, 20 of test."""
     amounts = {"train": 30, "test": 20}
     return {i.key: _first(i.file, amounts[i.key.partition("_")[0]], i.dimensions) for i in MNIST_FILES}
 
 
 @pytest.fixture(scope="session")
 def files(digits: Digits) -> dict[str, bytes]:
-    """The same as uncompressed IDX files, by file name."""
+    """The same digits as uncompressed IDX files, by file name."""
     return {item.file: idx.encode(digits[item.key]) for item in MNIST_FILES}
 
 
@@ -50,7 +50,7 @@ def params(digits: Digits) -> Ingest:
 
 @pytest.fixture
 def source(tmp_path: Path, files: dict[str, bytes]) -> Path:
-    """The folder that ``params`` names, with gzipped IDX files."""
+    """The folder that ``params`` names, with compressed IDX files."""
     folder = tmp_path / "source"
     folder.mkdir()
     for name, content in files.items():
@@ -60,7 +60,7 @@ def source(tmp_path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that would have been slept between attempts."""
+    """Seconds of each pause between attempts; the test does not sleep."""
     seconds: list[float] = []
     monkeypatch.setattr("tenacity.nap.time.sleep", seconds.append)
     return seconds
@@ -68,16 +68,16 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @dataclass
 class Server:
-    """Serves ``files`` by name; ``faults`` says how often, and how, a name fails before it is served."""
+    """Serves ``files`` by name. Each entry of ``faults`` makes one request of its name fail in that way."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[int | str]] = field(default_factory=dict)
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         name = request.path.rpartition("/")[2]
-        self.asked[name] += 1
+        self.requests[name] += 1
         fault = self.faults[name].pop(0) if self.faults.get(name) else None
         content = self.files.get(name)
         status = fault if isinstance(fault, int) else 404 if content is None else 200
@@ -92,7 +92,7 @@ class Server:
 
 @pytest.fixture
 def server(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The files of ``source`` over HTTP, with no proxy on the way."""
+    """The files of ``source`` over HTTP, without a proxy."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     served = Server(files={path.name: path.read_bytes() for path in source.iterdir()})
 
@@ -101,11 +101,11 @@ def server(source: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             served.answer(self)
 
         def handle(self) -> None:
-            with suppress(ConnectionError):  # a client that has seen enough goes away
+            with suppress(ConnectionError):  # a client may close the connection early
                 super().handle()
 
         def log_message(self, *_: object) -> None:
-            """Requests are counted, not printed."""
+            """Print nothing; the tests count requests."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         served.url = f"http://127.0.0.1:{http.server_port}/mnist"

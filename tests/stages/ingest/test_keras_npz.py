@@ -1,4 +1,4 @@
-"""Keras' archive is taken for what it is, four plain arrays of bytes, or it is refused."""
+"""The archive of Keras is read as four arrays of bytes; every other content is an error."""
 
 import io
 import re
@@ -32,7 +32,7 @@ def archive(**changes: Any) -> bytes:
 
 
 def archive_with(member: str, content: bytes) -> bytes:
-    """A good archive but for the raw bytes of one member."""
+    """Return a valid archive in which one member has these bytes."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive())) as good, zipfile.ZipFile(file, "w") as changed:
         for name in good.namelist():
@@ -48,12 +48,12 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 def read(content: bytes, limit: int = LIMIT) -> dict[str, bytes]:
     folder = Path(tempfile.gettempdir())
-    found = keras_npz.read(io.BytesIO(content), "mnist.npz", limit, folder)
-    return {key: bytes(mapped) for key, mapped in found.items()}
+    contents = keras_npz.read(io.BytesIO(content), "mnist.npz", limit, folder)
+    return {key: bytes(mapped) for key, mapped in contents.items()}
 
 
 def refusal(content: bytes, limit: int = LIMIT) -> str:
-    """The message of the refusal, on one line."""
+    """Return the message of the error, on one line."""
     with pytest.raises(DataError) as caught:
         read(content, limit)
     message = re.sub(r"\s+", " ", str(caught.value))
@@ -62,7 +62,7 @@ def refusal(content: bytes, limit: int = LIMIT) -> str:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_gives_the_canonical_idx_content(order: Any) -> None:
+def test_read_returns_idx_content(order: Any) -> None:
     assert read(archive(x_train=np.array(IMAGES, order=order))) == CONTENTS
 
 
@@ -77,14 +77,14 @@ def test_gives_the_canonical_idx_content(order: Any) -> None:
         ("y_train", np.uint8(3), "shape ()"),
     ],
 )
-def test_another_type_or_shape_is_refused(member: str, array: Any, found: str) -> None:
+def test_other_type_or_shape_is_an_error(member: str, array: Any, found: str) -> None:
     message = refusal(archive(**{member: array}))
     assert f"mnist.npz:{member} " in message
     assert found in message
 
 
 class Trap:
-    """Leaves a file behind when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,22 +93,22 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_is_refused_and_never_opened(tmp_path: Path) -> None:
+def test_pickle_is_an_error_and_is_never_loaded(tmp_path: Path) -> None:
     content = archive(y_train=np.array([Trap(tmp_path / "sprung"), 1, 2], object))
     assert "object" in refusal(content)
     assert not (tmp_path / "sprung").exists()
     with np.load(io.BytesIO(content), allow_pickle=True) as unsafe:
         assert unsafe["y_train"].shape == (3,)
-    assert (tmp_path / "sprung").exists(), "the trap is one"
+    assert (tmp_path / "sprung").exists(), "the pickle does run code when it is loaded"
 
 
-def test_a_missing_member_is_named() -> None:
+def test_missing_member_is_an_error_that_names_it() -> None:
     content = io.BytesIO()
     np.savez(content, x_train=IMAGES, y_train=LABELS, x_test=IMAGES)
     assert "'y_test.npy'" in refusal(content.getvalue()).partition("found")[2]
 
 
-def test_a_member_over_the_limit_is_not_unpacked() -> None:
+def test_member_above_the_limit_is_not_uncompressed() -> None:
     content = archive(x_train=np.zeros((60_000, 28, 28), np.uint8))
     assert len(content) < LIMIT
     tracemalloc.start()
@@ -119,7 +119,7 @@ def test_a_member_over_the_limit_is_not_unpacked() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2**40, 28, 28), (3, 2, 3), (0, 2, 2), (3, 2, -2), (2**63, 2**63, 0)])
-def test_a_header_that_lies_is_refused_before_memory_is_taken(shape: tuple[int, int, int]) -> None:
+def test_wrong_size_in_the_header_allocates_no_memory(shape: tuple[int, int, int]) -> None:
     tracemalloc.start()
     refusal(archive_with("x_train", npy_header(shape) + IMAGES.tobytes()))
     peak = tracemalloc.get_traced_memory()[1]
@@ -131,26 +131,26 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(shape: tuple[int, 
     "member",
     [b"", b"\x93NUMPY", b"\x93NUMPY\x09\x00" + bytes(20), npy_header((3, 2, 2)), b"not an array at all"],
 )
-def test_a_member_that_is_no_array_is_refused(member: bytes) -> None:
+def test_member_that_is_not_an_array_is_an_error(member: bytes) -> None:
     refusal(archive_with("x_train", member))
 
 
 @given(st.data())
-def test_a_damaged_archive_is_refused_or_harmless(data: st.DataObject) -> None:
+def test_damaged_archive_is_an_error_or_unchanged_data(data: st.DataObject) -> None:
     good = archive()
     content = bytearray(good[: data.draw(st.integers(0, len(good)))])
     for _ in range(data.draw(st.integers(0, 3)) if content else 0):
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        found = read(bytes(content))
+        contents = read(bytes(content))
     except DataError:
         refusal(bytes(content))
     else:
-        assert found == CONTENTS  # what was hit is a date or the like
+        assert contents == CONTENTS  # the change was in a date or another unused field
 
 
 @given(st.binary(max_size=200))
-def test_any_member_is_an_array_or_refused(member: bytes) -> None:
+def test_any_member_is_an_array_or_an_error(member: bytes) -> None:
     header = npy_header((3, 2, 2))
     for content in (member, header[:10] + member, header[: struct.calcsize("6s")] + member):
         refusal(archive_with("x_train", content))

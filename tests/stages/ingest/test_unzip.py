@@ -1,4 +1,4 @@
-"""Uncompressing stops at a limit, and a damaged stream is an error of the data, not of the program."""
+"""Uncompressing stops at a limit, and a damaged stream is a ``DataError``."""
 
 import gzip
 import io
@@ -20,23 +20,23 @@ def unzipped(content: bytes, limit: int = LIMIT) -> bytes:
 
 
 @given(st.binary(max_size=LIMIT).filter(lambda some: some[:2] != b"\x1f\x8b"))
-def test_gives_the_content_zipped_or_not(content: bytes) -> None:
+def test_returns_compressed_and_plain_content(content: bytes) -> None:
     assert unzipped(content) == content
     assert unzipped(gzip.compress(content)) == content
 
 
-def test_members_one_after_another_are_one_content() -> None:
+def test_several_gzip_members_are_joined() -> None:
     assert unzipped(gzip.compress(b"LeNet") + gzip.compress(b"-5")) == b"LeNet-5"
 
 
 @given(st.integers(2, len(gzip.compress(CONTENT)) - 1))
-def test_a_truncated_stream_is_refused(kept: int) -> None:
+def test_truncated_stream_is_an_error(kept: int) -> None:
     with pytest.raises(DataError, match=r"digits\.gz is damaged or was cut off"):
         unzipped(gzip.compress(CONTENT)[:kept])
 
 
 @given(st.data())
-def test_a_flipped_byte_is_refused_or_harmless(data: st.DataObject) -> None:
+def test_flipped_byte_is_an_error_or_harmless(data: st.DataObject) -> None:
     packed = bytearray(gzip.compress(CONTENT))
     position = data.draw(st.integers(2, len(packed) - 1))
     packed[position] ^= data.draw(st.integers(1, 255))
@@ -44,10 +44,10 @@ def test_a_flipped_byte_is_refused_or_harmless(data: st.DataObject) -> None:
         content = unzipped(bytes(packed))
     except DataError:
         return
-    assert content == CONTENT  # what was hit is a date or the like
+    assert content == CONTENT  # the change was in a date or another unused field
 
 
-def test_the_limit_itself_is_allowed() -> None:
+def test_content_of_exactly_the_limit_is_accepted() -> None:
     assert len(unzipped(gzip.compress(bytes(LIMIT)))) == LIMIT
     with pytest.raises(DataError, match=r"max_megabytes"):
         unzipped(gzip.compress(bytes(LIMIT + 1)))
@@ -55,7 +55,7 @@ def test_the_limit_itself_is_allowed() -> None:
         unzipped(bytes(LIMIT + 1))
 
 
-def test_a_bomb_is_left_packed() -> None:
+def test_decompression_bomb_is_not_uncompressed() -> None:
     bomb = gzip.compress(bytes(100_000_000), compresslevel=1)
     assert len(bomb) < 1_000_000
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""The door: what it needs before it makes anything, and what it makes."""
+"""The stage requires validated data, and its outputs depend on the data and the parameters only."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ PARAMS = Preprocess(seed=1998, validation_images=100, padding=0)
 
 @pytest.fixture
 def paths(tmp_path: Path, digits: Arrays) -> Paths:
-    """Raw data that has passed validation."""
+    """Raw data that passed validation."""
     paths = Paths(tmp_path)
     raw = {
         "train": Split(digits["train_images"][:500], digits["train_labels"][:500]),
@@ -32,11 +32,12 @@ def paths(tmp_path: Path, digits: Arrays) -> Paths:
 
 
 def validated(paths: Paths, digest: object, success: object = True) -> None:
+    """Write the result of a validation."""
     paths.validation.parent.mkdir(exist_ok=True)
     paths.validation.write_text(json.dumps(RESULT | {"success": success, "data_digest": digest}))
 
 
-def test_train_and_validation_come_out_and_test_is_left_alone(paths: Paths) -> None:
+def test_stage_writes_train_and_validation_only(paths: Paths) -> None:
     stage.run(paths, PARAMS)
     made = dataset.load(paths.processed)
     assert {name: split.images.shape for name, split in made.splits.items()} == {
@@ -68,19 +69,17 @@ def test_every_parameter_changes_the_data(paths: Paths, name: str, value: Any) -
     assert after.padding == (2 if name == "padding" else 0)
 
 
-@pytest.mark.parametrize("verdict", [{"success": False}, {"data_digest": "another"}])
-def test_nothing_is_made_of_data_that_has_not_passed_validation(
-    paths: Paths, verdict: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("changes", [{"success": False}, {"data_digest": "another"}])
+def test_data_that_has_not_passed_validation_is_an_error(paths: Paths, changes: dict[str, Any]) -> None:
     result = json.loads(paths.validation.read_text())
-    paths.validation.write_text(json.dumps(result | verdict))
+    paths.validation.write_text(json.dumps(result | changes))
     with pytest.raises(DataError, match="has not passed validation"):
         stage.run(paths, PARAMS)
     assert not paths.processed.exists()
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "null", "[1]", "{}", '{"success": true}'])
-def test_nothing_is_made_without_a_validation_result(paths: Paths, content: str | None) -> None:
+def test_missing_validation_result_is_an_error(paths: Paths, content: str | None) -> None:
     paths.validation.unlink()
     if content is not None:
         paths.validation.write_text(content)
@@ -89,7 +88,7 @@ def test_nothing_is_made_without_a_validation_result(paths: Paths, content: str 
     assert not paths.processed.exists()
 
 
-def test_nothing_is_made_of_damaged_data(paths: Paths) -> None:
+def test_damaged_data_is_an_error(paths: Paths) -> None:
     flip_a_bit(paths.raw / "train" / "images.npy", at=-100)
     with pytest.raises(DataError, match=r"train/images\.npy"):
         stage.run(paths, PARAMS)

@@ -1,4 +1,4 @@
-"""Split, pad, reshape, rescale, one-hot: shapes, types, values."""
+"""Splitting, padding, rescaling and one-hot encoding give the right shapes, dtypes and values."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ def test_shapes_and_types(train: Split, padding: int, side: int) -> None:
     assert encoded.images.dtype == encoded.labels.dtype == np.float32
 
 
-def test_padding_is_a_border_of_zeros_and_the_image_is_in_the_middle(train: Split) -> None:
+def test_padding_is_a_border_of_zeros_around_the_image(train: Split) -> None:
     padded = encode(train, padding=2).images
     np.testing.assert_array_equal(padded[:, 2:-2, 2:-2], encode(train, padding=0).images)
     padded[:, 2:-2, 2:-2] = 0
     assert not padded.any()
 
 
-def test_pixels_lie_in_0_to_1_in_their_order() -> None:
+def test_rescaled_pixels_are_0_to_1_in_the_same_order() -> None:
     every = rescale(np.arange(256, dtype=np.uint8))
     assert every.dtype == np.float32
     assert (every[0], every[255]) == (0, 1)
@@ -38,14 +38,14 @@ def test_pixels_lie_in_0_to_1_in_their_order() -> None:
     np.testing.assert_allclose(every, np.arange(256) / 255, rtol=1e-6)
 
 
-def test_one_hot_marks_the_label_and_nothing_else(train: Split) -> None:
+def test_one_hot_has_a_1_at_the_label_only(train: Split) -> None:
     encoded = one_hot(train.labels)
     np.testing.assert_array_equal(encoded.argmax(axis=1), train.labels)
     np.testing.assert_array_equal(np.sort(encoded, axis=1), np.tile([0] * 9 + [1], (1000, 1)))
 
 
 @pytest.mark.parametrize("amount", [0, 1, 300, 601])
-def test_in_parts_it_is_what_it_is_as_a_whole(
+def test_encoding_in_parts_equals_encoding_at_once(
     train: Split, amount: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "CHUNK", 300)
@@ -57,23 +57,23 @@ def test_in_parts_it_is_what_it_is_as_a_whole(
     np.testing.assert_array_equal(np.concatenate([part.labels for part in parts]), whole.labels)
 
 
-def test_label_that_is_no_digit_is_refused() -> None:
+def test_label_10_is_an_error() -> None:
     with pytest.raises(IndexError):
         one_hot(np.array([10], np.uint8))
 
 
-def test_split_is_disjoint_complete_and_in_the_old_order(train: Split) -> None:
-    kept, held = hold_out(train.labels, 200, seed=1)
-    assert len(held) == 200
-    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(1000))
-    for part in (kept, held):
+def test_split_is_disjoint_complete_and_in_stored_order(train: Split) -> None:
+    train_rows, validation_rows = hold_out(train.labels, 200, seed=1)
+    assert len(validation_rows) == 200
+    np.testing.assert_array_equal(np.sort(np.concatenate([train_rows, validation_rows])), np.arange(1000))
+    for part in (train_rows, validation_rows):
         assert (np.diff(part) > 0).all()
 
 
-def test_every_class_has_its_share_of_both_parts(train: Split) -> None:
-    _, held = hold_out(train.labels, 200, seed=1)
+def test_split_is_stratified(train: Split) -> None:
+    _, validation_rows = hold_out(train.labels, 200, seed=1)
     shares = np.bincount(train.labels, minlength=10) / 5
-    assert np.abs(np.bincount(train.labels[held], minlength=10) - shares).max() <= 1
+    assert np.abs(np.bincount(train.labels[validation_rows], minlength=10) - shares).max() <= 1
 
 
 def test_seed_decides_the_split(train: Split) -> None:
@@ -84,12 +84,12 @@ def test_seed_decides_the_split(train: Split) -> None:
 
 @pytest.mark.parametrize("images", [10, 990])
 def test_smallest_and_largest_validation_split(train: Split, images: int) -> None:
-    kept, held = hold_out(train.labels, images, seed=1)
-    assert (len(kept), len(held)) == (1000 - images, images)
+    train_rows, validation_rows = hold_out(train.labels, images, seed=1)
+    assert (len(train_rows), len(validation_rows)) == (1000 - images, images)
 
 
 @pytest.mark.parametrize("images", [9, 991, 1000, 5000])
-def test_too_few_or_too_many_validation_images_are_refused(train: Split, images: int) -> None:
+def test_too_few_or_too_many_validation_images_are_an_error(train: Split, images: int) -> None:
     with pytest.raises(UsageError, match=r"preprocess\.validation_images from 10 to 990") as refused:
         hold_out(train.labels, images, seed=1)
     assert f"found:    {images}" in str(refused.value)

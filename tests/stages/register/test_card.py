@@ -1,4 +1,4 @@
-"""The model card says what the model is, and nothing that changes by itself."""
+"""The model card describes the model, and equal models have equal cards."""
 
 import pandas as pd
 import pytest
@@ -51,7 +51,7 @@ def build(evaluation: Evaluation = EVALUATION) -> str:
     return card.build(PARAMS.register_, PARAMS.flat(), LINEAGE, TRAINING, evaluation, per_class)
 
 
-def test_equal_models_give_equal_cards_and_others_do_not() -> None:
+def test_equal_models_have_equal_cards_and_others_do_not() -> None:
     assert build() == build()
     assert build() != build(EVALUATION.model_copy(update={"accuracy": 0.9913}))
 
@@ -69,23 +69,23 @@ def test_equal_models_give_equal_cards_and_others_do_not() -> None:
         "| 7 | 0.9070 | 0.8070 | 0.7070 | 1,007 |",
     ],
 )
-def test_figures_are_in_it(line: str) -> None:
+def test_card_has_the_metrics(line: str) -> None:
     assert line in build().splitlines()
 
 
-def test_answers_of_the_gate_are_in_it() -> None:
+def test_card_has_the_limits_of_the_gate() -> None:
     text = build()
     assert "floor of accuracy: 0.9912, at least 0.9872 ✓" in text
     assert "floor of worst_class_recall: 0.9634, at least 0.9700 ✗" in text
 
 
-def test_where_it_comes_from_is_in_it() -> None:
+def test_card_has_the_digests_of_the_lineage() -> None:
     text = build()
     for digest in (LINEAGE.training, LINEAGE.raw_data, LINEAGE.processed_data, LINEAGE.weights):
         assert f"`{digest}`" in text
 
 
-def test_recipe_is_in_it() -> None:
+def test_card_has_the_parameters() -> None:
     lines = build().splitlines()
     for name, value in PARAMS.flat().items():
         if name.startswith("train."):
@@ -94,7 +94,7 @@ def test_recipe_is_in_it() -> None:
     assert "| preprocess.validation_images | 5000 |" in lines
 
 
-def test_origin_tells_what_is_known_and_nothing_else() -> None:
+def test_origin_has_rows_for_existing_tags_only() -> None:
     text = card.origin({"mlflow.source.git.commit": "c" * 40, "git.patch": "", "some": "tag"})
     assert f"| Git commit | `{'c' * 40}` |" in text
     assert "Patch" not in text

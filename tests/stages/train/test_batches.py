@@ -1,4 +1,4 @@
-"""Every image once an epoch, in another order each time, the same for the same seed and epoch."""
+"""Every epoch has each image once, in an order that only the seed and the epoch decide."""
 
 import numpy as np
 import pytest
@@ -14,23 +14,21 @@ def labels(batches: Batches) -> list[np.ndarray]:
 
 @pytest.fixture
 def numbered() -> Split:
-    """Images that say their own place: 310 of 2x2 pixels, whose labels are that place, too."""
+    """310 images of 2x2 pixels; the pixels and the label of each image are its index."""
     numbers = np.arange(310, dtype=np.float32)
     return Split(np.ones((310, 2, 2, 1), np.float32) * numbers[:, None, None, None], numbers)
 
 
-def test_every_image_comes_once_an_epoch_with_its_label_the_last_batch_too(
-    numbered: Split, settings: Train
-) -> None:
+def test_every_epoch_has_each_image_once_with_its_label(numbered: Split, settings: Train) -> None:
     batches = Batches(numbered, settings)
     drawn = [batches[index] for index in range(len(batches))]
     assert [len(images) for images, _ in drawn] == [32] * 9 + [22]
-    for images, of in drawn:
-        np.testing.assert_array_equal(images[:, 0, 0, 0], of)
-    assert sorted(np.concatenate([of for _, of in drawn])) == list(range(310))
+    for images, indices in drawn:
+        np.testing.assert_array_equal(images[:, 0, 0, 0], indices)
+    assert sorted(np.concatenate([indices for _, indices in drawn])) == list(range(310))
 
 
-def test_each_epoch_has_an_order_of_its_own_which_can_be_begun_with(numbered: Split, settings: Train) -> None:
+def test_each_epoch_has_another_order_and_can_be_the_first(numbered: Split, settings: Train) -> None:
     through, later = Batches(numbered, settings), Batches(numbered, settings, first_epoch=2)
     epochs = []
     for _ in range(3):
@@ -41,7 +39,7 @@ def test_each_epoch_has_an_order_of_its_own_which_can_be_begun_with(numbered: Sp
     np.testing.assert_array_equal(np.concatenate(labels(later)), epochs[2])
 
 
-def test_a_batch_is_the_same_whatever_was_drawn_before_it(numbered: Split, settings: Train) -> None:
+def test_batch_does_not_depend_on_earlier_batches(numbered: Split, settings: Train) -> None:
     turned = settings.model_copy(update={"distortion": Distortion(shift=1, rotation=10, scale=0.1)})
     one, other = Batches(numbered, turned), Batches(numbered, turned)
     backwards = [one[index][0] for index in reversed(range(len(one)))]
@@ -50,7 +48,7 @@ def test_a_batch_is_the_same_whatever_was_drawn_before_it(numbered: Split, setti
     assert not np.array_equal(backwards[-1], Batches(numbered, settings)[0][0])
 
 
-def test_in_order_every_image_comes_once_with_its_label(numbered: Split) -> None:
+def test_validation_batches_have_each_image_once_in_stored_order(numbered: Split) -> None:
     batches = ValidationBatches(numbered, size=100)
     drawn = [batches[index] for index in range(len(batches))]
     assert [len(images) for images, _ in drawn] == [100, 100, 100, 10]
@@ -59,16 +57,16 @@ def test_in_order_every_image_comes_once_with_its_label(numbered: Split) -> None
 
 
 @pytest.mark.parametrize("images", [1, 255, 1024, 1025, 10_000])
-def test_order_is_a_permutation_within_and_beyond_a_window(images: int) -> None:
+def test_shuffled_indices_are_a_permutation(images: int) -> None:
     assert sorted(shuffled_indices(images, [1, 2], window=1024)) == list(range(images))
 
 
-def test_beyond_a_window_images_are_read_in_runs_from_all_over_the_file() -> None:
+def test_large_split_is_read_in_long_runs_from_the_whole_file() -> None:
     drawn = shuffled_indices(100_000, [1, 2], window=10_240)
     for start in range(0, 100_000, 10_240):
         window = drawn[start : start + 10_240]
-        blocks, held = np.unique(window // 256, return_counts=True)
-        assert len(blocks) <= 42  # of 391: whole ones, but for those that the window's ends cut
+        blocks, counts = np.unique(window // 256, return_counts=True)
+        assert len(blocks) <= 42  # of 391 blocks; only those at the ends of the window are partial
         assert np.ptp(window) > 50_000
-        assert held.max() == 256
+        assert counts.max() == 256
         assert not (np.diff(window) == 1).mean() > 0.01

@@ -1,4 +1,4 @@
-"""A training learns, repeats itself to the bit, keeps its best epoch, and stops when it goes wrong."""
+"""A training learns, is reproducible, keeps its best epoch, resumes, and stops when it diverges."""
 
 from typing import Any
 
@@ -30,13 +30,13 @@ KNOBS: dict[str, Any] = {
 
 
 class Watch(keras.callbacks.Callback):
-    """Keeps what a training looks like from outside."""
+    """Records the calls of a training and its weights after each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
         self.weights: list[list[np.ndarray]] = []
-        """At the end of each epoch."""
+        """One entry for each epoch."""
 
     def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         self.calls += 1
@@ -75,19 +75,19 @@ def test_same_training_gives_the_same_weights_and_history(fitted: Fit, once: Fit
     assert again.history.equals(once.history)
 
 
-def test_each_epoch_is_told_and_kept(once: Fitted) -> None:
-    assert [epoch for epoch, _ in once.told] == [1, 2]
-    for (epoch, metrics), row in zip(once.told, once.history.to_dict("records"), strict=True):
+def test_each_epoch_is_reported_and_recorded(once: Fitted) -> None:
+    assert [epoch for epoch, _ in once.epochs] == [1, 2]
+    for (epoch, metrics), row in zip(once.epochs, once.history.to_dict("records"), strict=True):
         assert metrics.keys() == METRICS
         assert np.isfinite(list(metrics.values())).all()
         assert {"epoch": epoch, **metrics} == row
-    assert once.told[-1][1]["learning_rate"] == pytest.approx(0, abs=1e-7)
+    assert once.epochs[-1][1]["learning_rate"] == pytest.approx(0, abs=1e-7)
 
 
 def test_every_parameter_has_a_test() -> None:
-    # below, in test_stage.py, in test_gang.py
-    elsewhere = {"patience", "steps_per_execution", "threads", "precision", "workers"}
-    assert KNOBS.keys() | test_optimizer.KNOBS.keys() | elsewhere == set(Train.model_fields)
+    # these have tests below, in test_stage.py and in tests/training/test_launcher.py
+    other_tests = {"patience", "steps_per_execution", "threads", "precision", "workers"}
+    assert KNOBS.keys() | test_optimizer.KNOBS.keys() | other_tests == set(Train.model_fields)
 
 
 @pytest.mark.parametrize("name", KNOBS)
@@ -99,21 +99,21 @@ def test_parameter_decides_the_weights(fitted: Fit, once: Fitted, settings: Trai
 def test_steps_per_execution_changes_the_calls_and_not_the_steps(fitted: Fit, once: Fitted) -> None:
     watch = Watch()
     done = fitted(steps_per_execution=3, callbacks=[watch])
-    assert watch.calls == 2 * 4  # 3 + 3 + 3 + 1 of the 10 steps an epoch
-    assert done.model.optimizer.iterations == 2 * 10  # the last batch, of 22 images, counts
+    assert watch.calls == 2 * 4  # the 10 steps of an epoch are 3 + 3 + 3 + 1
+    assert done.model.optimizer.iterations == 2 * 10  # the last batch, of 22 images, is a step as well
     assert done.history["loss"].to_numpy() == pytest.approx(once.history["loss"].to_numpy(), rel=1e-4)
 
 
-def test_patience_stops_and_the_best_epoch_comes_back(fitted: Fit, misleading: Split) -> None:
+def test_early_stopping_restores_the_best_epoch(fitted: Fit, misleading: Split) -> None:
     watch, patience = Watch(), 2
     done = fitted(validation=misleading, schedule="constant", epochs=20, patience=patience, callbacks=[watch])
     best = int(done.history["val_loss"].to_numpy().argmin())
-    assert len(done.history) == len(done.told) == best + 1 + patience < 20
+    assert len(done.history) == len(done.epochs) == best + 1 + patience < 20
     assert same(done.model.get_weights(), watch.weights[best])
     assert not same(done.model.get_weights(), watch.weights[-1])
 
 
-def test_best_epoch_comes_back_when_patience_was_never_lost(fitted: Fit, misleading: Split) -> None:
+def test_best_epoch_is_restored_without_early_stopping(fitted: Fit, misleading: Split) -> None:
     watch = Watch()
     done = fitted(validation=misleading, schedule="constant", epochs=4, patience=9, callbacks=[watch])
     best = int(done.history["val_loss"].to_numpy().argmin())
@@ -122,19 +122,17 @@ def test_best_epoch_comes_back_when_patience_was_never_lost(fitted: Fit, mislead
     assert same(done.model.get_weights(), watch.weights[best])
 
 
-def test_without_patience_the_last_epoch_stays_even_when_one_was_better(
-    fitted: Fit, misleading: Split
-) -> None:
-    """Also when it goes on from a checkpoint, which holds no best weights then."""
-    watch, kept = Watch(), list[Checkpoint]()
-    same_way: dict[str, Any] = {"validation": misleading, "patience": 0, "epochs": 4, "schedule": "constant"}
-    done = fitted(callbacks=[watch], keep=kept.append, **same_way)
+def test_without_patience_the_last_epoch_is_kept(fitted: Fit, misleading: Split) -> None:
+    """The same holds for a resumed training, whose checkpoint has no best weights."""
+    watch, checkpoints = Watch(), list[Checkpoint]()
+    arguments: dict[str, Any] = {"validation": misleading, "patience": 0, "epochs": 4, "schedule": "constant"}
+    done = fitted(callbacks=[watch], on_checkpoint=checkpoints.append, **arguments)
     assert int(done.history["val_loss"].to_numpy().argmin()) < 3
     assert same(done.model.get_weights(), watch.weights[-1])
-    assert digest(fitted(start=Checkpoint.decode(kept[1].encode()), **same_way)) == digest(done)
+    assert digest(fitted(resume_from=Checkpoint.decode(checkpoints[1].encode()), **arguments)) == digest(done)
 
 
-def test_loss_that_is_no_number_stops_with_epoch_and_step(fitted: Fit) -> None:
+def test_loss_that_is_nan_is_an_error_with_epoch_and_step(fitted: Fit) -> None:
     with pytest.raises(TrainingError, match=r"diverged at epoch 1, step [2-9]\.") as stopped:
         fitted(learning_rate=1e30, schedule="constant", steps_per_execution=1)
     assert "expected: a finite loss" in str(stopped.value)
@@ -142,21 +140,21 @@ def test_loss_that_is_no_number_stops_with_epoch_and_step(fitted: Fit) -> None:
     assert "lower train.learning_rate" in str(stopped.value)
 
 
-def test_several_steps_an_execution_are_looked_at_together(fitted: Fit, train: Split) -> None:
-    """Only every fifth step is looked at here, and the first look finds it."""
+def test_loss_is_checked_once_for_each_execution(fitted: Fit, train: Split) -> None:
+    """With five steps per execution, the first check is at step 5."""
     with pytest.raises(TrainingError, match=r"epoch 1, step 5\."):
         fitted(train=without_labels(train), steps_per_execution=5)
 
 
-def test_validation_loss_that_is_no_number_stops(fitted: Fit, validation: Split) -> None:
+def test_validation_loss_that_is_nan_is_an_error(fitted: Fit, validation: Split) -> None:
     watch = Watch()
     with pytest.raises(TrainingError, match=r"the end of epoch 1") as stopped:
         fitted(validation=without_labels(validation), callbacks=[watch])
     assert "expected: a finite val_loss" in str(stopped.value)
-    assert watch.weights == []  # and later callbacks hear nothing of such an epoch
+    assert watch.weights == []  # later callbacks are not called for this epoch
 
 
-def test_weights_that_are_no_numbers_stop_though_the_loss_hides_them(fitted: Fit, train: Split) -> None:
+def test_weights_that_are_nan_are_an_error_although_the_loss_is_finite(fitted: Fit, train: Split) -> None:
     images = np.full_like(train.images, np.nan)
     with pytest.raises(TrainingError, match="diverged at the end of epoch 1") as stopped:
         fitted(train=Split(images, train.labels))
@@ -164,44 +162,42 @@ def test_weights_that_are_no_numbers_stop_though_the_loss_hides_them(fitted: Fit
 
 
 class Killed(BaseException):
-    """As a kill would: nothing after it is heard of."""
+    """Ends a training like a kill: no code after it runs."""
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_a_training_that_was_killed_ends_with_the_same_bytes(
-    fitted: Fit, misleading: Split, epoch: int
-) -> None:
-    """The wrong labels make the best epoch an early one, so that its weights have to survive, too."""
-    through = fitted(validation=misleading, epochs=4)
-    kept: list[bytes] = []
+def test_resumed_training_ends_with_the_same_bytes(fitted: Fit, misleading: Split, epoch: int) -> None:
+    """Wrong labels make an early epoch the best one, so the checkpoint must hold its weights."""
+    uninterrupted = fitted(validation=misleading, epochs=4)
+    encoded: list[bytes] = []
 
     def keep(checkpoint: Checkpoint) -> None:
-        kept.append(checkpoint.encode())
+        encoded.append(checkpoint.encode())
         if checkpoint.epoch == epoch:
             raise Killed
 
     with pytest.raises(Killed):
-        fitted(validation=misleading, epochs=4, keep=keep)
-    again = fitted(validation=misleading, epochs=4, start=Checkpoint.decode(kept[-1]))
-    assert [at for at, _ in again.told] == list(range(epoch + 1, 5))
-    assert digest(again) == digest(through)
-    assert again.history.equals(through.history)
+        fitted(validation=misleading, epochs=4, on_checkpoint=keep)
+    again = fitted(validation=misleading, epochs=4, resume_from=Checkpoint.decode(encoded[-1]))
+    assert [number for number, _ in again.epochs] == list(range(epoch + 1, 5))
+    assert digest(again) == digest(uninterrupted)
+    assert again.history.equals(uninterrupted.history)
 
 
-def test_one_that_was_killed_after_its_last_epoch_is_not_trained_again(
+def test_training_that_was_killed_after_early_stopping_trains_no_more_epoch(
     fitted: Fit, misleading: Split
 ) -> None:
     settings: dict[str, Any] = {"validation": misleading, "schedule": "constant", "epochs": 20, "patience": 2}
-    kept: list[Checkpoint] = []
-    through = fitted(keep=kept.append, **settings)
-    assert len(through.history) < 20
-    again = fitted(start=kept[-1], **settings)
-    assert again.told == []
-    assert digest(again) == digest(through)
-    assert again.history.equals(through.history)
+    checkpoints: list[Checkpoint] = []
+    uninterrupted = fitted(on_checkpoint=checkpoints.append, **settings)
+    assert len(uninterrupted.history) < 20
+    again = fitted(resume_from=checkpoints[-1], **settings)
+    assert again.epochs == []
+    assert digest(again) == digest(uninterrupted)
+    assert again.history.equals(uninterrupted.history)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and no more", b"not a file of arrays"])
-def test_damaged_checkpoints_are_told(damage: bytes) -> None:
+def test_damaged_checkpoint_is_an_error(damage: bytes) -> None:
     with pytest.raises(ValueError, match="."):
         Checkpoint.decode(damage)

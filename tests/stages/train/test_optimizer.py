@@ -1,4 +1,4 @@
-"""The learning rate's way over a training, and the optimizer's settings."""
+"""The learning rate follows its schedule, and the optimizer has the given parameters."""
 
 from typing import Any
 
@@ -28,29 +28,29 @@ def rates(settings: Train, steps: int = 100, **changed: object) -> list[float]:
 
 
 def test_cosine_without_warmup_starts_at_the_peak_and_ends_at_0(settings: Train) -> None:
-    way = rates(settings, warmup=0.0)
-    assert way[0] == pytest.approx(0.5)
-    assert way[50] == pytest.approx(0.25)
-    assert way[100] == pytest.approx(0, abs=1e-7)
-    assert (np.diff(way) < 0).all()
+    rate = rates(settings, warmup=0.0)
+    assert rate[0] == pytest.approx(0.5)
+    assert rate[50] == pytest.approx(0.25)
+    assert rate[100] == pytest.approx(0, abs=1e-7)
+    assert (np.diff(rate) < 0).all()
 
 
 def test_cosine_with_warmup_rises_linearly_to_the_peak_then_decays_to_0(settings: Train) -> None:
-    way = rates(settings, warmup=0.2)
-    assert way[:21] == pytest.approx(np.linspace(0, 0.5, 21))
-    assert way[60] == pytest.approx(0.25)
-    assert way[100] == pytest.approx(0, abs=1e-7)
-    assert (np.diff(way[20:]) < 0).all()
+    rate = rates(settings, warmup=0.2)
+    assert rate[:21] == pytest.approx(np.linspace(0, 0.5, 21))
+    assert rate[60] == pytest.approx(0.25)
+    assert rate[100] == pytest.approx(0, abs=1e-7)
+    assert (np.diff(rate[20:]) < 0).all()
 
 
-def test_share_of_a_step_is_no_warmup(settings: Train) -> None:
+def test_warmup_of_less_than_a_step_is_no_warmup(settings: Train) -> None:
     assert rates(settings, steps=5, warmup=0.1)[0] == pytest.approx(0.5)
 
 
-def test_almost_everything_can_be_warmup(settings: Train) -> None:
-    way = rates(settings, steps=10, warmup=0.99)
-    assert way[9] == pytest.approx(0.5)
-    assert way[10] == pytest.approx(0, abs=1e-7)
+def test_warmup_can_be_almost_the_whole_training(settings: Train) -> None:
+    rate = rates(settings, steps=10, warmup=0.99)
+    assert rate[9] == pytest.approx(0.5)
+    assert rate[10] == pytest.approx(0, abs=1e-7)
 
 
 def test_constant_is_the_learning_rate_throughout(settings: Train) -> None:

@@ -1,4 +1,4 @@
-"""The door: processed data in, a model file, its lineage and its history out; the store may be away."""
+"""The stage writes a model, its lineage and its history, even if the tracking store does not answer."""
 
 import json
 import os
@@ -33,24 +33,24 @@ from lenet5.training import launcher
 logs.configure()
 launcher.run(Paths(Path(sys.argv[1])), Train.model_validate_json(sys.argv[2]))
 """
-"""A training as `lenet5 train` runs it, with everything that follows it."""
+"""Runs a training with its observers, as ``lenet5 train`` does."""
 
 THREADS = f"""{LAUNCH}
 import tensorflow
 print("threads:", tensorflow.config.threading.get_intra_op_parallelism_threads())
 """
 
-AWAY = {
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # nobody listens there
+NO_STORE = {
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # no server listens on this port
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
 
 
 @pytest.fixture(autouse=True)
-def store_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tracking store has its own tests; here the files must come out right without it."""
-    for name, value in AWAY.items():
+def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tracking store not answer; the outputs must not depend on it."""
+    for name, value in NO_STORE.items():
         monkeypatch.setenv(name, value)
 
 
@@ -62,13 +62,13 @@ def project(tmp_path: Path, train: Split, validation: Split) -> Paths:
 def prepare(root: Path, train: Split, validation: Split) -> Paths:
     paths = Paths(root)
     files.write_text(paths.requirements, "keras==3\n")
-    shutil.copyfile(REPOSITORY / "dvc.yaml", paths.graph)  # which names the code of the training
+    shutil.copyfile(REPOSITORY / "dvc.yaml", paths.graph)  # it lists the code of the training
     (root / "src").symlink_to(REPOSITORY / "src")
     dataset.save(paths.processed, {"train": train, "validation": validation}, made_from="r" * 64)
     return paths
 
 
-def test_files_belong_together_and_are_the_same_in_another_folder(
+def test_outputs_agree_and_are_the_same_in_another_folder(
     project: Paths, tmp_path: Path, train: Split, validation: Split, settings: Train
 ) -> None:
     stage.run(project, settings)
@@ -87,17 +87,17 @@ def test_files_belong_together_and_are_the_same_in_another_folder(
         best["val_accuracy"],
     )
 
-    elsewhere = prepare(tmp_path / "two", train, validation)
-    stage.run(elsewhere, settings)
+    other = prepare(tmp_path / "two", train, validation)
+    stage.run(other, settings)
     for name in OUTPUTS:
-        assert getattr(project, name).read_bytes() == getattr(elsewhere, name).read_bytes()
+        assert getattr(project, name).read_bytes() == getattr(other, name).read_bytes()
 
 
-def test_threads_are_those_of_the_parameters(project: Paths, settings: Train) -> None:
+def test_threads_are_set_from_the_parameters(project: Paths, settings: Train) -> None:
     two = settings.model_copy(update={"threads": 2, "epochs": 1})
     done = subprocess.run(
         [sys.executable, "-c", THREADS, str(project.root), two.model_dump_json()],
-        env=os.environ | AWAY,
+        env=os.environ | NO_STORE,
         capture_output=True,
         text=True,
         check=False,
@@ -107,36 +107,37 @@ def test_threads_are_those_of_the_parameters(project: Paths, settings: Train) ->
     assert "The tracking store does not answer" in done.stderr
 
 
-def test_a_precision_without_kernels_here_is_refused(project: Paths, settings: Train) -> None:
+def test_mixed_precision_on_a_cpu_is_an_error_with_tensorflow(project: Paths, settings: Train) -> None:
     with pytest.raises(UsageError, match="needs a GPU"):
         stage.run(project, settings.model_copy(update={"precision": "mixed_bfloat16"}))
     assert not project.model.exists()
 
 
-def test_another_engine_trains_the_same_model_in_mixed_precision(project: Paths, settings: Train) -> None:
-    """JAX has 16-bit kernels everywhere; what it leaves are float32 layers, which TensorFlow reads."""
+def test_jax_trains_the_same_network_in_mixed_precision(project: Paths, settings: Train) -> None:
+    """JAX has 16-bit kernels on every device. The saved model has float32 layers, which TensorFlow loads."""
     mixed = settings.model_copy(update={"precision": "mixed_bfloat16", "epochs": 1})
     done = subprocess.run(
         [sys.executable, "-c", LAUNCH, str(project.root), mixed.model_dump_json()],
-        env=os.environ | AWAY | {"KERAS_BACKEND": "jax"},
+        env=os.environ | NO_STORE | {"KERAS_BACKEND": "jax"},
         stderr=subprocess.PIPE,
         text=True,
         check=True,
     )
-    assert "oneDNN" not in done.stderr  # TensorFlow's greeting; it writes the events for TensorBoard
+    # Keras imports TensorFlow to write event files for TensorBoard, and the import prints a text about oneDNN
+    assert "oneDNN" not in done.stderr
     assert Lineage.read(project.lineage).environment.packages.keys() == {"jax", "keras", "numpy"}
     model = keras_file.load(project.model)
     assert model.count_params() == 60_074
     assert {layer.compute_dtype for layer in model.layers if layer.weights} == {"float32"}
 
 
-def test_nothing_is_saved_of_a_training_that_diverged(project: Paths, settings: Train) -> None:
+def test_training_that_diverges_writes_no_output(project: Paths, settings: Train) -> None:
     with pytest.raises(TrainingError, match="diverged at epoch 1"):
         stage.run(project, settings.model_copy(update={"learning_rate": 1e30, "schedule": "constant"}))
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 
 
-def test_damaged_data_is_not_trained_on(project: Paths, settings: Train) -> None:
+def test_damaged_data_is_an_error(project: Paths, settings: Train) -> None:
     path = project.processed / dataset.MANIFEST
     manifest = json.loads(path.read_text())
     manifest["splits"]["train"]["labels"]["sha256"] = "0" * 64

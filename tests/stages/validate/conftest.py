@@ -1,4 +1,4 @@
-"""A few thousand real digits, and ways to spoil them and to ask what validation says."""
+"""Fixtures: a few thousand real digits, and a function that runs all checks on them."""
 
 import gzip
 import os
@@ -20,7 +20,7 @@ from lenet5.stages.validate.params import Validate
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # its own imports of modules that Python deprecates
+    warnings.simplefilter("ignore")  # Great Expectations imports deprecated modules
     import great_expectations  # noqa: F401
 
 from lenet5.stages.validate import check_result, engine, frames, reference, suite
@@ -31,16 +31,17 @@ Splits = dict[str, Split]
 
 
 class Verdict(NamedTuple):
-    """What validation says of some data."""
+    """The results of all checks on some data."""
 
     failed: set[str]
+    """Names of the failed checks."""
     rows: pd.DataFrame
-    """The images to blame, with the checks they fail."""
-    outcomes: list[check_result.CheckResult]
+    """The failing images, as ``check_result.failing_rows`` returns them."""
+    results: list[check_result.CheckResult]
 
-    def blamed(self, check: str) -> list[tuple[str, int]]:
-        """(split, index) of the images that fail one check."""
-        rows = next(o.rows for o in self.outcomes if o.name == check)
+    def failing(self, check: str) -> list[tuple[str, int]]:
+        """Return (split, index) of the images that fail one check."""
+        rows = next(result.rows for result in self.results if result.name == check)
         return list(rows.itertuples(index=False, name=None))
 
 
@@ -49,7 +50,7 @@ Examine = Callable[..., Verdict]
 
 @pytest.fixture(scope="session")
 def mnist() -> Splits:
-    """All of MNIST, as it lies in the checkout."""
+    """All of MNIST, from the checkout."""
     return {
         name: Split(
             _idx(f"{prefix}-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28),
@@ -66,7 +67,7 @@ def _subset(mnist: Splits) -> Splits:
 
 @pytest.fixture
 def splits(_subset: Splits) -> Splits:
-    """3,000 train and 2,000 test digits, each class in its share of MNIST; copies, free to be spoiled."""
+    """3,000 train and 2,000 test digits, stratified by class. They are copies, which a test may change."""
     return {name: Split(split.images.copy(), split.labels.copy()) for name, split in _subset.items()}
 
 
@@ -78,26 +79,26 @@ def params() -> Validate:
 
 @pytest.fixture
 def examine(tmp_path: Path, params: Validate) -> Examine:
-    """Ask the real expectations about some data: ``examine(splits, max_ink_drift=0.1)``."""
+    """Run all checks on some data: ``examine(splits, max_ink_drift=0.1)``."""
 
-    def ask(splits: Mapping[str, Split], **changed: Any) -> Verdict:
+    def run(splits: Mapping[str, Split], **changed: Any) -> Verdict:
         limits = Validate.model_validate(params.model_dump() | changed)
         images = frames.images(splits, limits.ink_threshold)
         profile = reference.Profile.model_validate_json(CHECKOUT.reference.read_bytes())
-        outcomes = engine.evaluate(
+        results = engine.evaluate(
             {"images": images, "classes": frames.classes(images)},
             {"images": suite.images(limits, images, profile), "classes": suite.classes(limits)},
             tmp_path / "site",
         )
-        failed = {o.name for o in outcomes if not o.success}
-        return Verdict(failed, check_result.offenders(images, outcomes), outcomes)
+        failed = {result.name for result in results if not result.success}
+        return Verdict(failed, check_result.failing_rows(images, results), results)
 
-    return ask
+    return run
 
 
 @pytest.fixture
 def project(tmp_path: Path, splits: Splits) -> Paths:
-    """A project with raw data and the committed reference profile, and nothing else."""
+    """A project with raw data and the committed reference profile only."""
     paths = Paths(tmp_path / "project")
     dataset.save(paths.raw, splits)
     shutil.copy(CHECKOUT.reference, paths.reference)
@@ -105,12 +106,13 @@ def project(tmp_path: Path, splits: Splits) -> Paths:
 
 
 def sample(split: Split, size: int) -> Split:
-    """About ``size`` images drawn without replacement, each class in its share of ``split``."""
+    """Return about ``size`` images, drawn without replacement and stratified by class."""
     rng = np.random.default_rng(1998)
     chosen = []
     for digit in range(10):
-        every = np.flatnonzero(split.labels == digit)
-        chosen.append(rng.choice(every, round(size * len(every) / len(split.labels)), replace=False))
+        indices = np.flatnonzero(split.labels == digit)
+        count = round(size * len(indices) / len(split.labels))
+        chosen.append(rng.choice(indices, count, replace=False))
     index = np.sort(np.concatenate(chosen))
     return Split(split.images[index], split.labels[index])
 

@@ -1,4 +1,4 @@
-"""What the tables hold."""
+"""The tables describe every image and every class."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from lenet5.stages.validate import frames
 from tests.stages.validate.conftest import Splits
 
 
-def test_one_row_an_image(splits: Splits) -> None:
+def test_images_have_one_row_each(splits: Splits) -> None:
     table = frames.images(splits, ink_threshold=127)
     assert len(table) == 5000
     row = table[(table["split"] == "test") & (table["index"] == 3)].iloc[0]
@@ -24,19 +24,19 @@ def test_one_row_an_image(splits: Splits) -> None:
     assert row["ink"] == pytest.approx((image > 127).mean())
 
 
-def test_rows_to_look_at_say_more_of_their_image(splits: Splits) -> None:
+def test_details_are_added_to_rows(splits: Splits) -> None:
     splits["train"] = Split(splits["train"].images, splits["train"].labels[:-1])
     splits["test"] = Split(splits["test"].images[:-1], splits["test"].labels)
     last = frames.images(splits, ink_threshold=0).groupby("split").tail(1)
-    described = frames.described(last, splits).set_index("split")
+    detailed = frames.add_details(last, splits).set_index("split")
     image = splits["train"].images[-1]
-    assert described.loc["train", "mean"] == image.mean()
-    assert described.loc["train", "sha256"] == hashlib.sha256(image.tobytes()).hexdigest()
-    assert described.loc["test", ["mean", "sha256"]].isna().all()
+    assert detailed.loc["train", "mean"] == image.mean()
+    assert detailed.loc["train", "sha256"] == hashlib.sha256(image.tobytes()).hexdigest()
+    assert detailed.loc["test", ["mean", "sha256"]].isna().all()
 
 
 @pytest.mark.parametrize("changed", [{}, {"images": -7}, {"labels": -7}])
-def test_in_parts_the_tables_are_what_they_are_as_a_whole(
+def test_tables_do_not_depend_on_the_size_of_chunks(
     splits: Splits, changed: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = splits["train"]
@@ -48,8 +48,8 @@ def test_in_parts_the_tables_are_what_they_are_as_a_whole(
     pd.testing.assert_frame_equal(frames.classes(parts), frames.classes(whole))
 
 
-def test_a_row_is_small_whatever_it_says(splits: Splits) -> None:
-    """Six million rows are copied for every check, in a gigabyte."""
+def test_row_is_small(splits: Splits) -> None:
+    """Great Expectations copies the table for every check; six million rows must fit into 1 GiB."""
     table = frames.images(splits, ink_threshold=0)
     assert table.memory_usage(index=False).sum() / len(table) < 40
 
@@ -58,14 +58,14 @@ def test_duplicates_point_to_the_first_identical_train_image(splits: Splits) -> 
     train, test = splits["train"].images, splits["test"].images
     train[8] = train[6] = train[2]
     test[1] = train[8]
-    test[5] = test[4]  # a repetition within test is no leak
+    test[5] = test[4]  # a duplicate within test is no leak
     table = frames.images(splits, ink_threshold=0).set_index(["split", "index"])
     assert table["duplicate_of"].dropna().to_dict() == {("train", 6): 2, ("train", 8): 2}
     assert table["also_in_train"].dropna().to_dict() == {("test", 1): 2}
 
 
 @pytest.mark.parametrize(("images", "labels", "holds"), [(5, 3, "image only"), (3, 5, "label only")])
-def test_unequal_numbers_leave_nulls(splits: Splits, images: int, labels: int, holds: str) -> None:
+def test_missing_images_and_labels_are_null(splits: Splits, images: int, labels: int, holds: str) -> None:
     train = splits["train"]
     table = frames.images({"train": Split(train.images[:images], train.labels[:labels])}, ink_threshold=0)
     assert table["holds"].tolist() == [frames.PAIRED] * 3 + [holds] * 2
@@ -82,12 +82,12 @@ def test_every_share_of_ink_has_a_bin() -> None:
     assert table["ink_bin"].tolist() == ["0.00-0.06", "0.40-1.00", "0.40-1.00"]
 
 
-def test_one_row_a_split_and_class() -> None:
+def test_classes_have_one_row_for_each_split_and_class() -> None:
     images = pd.DataFrame({"split": ["train"] * 4 + ["test"], "label": [0, 0, 9, 77, 5]})
     table = frames.classes(images)
     assert len(table) == 20
     rows = {(row["split"], row["label"]): (row["count"], row["share"]) for row in table.to_dict("records")}
     assert rows["train", 0] == (2, 0.5)
-    assert rows["train", 9] == (1, 0.25)  # a wrong label counts in the total
+    assert rows["train", 9] == (1, 0.25)  # the total includes wrong labels
     assert rows["train", 1] == (0, 0)
     assert rows["test", 5] == (1, 1)

@@ -1,5 +1,6 @@
-"""The stage end to end: what it writes, what it says, and what it leaves behind."""
+"""The stage writes reproducible results and pages, and failing rows if a check fails."""
 
+import io
 import json
 import logging
 import os
@@ -13,11 +14,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from lenet5.core import dataset
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.stages.validate import stage
+from lenet5.stages.validate import report, stage
 from lenet5.stages.validate.params import Validate
 from tests.conftest import BIN
 from tests.stages.validate.conftest import CHECKOUT, Splits
@@ -32,7 +34,7 @@ def validation(paths: Paths) -> Any:
 
 
 class Links(HTMLParser):
-    """Links of a page to other files of its site."""
+    """Collects the links of a page to other files of its site."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()
@@ -47,8 +49,8 @@ class Links(HTMLParser):
 
 
 @pytest.fixture
-def calls_home(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Addresses that anything tried to connect to."""
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Addresses of all attempts to open a connection; every attempt fails."""
     addresses: list[object] = []
 
     def refuse(_: socket.socket, address: object) -> None:
@@ -59,10 +61,8 @@ def calls_home(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return addresses
 
 
-def test_good_data(
-    project: Paths, params: Validate, calls_home: list[object], capsys: pytest.CaptureFixture[str]
-) -> None:
-    stage.run(project, params)
+def test_good_data(project: Paths, params: Validate, connections: list[object]) -> None:
+    summary = stage.run(project, params)
     result = validation(project)
     assert result["success"] is True
     assert result["data_digest"] == dataset.load_manifest(project.raw).digest
@@ -71,40 +71,39 @@ def test_good_data(
     assert all(check["success"] for check in result["checks"])
     assert all(0 <= nats < 0.02 for nats in result["drift"].values())
     assert not project.quarantine.exists()
-    assert not calls_home
-    assert "16 checks passed on 3,000 train and 2,000 test images" in capsys.readouterr().out
+    assert not connections
+    assert "16 checks passed on 3,000 train and 2,000 test images" in summary
 
 
-def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_place(
+def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_folder(
     project: Paths, splits: Splits, tmp_path: Path
 ) -> None:
-    splits["train"].labels[7] = 10  # bad data: its pages hold more
+    splits["train"].labels[7] = 10  # pages about bad data have more content
     dataset.save(project.raw, splits)
     for file in (CHECKOUT.graph, CHECKOUT.params):
         shutil.copy(file, project.root)
     outputs = []
     for zone in ("UTC", "Asia/Kathmandu"):
-        place, home = tmp_path / zone / "checkout", tmp_path / zone / "home"
-        shutil.copytree(project.root, place)
+        checkout, home = tmp_path / zone / "checkout", tmp_path / zone / "home"
+        shutil.copytree(project.root, checkout)
         home.mkdir()
         command = [str(BIN / "lenet5"), "validate"]
         ended = subprocess.run(
-            command, cwd=place, env=os.environ | {"HOME": str(home), "TZ": zone}, check=False
+            command, cwd=checkout, env=os.environ | {"HOME": str(home), "TZ": zone}, check=False
         )
         assert ended.returncode == DataError.exit_code
-        assert not list(home.iterdir())  # Great Expectations keeps nothing at home
+        assert not list(home.iterdir())  # Great Expectations writes no file to the home folder
         outputs.append(
-            tree(place / "reports") | tree(place / "metrics") | tree(place / "data" / "quarantine")
+            tree(checkout / "reports") | tree(checkout / "metrics") | tree(checkout / "data" / "quarantine")
         )
     assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 8  # validation.json, rows.csv, summary, index, and two pages a table
+    assert len(outputs[0]) == 8  # validation.json, rows.csv, summary, index, and two pages for each table
 
 
 def test_bad_data(
     project: Paths,
     splits: Splits,
     params: Validate,
-    capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     keep = splits["test"].labels != 9
@@ -112,9 +111,9 @@ def test_bad_data(
     splits["test"].images[:300] = splits["train"].images[100:400]
     splits["train"].images[5] = 0
     dataset.save(project.raw, splits)
-    with caplog.at_level(logging.WARNING), pytest.raises(DataError) as refusal:
+    with caplog.at_level(logging.WARNING), pytest.raises(stage.ValidationFailed) as refusal:
         stage.run(project, params)
-    assert "docs rendering" not in caplog.text  # Great Expectations only logs a page that it cannot make
+    assert "docs rendering" not in caplog.text  # Great Expectations logs a page that it cannot render
 
     failed = {check["name"]: check for check in validation(project)["checks"] if not check["success"]}
     assert validation(project)["success"] is False
@@ -125,12 +124,16 @@ def test_bad_data(
         "class_present",
         "class_share",
     }
-    assert failed["test_in_train"]["failed_rows"] == 300  # not Great Expectations' first 200
+    assert (
+        failed["test_in_train"]["failed_rows"] == 300
+    )  # Great Expectations lists only the first 200 by default
     assert failed["class_drift_test"]["failed_rows"] == 0
 
     rows = pd.read_csv(project.quarantine / "rows.csv")
     assert rows["failed"].value_counts().to_dict() == {"test_in_train": 300, "ink_share": 1}
-    printed, message = capsys.readouterr().out, str(refusal.value)
+    output = io.StringIO()
+    Console(file=output, width=200).print(report.table(refusal.value.failed))
+    printed, message = output.getvalue(), str(refusal.value)
     for name, check in failed.items():
         assert name in printed
         assert f"{name}: expected {check['expected']}; seen {check['seen']}" in message
@@ -139,7 +142,7 @@ def test_bad_data(
     assert (project.data_docs / "summary.html").read_text().count('<tr class="bad">') == len(failed)
 
 
-def test_answers_of_an_earlier_run_are_removed_first(
+def test_results_of_an_earlier_run_are_removed_first(
     project: Paths, splits: Splits, params: Validate
 ) -> None:
     good = splits["train"].labels.copy()
@@ -161,7 +164,7 @@ def test_answers_of_an_earlier_run_are_removed_first(
     assert not project.data_docs.exists()
 
 
-def test_pages_lead_to_each_other_and_know_no_clock(project: Paths, params: Validate) -> None:
+def test_pages_link_to_each_other_and_hold_no_time(project: Paths, params: Validate) -> None:
     stage.run(project, params)
     pages = list(project.data_docs.rglob("*.html"))
     assert len(pages) == 6
@@ -174,7 +177,7 @@ def test_pages_lead_to_each_other_and_know_no_clock(project: Paths, params: Vali
         assert str(project.root) not in text
 
 
-def test_summary_needs_nothing_but_itself(project: Paths, params: Validate) -> None:
+def test_summary_is_self_contained(project: Paths, params: Validate) -> None:
     stage.run(project, params)
     summary = (project.data_docs / "summary.html").read_text()
     assert "http" not in summary

@@ -1,4 +1,4 @@
-"""Every expectation has data that it says no to, and blames exactly the right images."""
+"""Every check rejects bad data and names exactly the failing images."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.stages.validate.conftest import Examine, Splits
 
 
 def thicker(images: Array) -> Array:
-    """Strokes one pixel taller."""
+    """Make the strokes one pixel taller."""
     return np.maximum(images, np.roll(images, 1, axis=1))
 
 
@@ -30,7 +30,7 @@ def test_real_digits_pass(splits: Splits, examine: Examine) -> None:
     assert len(verdict.rows) == 0
 
 
-def test_the_whole_of_mnist_is_far_below_the_limits_of_drift(mnist: Splits, examine: Examine) -> None:
+def test_drift_of_mnist_is_far_below_the_limits(mnist: Splits, examine: Examine) -> None:
     verdict = examine(mnist, max_ink_drift=0.004, max_class_drift=0.0005)
     assert verdict.failed == set()
 
@@ -45,7 +45,7 @@ def test_paired(splits: Splits, examine: Examine, missing: str) -> None:
         splits["train"] = Split(train.images, train.labels[:-1])
     verdict = examine(splits)
     assert verdict.failed == {"paired"}
-    assert verdict.blamed("paired") == [("train", last)]
+    assert verdict.failing("paired") == [("train", last)]
 
 
 def test_shape(splits: Splits, examine: Examine) -> None:
@@ -53,7 +53,7 @@ def test_shape(splits: Splits, examine: Examine) -> None:
     splits["test"] = Split(test.images.reshape(-1, 14, 56), test.labels)
     verdict = examine(splits)
     assert verdict.failed == {"shape"}
-    assert verdict.blamed("shape") == [("test", index) for index in range(len(test.labels))]
+    assert verdict.failing("shape") == [("test", index) for index in range(len(test.labels))]
 
 
 def test_dtype(splits: Splits, examine: Examine) -> None:
@@ -83,8 +83,8 @@ def test_pixels_out_of_range(splits: Splits, examine: Examine, check: str, pixel
     images[3, 14, 14] = pixel
     splits["train"] = Split(images, splits["train"].labels)
     verdict = examine(splits)
-    assert verdict.failed == {"dtype", check}  # eight bits cannot hold such a pixel
-    assert verdict.blamed(check) == [("train", 3)]
+    assert verdict.failed == {"dtype", check}  # uint8 cannot hold such a pixel
+    assert verdict.failing(check) == [("train", 3)]
 
 
 def test_blank_and_full_images(splits: Splits, examine: Examine) -> None:
@@ -92,32 +92,32 @@ def test_blank_and_full_images(splits: Splits, examine: Examine) -> None:
     splits["test"].images[9] = 255
     verdict = examine(splits)
     assert verdict.failed == {"ink_share"}
-    assert verdict.blamed("ink_share") == [("train", 5), ("test", 9)]
+    assert verdict.failing("ink_share") == [("train", 5), ("test", 9)]
 
 
 def test_label_that_is_no_digit(splits: Splits, examine: Examine) -> None:
     splits["train"].labels[7] = 10
     verdict = examine(splits)
     assert verdict.failed == {"label"}
-    assert verdict.blamed("label") == [("train", 7)]
+    assert verdict.failing("label") == [("train", 7)]
 
 
 def test_duplicates_within_train(splits: Splits, examine: Examine) -> None:
     train = splits["train"]
-    train.images[100:110] = train.images[0]  # ten, as many as the limit allows
+    train.images[100:110] = train.images[0]  # ten duplicates, as many as the limit allows
     assert examine(splits).failed == set()
     train.images[110] = train.images[0]
     verdict = examine(splits)
     assert verdict.failed == {"train_duplicates"}
-    assert verdict.blamed("train_duplicates") == [("train", index) for index in range(100, 111)]
+    assert verdict.failing("train_duplicates") == [("train", index) for index in range(100, 111)]
     assert set(verdict.rows["duplicate_of"]) == {0}
 
 
-def test_test_images_in_train_and_all_of_them_are_named(splits: Splits, examine: Examine) -> None:
+def test_test_images_in_train_are_all_named(splits: Splits, examine: Examine) -> None:
     splits["test"].images[:300] = splits["train"].images[:300]
     verdict = examine(splits)
     assert verdict.failed == {"test_in_train"}
-    assert verdict.blamed("test_in_train") == [("test", index) for index in range(300)]
+    assert verdict.failing("test_in_train") == [("test", index) for index in range(300)]
     assert verdict.rows["also_in_train"].tolist() == list(range(300))
 
 
@@ -137,10 +137,12 @@ def test_inverted_images(splits: Splits, examine: Examine) -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_class_drift(splits: Splits, examine: Examine, split: str) -> None:
     labels = splits[split].labels
-    # every share stays between its limits; all of them together do not look like MNIST
+    # each share is within its limits, but together they differ from the reference
     size = int((labels == 5).sum() / 0.119)
     shares = dict.fromkeys(range(10), 0.081) | dict.fromkeys((0, 2, 5, 6, 9), 0.119)
-    chosen = np.concatenate([np.flatnonzero(labels == d)[: int(size * s)] for d, s in shares.items()])
+    chosen = np.concatenate(
+        [np.flatnonzero(labels == digit)[: int(size * share)] for digit, share in shares.items()]
+    )
     splits[split] = Split(splits[split].images[chosen], labels[chosen])
     verdict = examine(splits, max_ink_drift=0.1)
     assert verdict.failed == {f"class_drift_{split}"}
@@ -158,7 +160,10 @@ def test_missing_class(splits: Splits, examine: Examine) -> None:
     assert examine(splits).failed == {"class_present", "class_share", "class_drift_test"}
     verdict = examine(splits, class_share_min=0, class_share_max=1, max_class_drift=1)
     assert verdict.failed == {"class_present"}
-    assert next(o.seen for o in verdict.outcomes if o.name == "class_present") == "1 of 20: test 9 has 0"
+    assert (
+        next(result.seen for result in verdict.results if result.name == "class_present")
+        == "1 of 20: test 9 has 0"
+    )
 
 
 def test_split_without_images(splits: Splits, examine: Examine) -> None:
@@ -169,16 +174,16 @@ def test_split_without_images(splits: Splits, examine: Examine) -> None:
     assert examine(splits).failed == failed
 
 
-def test_row_that_fails_two_checks_is_kept_once(splits: Splits, examine: Examine) -> None:
+def test_row_that_fails_two_checks_is_listed_once(splits: Splits, examine: Examine) -> None:
     splits["train"].labels[4] = 99
     splits["train"].images[4] = 0
     verdict = examine(splits)
     assert verdict.rows[["split", "index", "failed"]].to_numpy().tolist() == [["train", 4, "ink_share label"]]
 
 
-def test_expectation_that_cannot_be_evaluated_is_a_no(tmp_path: Path) -> None:
+def test_expectation_that_cannot_be_evaluated_fails(tmp_path: Path) -> None:
     table = pd.DataFrame({"split": ["train"], "index": [0]})
     check = NamedExpectation("typo", "", "", gxe.ExpectColumnValuesToBeNull(column="lable"))
-    outcome = engine.evaluate({"images": table}, {"images": [check]}, tmp_path)[0]
-    assert not outcome.success
-    assert outcome.seen == 'no answer: Error: The column "lable" in BatchData does not exist.'
+    result = engine.evaluate({"images": table}, {"images": [check]}, tmp_path)[0]
+    assert not result.success
+    assert result.seen == 'no answer: Error: The column "lable" in BatchData does not exist.'

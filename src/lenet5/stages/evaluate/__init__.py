@@ -1,1 +1,1 @@
-"""Score the saved model on every test image, as a client would: raw pixels in."""
+"""Score the saved model on all test images, from raw pixels, as a client does."""

@@ -1,4 +1,4 @@
-"""Pictures for people; the same figures give the same bytes."""
+"""Draw the figures of an evaluation; equal data gives equal bytes."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,11 @@ from lenet5.core.dataset import CLASSES
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Loss and accuracy of train and validation over the epochs."""
+    """Draw loss and accuracy over the epochs.
+
+    Args:
+        history: one row for each epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
+    """
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         axes.plot(history["epoch"], history[name], marker="o", label="train")
@@ -21,10 +25,14 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def confusion(frame: pd.DataFrame) -> Figure:
-    """Counts of label (rows) against prediction (columns), (10, 10); colour shows the mistakes only."""
+def confusion(table: pd.DataFrame) -> Figure:
+    """Draw the counts of each label (rows) and prediction (columns); the colour shows mistakes only.
+
+    Args:
+        table: one row for each image: ``label``, ``predicted``, both 0 to 9.
+    """
     counts = np.zeros((CLASSES, CLASSES), dtype=int)
-    np.add.at(counts, (frame["label"], frame["predicted"]), 1)
+    np.add.at(counts, (table["label"], table["predicted"]), 1)
     mistakes = counts * (1 - np.eye(CLASSES, dtype=int))
     figure = Figure(figsize=(6, 5.5), layout="constrained")
     axes = figure.subplots()
@@ -37,7 +45,11 @@ def confusion(frame: pd.DataFrame) -> Figure:
 
 
 def calibration(table: pd.DataFrame) -> Figure:
-    """Reliability diagram: accuracy against confidence, a point a bin, its area by the images in it."""
+    """Draw a reliability diagram: one point for each bin, whose area follows the number of images in it.
+
+    Args:
+        table: one row for each bin: ``confidence``, ``accuracy`` (0 to 1), ``images``.
+    """
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
@@ -47,10 +59,16 @@ def calibration(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def mistakes(images: NDArray[np.uint8], frame: pd.DataFrame, most: int) -> Figure:
-    """The most confident mistakes: images (N, 28, 28) with label → prediction and confidence."""
-    wrong = frame[frame["label"] != frame["predicted"]].nlargest(most, "confidence")
-    columns = min(most, 5)
+def mistakes(images: NDArray[np.uint8], table: pd.DataFrame, limit: int) -> Figure:
+    """Draw the most confident mistakes, each with label → prediction and confidence.
+
+    Args:
+        images: uint8 (N, 28, 28).
+        table: one row for each image: ``index``, ``label``, ``predicted``, ``confidence``.
+        limit: the largest number of pictures.
+    """
+    wrong = table[table["label"] != table["predicted"]].nlargest(limit, "confidence")
+    columns = min(limit, 5)
     rows = max(1, -(-len(wrong) // columns))
     figure = Figure(figsize=(1.6 * columns, 1.8 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()

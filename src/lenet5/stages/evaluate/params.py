@@ -1,4 +1,4 @@
-"""Parameters of the stage ``evaluate``."""
+"""Define the parameters of the stage ``evaluate``."""
 
 from typing import Annotated
 
@@ -8,6 +8,8 @@ from lenet5.core.params import Positive, Section
 
 
 class Evaluate(Section):
+    """The section ``evaluate``; the comments in ``params.yaml`` describe each value."""
+
     batch_size: Positive
     calibration_bins: Positive
-    mistakes: Annotated[int, Field(gt=0, le=100)]  # a figure has room for so many
+    mistakes: Annotated[int, Field(gt=0, le=100)]  # more pictures do not fit into the figure

@@ -1,3 +1,5 @@
+"""Run the stage ``evaluate``: score the test images, export to ONNX, write metrics, tables and figures."""
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,19 +12,23 @@ from lenet5.stages.evaluate import figures
 from lenet5.stages.evaluate.params import Evaluate
 
 TOLERANCE = 1e-5
-"""How far a probability may be from Keras': sums in another order move the seventh digit."""
+"""Largest accepted difference between two probabilities. Another order of sums changes the seventh digit."""
 
 
 def run(paths: Paths, params: Evaluate) -> str:
-    """The saved model and the raw test images → metrics, plots, figures, one prediction an image, ONNX.
+    """Score the saved model on the raw test images; write metrics, predictions, plots and the ONNX file.
+
+    Returns:
+        The main metrics, in one line.
 
     Raises:
-        DataError: the images are damaged or not those of the data the model was made from, or the model
-            file does not hold the weights that training recorded.
-        TrainingError: the model's answers are not probabilities, or those of its ONNX file are others.
+        DataError: the images are damaged or belong to another dataset than the model, or the model file
+            differs from the one that training recorded.
+        TrainingError: the model's answers are not probabilities, or its ONNX file gives other answers.
     """
-    backend.use_cpu()  # the figures, to the last bits, must depend neither on the machine's GPUs
-    backend.use_threads(1)  # nor, by the sums' order, on its cores
+    # neither GPUs nor the number of cores may change the last bits of a metric
+    backend.use_cpu()
+    backend.use_threads(1)
     raw = dataset.load(paths.raw)
     history = files.read_csv(paths.history)
     lineage = Lineage.read(paths.lineage)
@@ -32,57 +38,62 @@ def run(paths: Paths, params: Evaluate) -> str:
     probabilities = metrics.probabilities(model, test.images, params.batch_size)
     if not np.isfinite(probabilities).all():
         raise TrainingError("The model's answers are not probabilities.", found="NaN or infinity")
-    frame = metrics.predictions(test.labels, probabilities)
-    calibration = metrics.calibration(frame, params.calibration_bins)
-    exported = onnx_export.export(model)
-    compare(exported, test.images, probabilities)
+    predictions = metrics.predictions(test.labels, probabilities)
+    calibration = metrics.calibration(predictions, params.calibration_bins)
+    onnx_file = onnx_export.export(model)
+    require_same_answers(onnx_file, test.images, probabilities)
 
-    with files.replacing(paths.onnx) as aside:
-        aside.write_bytes(exported)
-    with files.replacing(paths.predictions) as aside:
-        frame.to_parquet(aside, index=False)
+    with files.replacing(paths.onnx) as partial:
+        partial.write_bytes(onnx_file)
+    with files.replacing(paths.predictions) as partial:
+        predictions.to_parquet(partial, index=False)
     evaluation = Evaluation(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
         predictions=files.sha256(paths.predictions)[:16],
         onnx_file=files.sha256(paths.onnx),
-        images=len(frame),
-        **metrics.figures(frame, params.calibration_bins),
+        images=len(predictions),
+        **metrics.summarize(predictions, params.calibration_bins),
     )
     evaluation.write(paths.evaluation)
-    files.write_csv(paths.per_class, metrics.by_class(frame))
-    files.write_csv(paths.confusion, frame[["label", "predicted"]])
+    files.write_csv(paths.per_class, metrics.by_class(predictions))
+    files.write_csv(paths.confusion, predictions[["label", "predicted"]])
     files.write_csv(paths.calibration, calibration)
-    with files.replacing(paths.figures) as aside:
-        aside.mkdir()
+    with files.replacing(paths.figures) as partial:
+        partial.mkdir()
         for name, figure in {
             "learning_curves": figures.learning_curves(history),
-            "confusion": figures.confusion(frame),
+            "confusion": figures.confusion(predictions),
             "calibration": figures.calibration(calibration),
-            "mistakes": figures.mistakes(test.images, frame, params.mistakes),
+            "mistakes": figures.mistakes(test.images, predictions, params.mistakes),
         }.items():
-            figure.savefig(aside / f"{name}.png", dpi=120, metadata={"Software": None})
+            figure.savefig(partial / f"{name}.png", dpi=120, metadata={"Software": None})
     return (
         f"{evaluation.images:,} test images: accuracy {evaluation.accuracy:.4f}, "
         f"worst class recall {evaluation.worst_class_recall:.4f}, loss {evaluation.loss:.4f}"
     )
 
 
-def compare(exported: bytes, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> None:
-    """Score every image (N, 28, 28) with the ONNX file, too, and compare with what Keras says: (N, 10).
+def require_same_answers(onnx_file: bytes, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> None:
+    """Score all images with the ONNX file and compare the probabilities with those of Keras.
+
+    Args:
+        onnx_file: the content of the ONNX file.
+        images: uint8 (N, 28, 28).
+        expected: the probabilities of Keras, float32 (N, 10).
 
     Raises:
-        TrainingError: a probability is another one.
+        TrainingError: a probability differs by more than ``TOLERANCE``.
     """
-    found = onnx_session.probabilities(onnx_session.load(exported), images)
-    apart = np.abs(found - expected).max(axis=1)
-    beyond = ~(apart <= TOLERANCE)  # NaN is not less than anything
-    if beyond.any():
-        worst = int(apart.argmax())
+    probabilities = onnx_session.probabilities(onnx_session.load(onnx_file), images)
+    difference = np.abs(probabilities - expected).max(axis=1)
+    exceeds = ~(difference <= TOLERANCE)  # written this way, NaN exceeds the tolerance as well
+    if exceeds.any():
+        worst = int(difference.argmax())
         raise TrainingError(
             "The ONNX file does not give the model's answers.",
             expected=f"probabilities within {TOLERANCE:g} of Keras'",
-            found=f"{beyond.sum():,} images beyond, image {worst} by {apart[worst]:.3g}",
-            fix="a defect of the exporter: compare the versions of tf2onnx, onnx and onnxruntime with "
-            "requirements.lock",
+            found=f"{exceeds.sum():,} images beyond, image {worst} by {difference[worst]:.3g}",
+            fix="install the versions of tf2onnx, onnx and onnxruntime that requirements.lock pins; "
+            "if they are installed, report a defect of the export",
         )

@@ -1,1 +1,1 @@
-"""Fetch MNIST, compare it with the pinned checksums, and keep it as arrays in data/raw."""
+"""Fetch MNIST, compare it with the pinned checksums, and store it as arrays in data/raw."""

@@ -1,4 +1,4 @@
-"""The IDX format, in which Yann LeCun published MNIST (http://yann.lecun.com/exdb/mnist/).
+"""Read and write IDX, the format of the published MNIST files (http://yann.lecun.com/exdb/mnist/).
 
 offset 0        two zero bytes
 offset 2        type code of the elements: 0x08 is an unsigned byte
@@ -30,26 +30,34 @@ TYPES = {
 
 
 def encode(array: NDArray[np.uint8]) -> bytes:
-    """The one IDX spelling of an array: equal arrays give equal bytes, however they lie in memory."""
-    return b"".join(encoded(array))
+    """Return an array as IDX content; equal arrays give equal bytes, whatever their memory layout."""
+    return b"".join(encode_chunks(array))
 
 
-def encoded(array: NDArray[np.uint8]) -> Iterator[bytes]:
-    """The same in chunks, for an array that is larger than the memory."""
+def encode_chunks(array: NDArray[np.uint8]) -> Iterator[bytes]:
+    """Yield the same content in chunks, for an array that exceeds the memory."""
     yield struct.pack(f">HBB{array.ndim}I", 0, UBYTE, array.ndim, *array.shape)
     for rows in chunks(len(array)):
         yield array[rows].tobytes()
 
 
 def decode(content: Buffer, name: str, dimensions: int) -> NDArray[np.uint8]:
-    """Read uncompressed IDX content; the array is a read-only view of it, uint8.
+    """Read uncompressed IDX content.
 
-    Sizes are compared with the bytes that are there before anything is made of them, so a header
-    that lies costs no memory.
+    The sizes in the header are compared with the length of the content first, so a wrong header allocates no
+    memory.
+
+    Args:
+        content: the bytes of the file.
+        name: the file, for the error.
+        dimensions: the expected number of dimensions.
+
+    Returns:
+        A read-only uint8 view of ``content``.
 
     Raises:
-        DataError: it is anything but unsigned bytes in ``dimensions`` dimensions, whole and without
-            a byte to spare, or a dimension is empty; the message names the file and the offset.
+        DataError: the elements are not unsigned bytes, the number of dimensions is another one, a dimension
+            is empty, or bytes are missing or left over. The message names the file and the offset.
     """
     start = 4 + 4 * dimensions
     _expect(content[:2] == b"\0\0", name, 0, "two zero bytes, as every IDX file begins", content[:2])
@@ -61,13 +69,13 @@ def decode(content: Buffer, name: str, dimensions: int) -> NDArray[np.uint8]:
     _expect(min(shape) > 0, name, 4, "at least one element in every dimension", shape)
 
     size = math.prod(shape)
-    there = len(content) - start
+    available = len(content) - start
     _expect(
-        there == size,
+        available == size,
         name,
-        start + min(size, there),
-        f"{size:,} bytes of elements, as the header says: {' × '.join(map(str, shape))}",
-        f"{there:,} bytes",
+        start + min(size, available),
+        f"{size:,} bytes of elements for the shape in the header, {' × '.join(map(str, shape))}",
+        f"{available:,} bytes",
     )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
@@ -77,10 +85,10 @@ def _expect(
 ) -> None:
     if not holds:
         raise DataError(
-            f"{name} is not the IDX file it should be, at byte offset {offset}.",
+            f"{name} is not a valid IDX file: it differs at byte offset {offset}.",
             expected=expected,
             found=found,
-            fix="get a fresh copy",
+            fix="download the file again",
         )
 
 

@@ -1,8 +1,8 @@
-"""Keras' ``mnist.npz``: a zip archive of four ``.npy`` members, read without NumPy's object loader.
+"""Read Keras' ``mnist.npz``, a zip archive of four ``.npy`` members, without NumPy's object loader.
 
-``numpy.load`` makes room for what a member's header claims before it looks for the bytes; here the
-claim is compared with the archive's directory first, and nothing but plain unsigned bytes is taken, so
-there is no way to a pickle either.
+``numpy.load`` allocates the size that a member's header states before it reads the elements. This module
+compares that size with the directory of the archive first. It accepts unsigned bytes only, so it never opens
+a pickle.
 """
 
 import math
@@ -35,11 +35,20 @@ _DAMAGE = (
 
 
 def read(file: BinaryIO, name: str, limit: int, folder: Path) -> dict[str, Buffer]:
-    """The canonical IDX content of each array of the catalogue, by key; it lies in ``folder``.
+    """Return each array of the archive as IDX content.
+
+    Args:
+        file: the archive.
+        name: its name, for errors.
+        limit: the largest size of a member, in bytes.
+        folder: where temporary files without a name are created.
+
+    Returns:
+        The content by the keys of ``MNIST_FILES``.
 
     Raises:
-        DataError: it is no such archive, a member is missing, damaged or larger than ``limit`` bytes,
-            or a member is not uint8 with the catalogue's number of dimensions.
+        DataError: the file is not such an archive, a member is missing, damaged or larger than ``limit``, or
+            a member is not uint8 with the number of dimensions in ``MNIST_FILES``.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -49,7 +58,7 @@ def read(file: BinaryIO, name: str, limit: int, folder: Path) -> dict[str, Buffe
             f"{name} cannot be read.",
             expected=f"a zip archive with {', '.join(f'{item.member}.npy' for item in MNIST_FILES)}",
             found=error,
-            fix="get a fresh copy",
+            fix="download the file again",
         ) from error
 
 
@@ -65,13 +74,13 @@ def _read_member(archive: zipfile.ZipFile, item: MnistFile, name: str, limit: in
         shape, fortran_order, dtype = _HEADERS[version](member)
         if dtype != np.uint8 or len(shape) != item.dimensions:
             raise DataError(
-                f"{where} is not the array it should be.",
+                f"{where} has the wrong type or shape.",
                 expected=f"uint8 in {item.dimensions} dimension(s)",
                 found=f"{dtype} of shape {shape}",
-                fix="get a fresh copy",
+                fix="download the file again",
             )
         elements = memory_mapped(iter(lambda: member.read(_CHUNK), b""), folder)
     if len(elements) != math.prod(shape):
         raise ValueError(f"{where} has {len(elements):,} bytes of elements for shape {shape}")
     array = np.frombuffer(elements, np.uint8).reshape(shape, order="F" if fortran_order else "C")
-    return memory_mapped(idx.encoded(array), folder)
+    return memory_mapped(idx.encode_chunks(array), folder)

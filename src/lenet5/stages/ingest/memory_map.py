@@ -1,4 +1,4 @@
-"""Content of any size in a file that has no name, to be read like bytes in memory."""
+"""Keep content of any size in a file without a name and read it like bytes in memory."""
 
 import mmap
 import tempfile
@@ -9,13 +9,15 @@ Buffer = bytes | mmap.mmap
 
 
 def memory_mapped(chunks: Iterable[bytes], folder: Path) -> Buffer:
-    """What ``chunks`` are together, for as long as somebody holds it.
+    """Return the joined chunks. The disk space is freed with the returned object.
 
-    Not even a kill leaves it behind in ``folder``.
+    Args:
+        chunks: the content, in order.
+        folder: where the file is created. It has no name there, so even a killed process leaves no file.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         for chunk in chunks:
             file.write(chunk)
         file.flush()
-        # no system maps an empty file
+        # an empty file cannot be mapped
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""

@@ -1,17 +1,20 @@
-"""The four arrays of MNIST, and what each container calls them."""
+"""Name the four arrays of MNIST and their files in each container."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class MnistFile:
+    """One array of MNIST."""
+
     key: str
-    """``params.yaml`` pins the array under ``ingest.sha256.<key>``."""
+    """``params.yaml`` pins the checksum of the array under ``ingest.sha256.<key>``."""
     file: str
-    """In a folder of IDX files, where it may also end in ``.gz``."""
+    """Name in a folder of IDX files; ``.gz`` may follow."""
     member: str
-    """In Keras' ``mnist.npz``."""
+    """Name in Keras' ``mnist.npz``."""
     dimensions: int
+    """3 for images (N, 28, 28), 1 for labels (N,)."""
 
 
 MNIST_FILES = (

@@ -1,4 +1,4 @@
-"""Parameters of the stage ``ingest``."""
+"""Define the parameters of the stage ``ingest``."""
 
 from typing import Annotated
 
@@ -8,6 +8,8 @@ from lenet5.core.params import Positive, Section, Sha256
 
 
 class Checksums(Section):
+    """SHA-256 of the uncompressed IDX content of each array."""
+
     train_images: Sha256
     train_labels: Sha256
     test_images: Sha256
@@ -15,6 +17,8 @@ class Checksums(Section):
 
 
 class Ingest(Section):
+    """The section ``ingest``; the comments in ``params.yaml`` describe each value."""
+
     source: Annotated[str, StringConstraints(min_length=1)]
     sha256: Checksums
     max_megabytes: Positive

@@ -1,38 +1,46 @@
-"""What a failed read means: the file is not there, the next try may succeed, or no try will."""
+"""Classify a failed read: the file is absent, the next attempt may succeed, or no attempt can succeed."""
 
 import aiohttp
 
 from lenet5.core.errors import Unavailable
 
-_TOO_BUSY = {408, 425, 429}
+_BUSY = {408, 425, 429}
+"""HTTP status codes below 500 after which a client should try again."""
 
 
 class AbsentError(Exception):
-    """There is no such file, or it is not shown to us: another name may do."""
+    """The file does not exist or cannot be accessed; a file with another name may exist."""
 
 
-class Interrupted(Unavailable):
-    """The next try may succeed."""
+class TransientError(Unavailable):
+    """The read failed, and the next attempt may succeed."""
 
 
-def meaning(error: Exception, file: str) -> AbsentError | Interrupted | Unavailable:
-    """Sort what a driver of fsspec raised; each has kinds of its own, few of them documented."""
-    status = getattr(error, "status", None)  # of an HTTP response
+def classify(error: Exception, file: str) -> AbsentError | TransientError | Unavailable:
+    """Return the exception of this package for an exception of an fsspec driver.
+
+    Each driver raises its own exceptions, and few are documented.
+
+    Args:
+        error: the exception of the driver.
+        file: the file and its source, for the message.
+    """
+    status = getattr(error, "status", None)  # the status code, if the error is an HTTP response
     if isinstance(error, FileNotFoundError) or status == 410:
-        return AbsentError("not there")
-    # object stores answer so for a file that is not there, when we may not list the folder
+        return AbsentError("no such file")
+    # an object store answers "access denied" for an absent file if the user may not list the folder
     if isinstance(error, PermissionError) or status in (401, 403):
         return AbsentError("access denied")
-    return (Interrupted if _may_pass(error, status) else Unavailable)(
+    return (TransientError if _is_transient(error, status) else Unavailable)(
         f"{file} cannot be read.",
         found=f"{type(error).__name__}: {error}",
-        fix="check ingest.source in params.yaml, the network and the credentials, then run it again",
+        fix="check ingest.source in params.yaml, the network and the credentials, then run the stage again",
     )
 
 
-def _may_pass(error: Exception, status: int | None) -> bool:
+def _is_transient(error: Exception, status: int | None) -> bool:
     if status is not None:
-        return status >= 500 or status in _TOO_BUSY
+        return status >= 500 or status in _BUSY
     if isinstance(error, IsADirectoryError | NotADirectoryError | aiohttp.InvalidURL):
         return False
     return isinstance(error, OSError | aiohttp.ClientError)

@@ -1,4 +1,4 @@
-"""Bytes at a source → digests compared with the pinned ones → arrays in ``data/raw``."""
+"""Run the stage ``ingest``: read the source, compare checksums, write the arrays to ``data/raw``."""
 
 import hashlib
 import tempfile
@@ -21,10 +21,10 @@ from lenet5.stages.ingest.unzip import gunzip
 
 @dataclass(frozen=True)
 class Content:
-    """One array as uncompressed IDX bytes, whatever container it came in."""
+    """One array as uncompressed IDX bytes."""
 
     origin: str
-    """The file to name in an error."""
+    """The file that it comes from, for errors."""
     idx: Buffer
     sha256: str
 
@@ -33,9 +33,9 @@ _NO_PROGRESS = Progress(disable=True)
 
 
 def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> str:
-    """``ingest.source`` → ``data/raw``: train and test, uint8 (N, 28, 28) and (N,).
+    """Write train and test to ``data/raw``: images uint8 (N, 28, 28), labels uint8 (N,).
 
-    After an error, ``data/raw`` is as it was before.
+    After an error, ``data/raw`` is unchanged.
 
     Args:
         paths: the checkout.
@@ -43,12 +43,12 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
         progress: shows the transfer of each file.
 
     Returns:
-        One line for each split: its shape, the beginning of its checksum, its folder.
+        One line for each split: its shape, the start of its checksum, its folder.
 
     Raises:
-        UsageError: the source cannot be understood, or the driver for it is not installed.
-        Unavailable: the source cannot be reached.
-        DataError: a file is missing, damaged, too large, or not the one that is pinned.
+        UsageError: the source is not valid, or its driver is not installed.
+        Unavailable: the source does not answer.
+        DataError: a file is missing, damaged, too large, or has another checksum than the pinned one.
     """
     contents = _read(paths, params, progress)
     _require_pinned(contents, params.sha256)
@@ -65,7 +65,7 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
 
 
 def source_checksums(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
-    """Return the checksums of what the source holds now, whatever is pinned.
+    """Return the checksums of the arrays that the source holds now.
 
     Raises:
         UsageError, Unavailable, DataError: as in :func:`run`.
@@ -75,7 +75,7 @@ def source_checksums(paths: Paths, params: Ingest, *, progress: Progress = _NO_P
 
 
 def _read(paths: Paths, params: Ingest, progress: Progress) -> dict[str, Content]:
-    """Read everything the source holds, by the keys of ``MNIST_FILES``: four IDX files or one archive."""
+    """Read four IDX files or one archive; return the arrays by the keys of ``MNIST_FILES``."""
     limit = params.max_megabytes * 1_000_000
     source = Source(params.source, paths.root, limit=limit, attempts=params.attempts)
     scratch = paths.raw.parent
@@ -84,7 +84,7 @@ def _read(paths: Paths, params: Ingest, progress: Progress) -> dict[str, Content
     with progress:
         for item in MNIST_FILES:
             names = [f"{item.file}.gz", item.file] + ([] if contents else [KERAS_FILE])
-            # the file has no name on the disk, so that not even a kill leaves it behind
+            # this file has no name on the disk, so even a killed process leaves none behind
             with tempfile.TemporaryFile(dir=scratch) as file:
                 name = source.fetch([source.archive] if source.archive else names, file, progress)
                 if name.endswith(".npz"):
@@ -99,19 +99,19 @@ def _content(origin: str, content: Buffer) -> Content:
 
 
 def _require_pinned(contents: Mapping[str, Content], pins: Checksums) -> None:
-    """Compare checksums before anything is parsed, so that the decoder only reads bytes that are pinned.
+    """Compare checksums before parsing, so that the decoders read pinned bytes only.
 
     Raises:
-        DataError: a file is not the pinned one.
+        DataError: a checksum differs from the pinned one.
     """
     pinned = pins.model_dump()
-    wrong = [key for key, content in contents.items() if content.sha256 != pinned[key]]
-    if wrong:
-        lines = "\n            "  # below the first, when an error lists several
+    changed = [key for key, content in contents.items() if content.sha256 != pinned[key]]
+    if changed:
+        indent = "\n            "  # aligns further lines with the first one
         raise DataError(
-            f"{', '.join(contents[key].origin for key in wrong)}: not the data that params.yaml pins.",
-            expected=lines.join(f"{key} {pinned[key]}" for key in wrong),
-            found=lines.join(f"{key} {contents[key].sha256}" for key in wrong),
-            fix="get a fresh copy; if the data changed on purpose, `lenet5 pin` puts what was found under "
-            + ", ".join(f"ingest.sha256.{key}" for key in wrong),
+            f"{', '.join(contents[key].origin for key in changed)}: not the data that params.yaml pins.",
+            expected=indent.join(f"{key} {pinned[key]}" for key in changed),
+            found=indent.join(f"{key} {contents[key].sha256}" for key in changed),
+            fix="download the data again; or, if it changed on purpose, run `lenet5 pin`, which updates "
+            + ", ".join(f"ingest.sha256.{key}" for key in changed),
         )

@@ -1,4 +1,4 @@
-"""Uncompressing, no further than a limit: a small file can unpack to more than the disk holds."""
+"""Uncompress a file up to a size limit, because a small file can expand to more than the disk holds."""
 
 import gzip
 import zlib
@@ -12,16 +12,22 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def gunzip(file: BinaryIO, name: str, limit: int) -> Iterator[bytes]:
-    """What a file holds once uncompressed, in chunks; at most ``limit`` bytes.
+    """Yield the uncompressed content of a file in chunks. A file that is not compressed is yielded as it is.
 
-    The first bytes decide, not the name: some servers uncompress a ``.gz`` on its way to us.
+    The first bytes decide and not the name, because some servers uncompress a ``.gz`` file before they send
+    it.
+
+    Args:
+        file: the file, positioned at its start.
+        name: its name, for errors.
+        limit: the largest uncompressed size, in bytes.
 
     Raises:
-        DataError: the gzip stream breaks off or is damaged, or there is more than ``limit``.
+        DataError: the gzip stream is damaged or truncated, or the content exceeds ``limit``.
     """
-    zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     file.seek(0)
-    stream = gzip.GzipFile(fileobj=file) if zipped else file
+    stream = gzip.GzipFile(fileobj=file) if is_gzip else file
     size = 0
     try:
         while chunk := stream.read(_CHUNK):
@@ -32,15 +38,16 @@ def gunzip(file: BinaryIO, name: str, limit: int) -> Iterator[bytes]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
             f"{name} is damaged or was cut off.",
-            expected="a whole gzip stream",
+            expected="a complete gzip stream",
             found=f"{error} (after {size:,} uncompressed bytes)",
-            fix="get a fresh copy",
+            fix="download the file again",
         ) from error
 
 
 def too_large(name: str, limit: int) -> DataError:
+    """Return the error for a file that exceeds ``limit`` bytes."""
     return DataError(
-        f"{name} is larger than a file of digits should be; the rest of it was not read.",
+        f"{name} is larger than the limit; the rest was not read.",
         expected=f"at most {limit:,} bytes (ingest.max_megabytes)",
         found="more",
         fix="check ingest.source in params.yaml; if the file is right, raise ingest.max_megabytes",

@@ -1,1 +1,1 @@
-"""Split train into train and validation, pad, reshape, rescale and one-hot encode."""
+"""Split train into train and validation, pad, reshape, rescale and one-hot encode the images."""

@@ -1,4 +1,4 @@
-"""From raw pixels to what LeNet-5 is trained on."""
+"""Encode raw pixels and labels as the arrays that LeNet-5 is trained on."""
 
 from collections.abc import Iterator
 
@@ -10,14 +10,22 @@ from lenet5.core.dataset import CLASSES, PIXEL_SCALE, Split, chunks
 from lenet5.core.errors import UsageError
 
 Rows = NDArray[np.intp]
-"""Places in a split, from 0."""
+"""Indices into a split (N,), from 0."""
 
 
 def hold_out(labels: NDArray[np.uint8], images: int, seed: int) -> tuple[Rows, Rows]:
-    """Split off ``images`` of the labels (N,), stratified: places of the rest and of the held-out, ascending.
+    """Choose validation images, stratified by class.
+
+    Args:
+        labels: uint8 (N,).
+        images: number of validation images.
+        seed: of the random choice.
+
+    Returns:
+        The indices of the train images and those of the validation images, both ascending.
 
     Raises:
-        UsageError: nothing would be left, or there are fewer held-out images than classes.
+        UsageError: a split would have fewer images than there are classes.
     """
     total = len(labels)
     classes = len(np.unique(labels))
@@ -28,12 +36,23 @@ def hold_out(labels: NDArray[np.uint8], images: int, seed: int) -> tuple[Rows, R
             found=images,
             fix="change preprocess.validation_images in params.yaml",
         )
-    kept, held = train_test_split(np.arange(total), test_size=images, stratify=labels, random_state=seed)
-    return np.sort(kept), np.sort(held)
+    train, validation = train_test_split(
+        np.arange(total), test_size=images, stratify=labels, random_state=seed
+    )
+    return np.sort(train), np.sort(validation)
 
 
 def encode_rows(split: Split, rows: Rows, padding: int) -> Iterator[Split]:
-    """Encode some rows of a split, in parts, so that the split may be a memory-map of any size."""
+    """Encode some rows of a split in parts, because the split may exceed the memory.
+
+    Args:
+        split: as in :func:`encode`.
+        rows: the indices of the images to encode, in the order of the result.
+        padding: as in :func:`encode`.
+
+    Yields:
+        The next part of the encoded rows, at most ``CHUNK`` images.
+    """
     for chunk in chunks(len(rows)):
         part = rows[chunk]
         yield encode(Split(split.images[part], split.labels[part]), padding)
@@ -44,7 +63,7 @@ def encode(split: Split, padding: int) -> Split:
 
     Args:
         split: uint8 images (N, 28, 28), integer labels (N,).
-        padding: rows and columns of zeros to put on each side.
+        padding: rows and columns of zeros to add on each side.
 
     Returns:
         float32 images (N, 28 + 2 padding, 28 + 2 padding, 1) in 0 to 1, float32 one-hot labels (N, 10).
@@ -56,10 +75,10 @@ def encode(split: Split, padding: int) -> Split:
 
 
 def rescale(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Map pixels 0 to 255 onto 0 to 1, to the bit as the saved model does it."""
+    """Map pixels from 0 to 255 to 0 to 1, with the same bits as the saved model."""
     return pixels.astype(np.float32) * np.float32(PIXEL_SCALE)
 
 
 def one_hot(labels: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Map labels (N,) onto rows of the identity matrix (N, 10)."""
+    """Map labels (N,) to one-hot rows, float32 (N, 10)."""
     return np.eye(CLASSES, dtype=np.float32)[labels]

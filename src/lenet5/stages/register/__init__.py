@@ -1,1 +1,1 @@
-"""Complete the model's MLflow run and register it as a version, the challenger."""
+"""Complete the MLflow run of the model and register the model as a version, the challenger."""

@@ -1,4 +1,4 @@
-"""The model card: what a version is, in Markdown. Equal models give equal cards."""
+"""Write the model card of a version in Markdown; equal models give equal cards."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,8 +41,8 @@ def build(
 
 Accuracy {evaluation.accuracy:.4f} on {evaluation.images:,} test images with {training.parameters:,} weights.
 
-LeNet-5 for handwritten digits. Takes raw pixels, uint8 (N, 28, 28) with 0 for paper and 255 for ink;
-answers with ten probabilities, float32 (N, 10). It rescales and pads by itself.
+LeNet-5 for handwritten digits. The input is raw pixels, uint8 (N, 28, 28), 0 for paper and 255 for ink. The
+output is ten probabilities for each image, float32 (N, 10). The model rescales and pads the pixels itself.
 
 | | |
 |---|---|
@@ -52,7 +52,7 @@ answers with ten probabilities, float32 (N, 10). It rescales and pads by itself.
 | Expected calibration error | {evaluation.calibration_error:.4f} |
 | Validation accuracy | {training.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
 
-Limits of the promotion gate: {_limits(params, evaluation.figures())}
+Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 
 ## Lineage (SHA-256)
 | | |
@@ -73,29 +73,33 @@ Limits of the promotion gate: {_limits(params, evaluation.figures())}
 |---|---|---|---|---|
 {classes}
 
-Trained on MNIST (Y. LeCun, C. Cortes; CC BY-SA 3.0): centred, grey, upright digits. Other handwriting, and
-anything that is not a digit, gets a confident answer all the same.
+Trained on MNIST (Y. LeCun, C. Cortes; CC BY-SA 3.0): centred, grey, upright digits. The model also gives
+confident answers for other handwriting and for pictures that show no digit.
 """
 
 
-def _limits(params: Register, measured: Mapping[str, float]) -> str:
+def _limits(params: Register, metrics: Mapping[str, float]) -> str:
     floors = [
-        f"floor of {name}: {measured[name]:.4f}, at least {limit:.4f} {_mark(measured[name] >= limit)}"
+        f"floor of {name}: {metrics[name]:.4f}, at least {limit:.4f} {_mark(metrics[name] >= limit)}"
         for name, limit in params.floors.model_dump().items()
     ]
     ceilings = [
-        f"ceiling of {name}: {measured[name]:.4f}, at most {limit:.4f} {_mark(measured[name] <= limit)}"
+        f"ceiling of {name}: {metrics[name]:.4f}, at most {limit:.4f} {_mark(metrics[name] <= limit)}"
         for name, limit in params.ceilings.model_dump().items()
     ]
     return "; ".join([*floors, *ceilings])
 
 
-def _mark(kept: bool) -> str:
-    return "✓" if kept else "✗"
+def _mark(passed: bool) -> str:
+    return "✓" if passed else "✗"
 
 
 def origin(version_tags: Mapping[str, str]) -> str:
-    """Return the rest of a version's lineage. Equal models may differ in it, so the card does not hold it."""
+    """Return a table of where a version was made. Equal models can differ in it, so the card lacks it.
+
+    Args:
+        version_tags: the tags of the version; rows of missing tags are left out.
+    """
     rows = "\n".join(
         f"| {title} | `{version_tags[name]}` |" for name, title in _ORIGIN.items() if version_tags.get(name)
     )
@@ -105,7 +109,7 @@ def origin(version_tags: Mapping[str, str]) -> str:
 |---|---|
 {rows}
 
-`lenet5 lineage` prints all of it; `lenet5 reproduce` makes it again.
+`lenet5 lineage` prints the complete lineage; `lenet5 reproduce` makes the version again.
 """
 
 

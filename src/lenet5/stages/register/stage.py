@@ -1,4 +1,4 @@
-"""Everything the other stages wrote in; a complete MLflow run, a registered version and a model card out."""
+"""Run the stage ``register``: complete the MLflow run, register a version, write the model card."""
 
 import shlex
 from collections.abc import Mapping
@@ -19,30 +19,31 @@ from lenet5.tracking import run_record, store, tags
 
 @dataclass(frozen=True)
 class Registered:
-    """A version of the model, and whether it is new."""
+    """A version of the model in the registry."""
 
     version: Version
     is_new: bool
+    """Whether this call registered it; otherwise it was registered already."""
     run: str
     """Name and id of its MLflow run."""
 
     def __str__(self) -> str:
-        what = "registered" if self.is_new else "is in the registry"
-        return f"version {self.version.number} of {self.version.name} {what}, run {self.run}"
+        state = "registered" if self.is_new else "is in the registry"
+        return f"version {self.version.number} of {self.version.name} {state}, run {self.run}"
 
 
 def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Registered:
-    """The files of the other stages → a complete MLflow run, a version with the alias ``challenger``, a card.
+    """Log the files of the other stages, register the version as ``challenger``, write the model card.
 
-    Can be called any number of times: it adds what the store lacks and leaves the rest as it is.
+    A second call adds only what the store lacks.
 
     Args:
         paths: the checkout.
-        params: the model's name and the limits that the card names.
-        all_params: every parameter of ``params.yaml`` by its dotted name, for the record.
+        params: the name of the model and the limits that the card lists.
+        all_params: every parameter of ``params.yaml`` by its dotted name, for the MLflow run.
 
     Raises:
-        DataError: a file is missing or damaged, or files of different models lie side by side.
+        DataError: a file is missing or damaged, or the files belong to different models.
         Unavailable: the store does not answer.
     """
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
@@ -55,13 +56,13 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     text = card.build(params, all_params, lineage, training, evaluation, per_class)
     record = run_record.Record(
         lineage=lineage,
-        facts=_origin_tags(all_params, lineage, evaluation, validation),
+        origin_tags=_origin_tags(all_params, lineage, evaluation, validation),
         params=all_params,
         metrics=_metrics(validation, training, evaluation, per_class),
-        history=files.read_csv(paths.history),
+        epochs=files.read_csv(paths.history),
         description=text,
     )
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
         mlflow_run = run_record.complete_run(client, paths, record)
         version_tags = run_record.version_tags(record, mlflow_run)
@@ -71,7 +72,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
             run_id=mlflow_run.info.run_id,
             model_id=run_record.model_id(mlflow_run),
             tags=version_tags,
-            # the list in MLflow's UI shows the first line, and the name already
+            # MLflow's list of versions shows the first line, and it shows the name already
             description=text.partition("\n\n")[2] + card.origin(version_tags),
         )
         if model_versions.CHAMPION not in version.aliases:
@@ -105,15 +106,15 @@ def _metrics(
     """Return the final metrics under the names that MLflow shows: the stage, then the metric.
 
     Args:
-        validation: of the raw data.
-        training: at the best epoch.
-        evaluation: on the test images.
+        validation: the result of the checks of the raw data.
+        training: metrics at the best epoch.
+        evaluation: metrics on the test images.
         per_class: one row for each class: ``digit``, ``precision``, ``recall``, ``f1``, ``images``.
     """
     best = training.model_dump(include={"val_loss", "val_accuracy"})
     metrics = {"train.best_epoch": training.best_epoch} | {f"train.best_{k}": v for k, v in best.items()}
-    metrics |= {f"validate.{name}": value for name, value in validation.figures().items()}
-    metrics |= {f"evaluate.{name}": value for name, value in evaluation.figures().items()}
+    metrics |= {f"validate.{name}": value for name, value in validation.metrics().items()}
+    metrics |= {f"evaluate.{name}": value for name, value in evaluation.metrics().items()}
     for row in per_class.itertuples():
         metrics |= {
             f"evaluate.{name}.{row.digit}": getattr(row, name) for name in ("precision", "recall", "f1")

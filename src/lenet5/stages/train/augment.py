@@ -1,4 +1,4 @@
-"""Small random distortions of the images, as in LeCun et al., 1998, section III-A: more to learn from."""
+"""Distort train images by small random amounts (LeCun et al., 1998, section III-A)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,11 @@ from lenet5.stages.train.params import Distortion
 
 
 def draw_amounts(limits: Distortion, count: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Amounts for each of ``count`` images (5, count), uniform within ``limits``.
+    """Draw the amounts of distortion for ``count`` images, uniform within ``limits``.
 
-    Radians to turn by; shares to stretch rows and columns by, each on its own; pixels to shift them by.
+    Returns:
+        float64 (5, count): the angle in radians; the shares by which rows and columns are stretched; the
+        pixels by which rows and columns are shifted.
     """
     angle = np.radians(random.uniform(-limits.rotation, limits.rotation, count))
     stretch = random.uniform(-limits.scale, limits.scale, (2, count))
@@ -19,26 +21,26 @@ def draw_amounts(limits: Distortion, count: int, random: np.random.Generator) ->
 
 
 def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Shift, turn and scale each image by its own amounts.
+    """Shift, rotate and scale each image by its own amounts.
 
     Args:
-        images: (B, H, W, 1).
-        amounts: (5, B), as :func:`draw_amounts` gives them.
+        images: float32 (B, H, W, 1).
+        amounts: float64 (5, B), from :func:`draw_amounts`.
 
     Returns:
-        The same shape, interpolated bilinearly, 0 where a picture would begin outside; ``images`` itself when
-        there is nothing to do.
+        float32 (B, H, W, 1), interpolated bilinearly; pixels from outside the original image are 0. If all
+        amounts are 0, ``images`` itself.
     """
     if not amounts.any():
         return images
     count, height, width, _ = images.shape
     angle, zoom, shift = amounts[0], 1 + amounts[1:3], amounts[3:5]
     cosine, sine = np.cos(angle), np.sin(angle)
-    # where each pixel of the result comes from: (2, 2, B), rows and columns around the centre
+    # maps a pixel of the result to its source: (2, 2, B), rows and columns relative to the centre
     matrix = np.array([[cosine * zoom[0], -sine * zoom[1]], [sine * zoom[0], cosine * zoom[1]]])
     centre = np.array([(height - 1) / 2, (width - 1) / 2])
     grid = np.indices((height, width)) - centre[:, np.newaxis, np.newaxis]  # (2, H, W)
-    places = np.einsum("ijb,jhw->ibhw", matrix, grid)  # (2, B, H, W)
-    places += (centre[:, np.newaxis] + shift)[..., np.newaxis, np.newaxis]
-    picture = np.broadcast_to(np.arange(count)[:, np.newaxis, np.newaxis], places.shape[1:])
-    return map_coordinates(images[..., 0], np.stack([picture, *places]), order=1)[..., np.newaxis]
+    sources = np.einsum("ijb,jhw->ibhw", matrix, grid)  # (2, B, H, W)
+    sources += (centre[:, np.newaxis] + shift)[..., np.newaxis, np.newaxis]
+    image = np.broadcast_to(np.arange(count)[:, np.newaxis, np.newaxis], sources.shape[1:])
+    return map_coordinates(images[..., 0], np.stack([image, *sources]), order=1)[..., np.newaxis]

@@ -1,4 +1,4 @@
-"""Batches of a split of any size, in an order that only the seed and the epoch decide."""
+"""Draw batches from a split of any size, in an order that only the seed and the epoch decide."""
 
 import math
 
@@ -11,17 +11,18 @@ from lenet5.stages.train import augment
 from lenet5.stages.train.params import Train
 from lenet5.stages.train.sharding import SINGLE_PROCESS, ProcessGroup
 
-# 205 MB of float32: a memory map of any size is read once in each epoch
 WINDOW = 65_536
-_BLOCK = 256  # images read in one go
+"""Images that are shuffled together, 205 MB of float32. Larger splits are read from disk once per epoch."""
+_BLOCK = 256
+"""Neighbouring images that stay in the same window, so that the disk is read in long runs."""
 
 
 class Batches(keras.utils.PyDataset):
     """Batches for one training: float32 images (B, H, W, 1) in 0 to 1, float32 one-hot labels (B, 10).
 
-    Only the current batches are in memory, so the split may be a memory map of any size. Any epoch can be
-    drawn without the earlier ones, and any batch without the others of its epoch. Each process of a group
-    gets its share of each batch; the shares together are the batch.
+    Only the current batches are in memory, so the split may be a memory map of any size. Each epoch can be
+    drawn without the earlier ones, and each batch without the other batches of its epoch. Each process of a
+    group gets its share of each batch; the shares together are the batch.
     """
 
     def __init__(
@@ -37,13 +38,13 @@ class Batches(keras.utils.PyDataset):
         """
         super().__init__()
         self._group = group
-        # every process takes the same number of images, which drops at most `group.size - 1` images in each
-        # epoch, different ones every time
+        # every process needs the same number of images, so each epoch drops at most `group.size - 1` images,
+        # and not the same ones in every epoch
         self._images = len(split.images) // group.size * group.size
         self._split = split
         self._params = params
-        self._next = first_epoch
-        self._begin()
+        self._next_epoch = first_epoch
+        self._shuffle()
 
     def __len__(self) -> int:
         return math.ceil(self._images / self._params.batch_size)
@@ -52,19 +53,18 @@ class Batches(keras.utils.PyDataset):
         size = self._params.batch_size
         rows = self._order[index * size : (index + 1) * size]
         random = np.random.default_rng([self._params.seed, self._epoch, index])
-        amounts = augment.draw_amounts(
-            self._params.distortion, len(rows), random
-        )  # the same in every process
-        mine = self._group.share(np.arange(len(rows)))
-        images = augment.augment(self._split.images[rows[mine]], amounts[:, mine])
-        return images, self._split.labels[rows[mine]]
+        # every process draws the amounts of the whole batch, so they do not depend on the number of processes
+        amounts = augment.draw_amounts(self._params.distortion, len(rows), random)
+        share = self._group.share(np.arange(len(rows)))
+        images = augment.augment(self._split.images[rows[share]], amounts[:, share])
+        return images, self._split.labels[rows[share]]
 
     def on_epoch_begin(self) -> None:
-        self._begin()
-        self._next += 1
+        self._shuffle()
+        self._next_epoch += 1
 
-    def _begin(self) -> None:
-        self._epoch = self._next
+    def _shuffle(self) -> None:
+        self._epoch = self._next_epoch
         self._order = shuffled_indices(len(self._split.images), [self._params.seed, self._epoch])
 
 
@@ -72,7 +72,12 @@ class ValidationBatches(keras.utils.PyDataset):
     """Batches of a split in stored order, for validation. One batch at a time is in memory."""
 
     def __init__(self, split: Split, size: int, group: ProcessGroup = SINGLE_PROCESS) -> None:
-        """Check that every image is scored.
+        """Check that the processes together score every image.
+
+        Args:
+            split: the images and their one-hot labels.
+            size: images in one batch, over all processes.
+            group: the processes that share out each batch.
 
         Raises:
             UsageError: the images cannot be shared out equally.
@@ -93,17 +98,18 @@ class ValidationBatches(keras.utils.PyDataset):
 
 
 def shuffled_indices(images: int, seed: list[int], window: int = WINDOW) -> NDArray[np.intp]:
-    """A permutation of ``images`` indices (N,).
+    """Return a random permutation of ``images`` indices, intp (N,).
 
-    Up to ``window`` images it is any permutation. More are shuffled in two steps: blocks of neighbours are
-    put into windows at random, and the images of each window are shuffled: the disk is read in long runs.
+    Up to ``window`` images, every permutation is possible. More images are shuffled in two steps, so that the
+    disk is read in long runs: blocks of neighbours are assigned to windows at random, then the images of each
+    window are shuffled.
     """
     random = np.random.default_rng(seed)
     if images <= window:
         return random.permutation(images)
     blocks = random.permutation(math.ceil(images / _BLOCK))
     neighbours = (blocks[:, np.newaxis] * _BLOCK + np.arange(_BLOCK)).ravel()
-    drawn = neighbours[neighbours < images]  # the last block may be a partial one
+    indices = neighbours[neighbours < images]  # the last block may be partial
     for start in range(0, images, window):
-        random.shuffle(drawn[start : start + window])
-    return drawn
+        random.shuffle(indices[start : start + window])
+    return indices

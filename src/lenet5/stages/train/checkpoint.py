@@ -1,4 +1,4 @@
-"""Everything that a training's next epoch depends on, so that one that was killed can go on from its last."""
+"""Save and restore the state of a training at the end of an epoch, so that a killed one can resume."""
 
 import io
 import json
@@ -16,43 +16,45 @@ Arrays = tuple[NDArray[Any], ...]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training at the end of an epoch."""
+    """The state of a training at the end of an epoch."""
 
     rows: tuple[Mapping[str, float], ...]
-    """Metrics, one row an epoch; as many as epochs were trained."""
+    """Metrics, one row for each trained epoch."""
     variables: Arrays
-    """Of the model: its weights, and the state of random layers."""
+    """Variables of the model: its weights, and the state of random layers."""
     optimizer: Arrays
-    """Its variables: the step count, by which the schedule goes, and both moments."""
+    """Variables of the optimizer: the step count, which the schedule uses, and both moments."""
     best_weights: Arrays
+    """Weights of the epoch with the lowest validation loss; empty without early stopping."""
     best: float
-    """The best validation loss."""
+    """The lowest validation loss."""
     wait: int
-    """Epochs since then."""
+    """Epochs since the lowest validation loss."""
 
     @property
     def epoch(self) -> int:
+        """Return the number of trained epochs."""
         return len(self.rows)
 
     def encode(self) -> bytes:
-        """As the bytes of an ``.npz`` file."""
+        """Return the checkpoint as the bytes of an ``.npz`` file."""
         lists = {
             "variables": self.variables,
             "optimizer": self.optimizer,
             "best_weights": self.best_weights,
         }
         scalars = {"rows": self.rows, "best": self.best, "wait": self.wait}
-        named = {f"{name}.{at}": array for name, arrays in lists.items() for at, array in enumerate(arrays)}
+        named = {f"{name}.{i}": array for name, arrays in lists.items() for i, array in enumerate(arrays)}
         file = io.BytesIO()
         np.savez(file, allow_pickle=False, scalars=np.array(json.dumps(scalars)), **named)
         return file.getvalue()
 
     @classmethod
     def decode(cls, content: bytes) -> "Checkpoint":
-        """What ``encode`` made.
+        """Read the bytes of :meth:`encode`.
 
         Raises:
-            ValueError: it is damaged, or no checkpoint.
+            ValueError: the content is damaged, or it is not a checkpoint.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
@@ -65,40 +67,48 @@ class Checkpoint:
                 **{name: _numbered(arrays, name) for name in ("variables", "optimizer", "best_weights")},
             )
         except (zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
-            raise ValueError(f"no checkpoint: {error}") from error
+            raise ValueError(f"not a checkpoint: {error}") from error
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Hands out a checkpoint after each epoch, and puts one back at the start.
+    """Restores a checkpoint when training begins, and passes on a checkpoint after each epoch.
 
-    It has to come after the early stopping in the list of callbacks, which forgets everything as it begins.
+    In the list of callbacks it must follow ``EarlyStopping``, which resets its state when training begins.
     """
 
     def __init__(
         self,
         stopping: keras.callbacks.EarlyStopping,
         rows: Sequence[Mapping[str, float]],
-        keep: Callable[[Checkpoint], None],
-        start: Checkpoint | None,
+        on_checkpoint: Callable[[Checkpoint], None],
+        resume_from: Checkpoint | None,
     ) -> None:
-        """``rows`` grows by one an epoch; somebody else sees to that."""
+        """Set what is saved and restored.
+
+        Args:
+            stopping: the early stopping of the same training.
+            rows: the metrics of each epoch; an earlier callback in the list adds one row per epoch.
+            on_checkpoint: called with a checkpoint after each epoch.
+            resume_from: the checkpoint to restore; none starts from scratch.
+        """
         super().__init__()
         self._stopping = stopping
         self._rows = rows
-        self._keep = keep
-        self._start = start
+        self._on_checkpoint = on_checkpoint
+        self._resume_from = resume_from
 
     def on_train_begin(self, logs: object = None) -> None:
-        if self._start is None:
+        checkpoint = self._resume_from
+        if checkpoint is None:
             return
-        _assign(self.model.variables, self._start.variables)
-        _assign(self.model.optimizer.variables, self._start.optimizer)
-        self._stopping.best_weights = list(self._start.best_weights) or None
-        self._stopping.best = self._start.best
-        self._stopping.wait = self._start.wait
+        _assign(self.model.variables, checkpoint.variables)
+        _assign(self.model.optimizer.variables, checkpoint.optimizer)
+        self._stopping.best_weights = list(checkpoint.best_weights) or None
+        self._stopping.best = checkpoint.best
+        self._stopping.wait = checkpoint.wait
 
     def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-        self._keep(
+        self._on_checkpoint(
             Checkpoint(
                 rows=tuple(self._rows),
                 variables=_values(self.model.variables),
@@ -120,4 +130,4 @@ def _assign(variables: Sequence[keras.Variable], values: Arrays) -> None:
 
 
 def _numbered(arrays: Mapping[str, NDArray[Any]], name: str) -> Arrays:
-    return tuple(arrays[f"{name}.{at}"] for at in range(sum(key.startswith(f"{name}.") for key in arrays)))
+    return tuple(arrays[f"{name}.{i}"] for i in range(sum(key.startswith(f"{name}.") for key in arrays)))

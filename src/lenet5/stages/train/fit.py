@@ -1,4 +1,4 @@
-"""One training: arrays and parameters in, a trained model and its history out."""
+"""Train LeNet-5 on arrays; return the model and its history."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -26,8 +26,8 @@ def fit(
     *,
     on_epoch: OnEpoch,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    start: Checkpoint | None = None,
-    keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    resume_from: Checkpoint | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[keras.Sequential, pd.DataFrame]:
     """Train LeNet-5 from scratch, or resume an interrupted training; both give the same bytes.
@@ -38,9 +38,9 @@ def fit(
         params: the hyper-parameters.
         on_epoch: called after each epoch with its number, from 1, and its metrics.
         callbacks: further Keras callbacks, for progress and TensorBoard.
-        start: a checkpoint to resume from; its epochs are not trained again.
-        keep: called with a checkpoint after each epoch.
-        group: the processes that train together; all are given the same data, parameters and start.
+        resume_from: a checkpoint; its epochs are not trained again.
+        on_checkpoint: called with a checkpoint after each epoch.
+        group: the processes that train together; all get the same data, parameters and checkpoint.
 
     Returns:
         The model with the weights of :func:`kept_epoch`, and a frame with one row for each epoch: ``epoch``
@@ -52,37 +52,39 @@ def fit(
     keras.utils.set_random_seed(params.seed)
     _, height, width, _ = train.images.shape
     model = network.build(height, width, params.kernel_size, params.precision)
-    batches = Batches(train, params, first_epoch=start.epoch if start else 0, group=group)
+    trained_epochs = resume_from.epoch if resume_from else 0
+    batches = Batches(train, params, first_epoch=trained_epochs, group=group)
     model.compile(
         optimizer=optimizer.build(params, steps=params.epochs * len(batches)),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
         steps_per_execution=params.steps_per_execution,
     )
-    epochs = _Epochs(on_epoch, start.rows if start else ())
+    history = _History(on_epoch, resume_from.rows if resume_from else ())
     patience = params.patience or params.epochs
     stopping = keras.callbacks.EarlyStopping(
         "val_loss", patience=patience, restore_best_weights=params.patience > 0
     )
-    is_over = start is not None and start.wait >= patience
-    # a graph whose first trace makes variables is traced again; and a checkpoint needs them to be there
+    has_stopped = resume_from is not None and resume_from.wait >= patience
+    # a checkpoint needs the variables before the first step; also, a graph whose first trace creates
+    # variables is traced twice
     model.optimizer.build(model.trainable_variables)
     model.fit(
         batches,
-        shuffle=False,  # they are; Keras would mix them by a state that the epochs before have moved
-        epochs=start.epoch if start and is_over else params.epochs,
-        initial_epoch=start.epoch if start else 0,
+        shuffle=False,  # Batches shuffles; the order of Keras would depend on the earlier epochs
+        epochs=trained_epochs if has_stopped else params.epochs,
+        initial_epoch=trained_epochs,
         validation_data=ValidationBatches(validation, 1000, group),
         verbose=0,
         callbacks=[
             _StopOnNonFinite(),
             stopping,
-            epochs,
-            CheckpointCallback(stopping, epochs.rows, keep, start),
+            history,
+            CheckpointCallback(stopping, history.rows, on_checkpoint, resume_from),
             *callbacks,
         ],
     )
-    return network.in_float32(model), pd.DataFrame(epochs.rows)
+    return network.in_float32(model), pd.DataFrame(history.rows)
 
 
 def kept_epoch(history: pd.DataFrame, params: Train) -> int:
@@ -95,8 +97,8 @@ def kept_epoch(history: pd.DataFrame, params: Train) -> int:
     return int(history["val_loss"].to_numpy().argmin()) + 1 if params.patience else len(history)
 
 
-class _Epochs(keras.callbacks.Callback):
-    """Keeps one row of metrics for each epoch and passes it on."""
+class _History(keras.callbacks.Callback):
+    """Stores one row of metrics for each epoch and passes it on."""
 
     def __init__(self, on_epoch: OnEpoch, rows: Sequence[Mapping[str, float]]) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class _Epochs(keras.callbacks.Callback):
 
 
 class _StopOnNonFinite(keras.callbacks.Callback):
-    """Raises an error on NaN; Keras' TerminateOnNaN returns normally, with NaN weights."""
+    """Raises an error on NaN and infinity; Keras' TerminateOnNaN returns normally, with NaN weights."""
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._epoch = epoch + 1
@@ -122,7 +124,7 @@ class _StopOnNonFinite(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         where = f"the end of epoch {epoch + 1}"
         self._require_finite("val_loss", (logs or {})["val_loss"], where)
-        # ReLU and max pooling can hide a NaN from the loss
+        # the loss can be finite although a weight is NaN, because of ReLU and max pooling
         for weight in self.model.weights:
             self._require_finite(weight.path, keras.ops.convert_to_numpy(weight), where)
 

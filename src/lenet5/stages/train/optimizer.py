@@ -1,4 +1,4 @@
-"""The optimizer and its learning-rate schedule."""
+"""Build the optimizer and its learning-rate schedule."""
 
 import keras
 
@@ -6,10 +6,9 @@ from lenet5.stages.train.params import Train
 
 
 def build(params: Train, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer of a training that takes ``steps`` steps in all.
+    """Return the optimizer for a training of ``steps`` steps.
 
-    AdamW decouples the decay of the weights from the gradient (Loshchilov & Hutter, 2019); biases, as is
-    usual, do not decay.
+    AdamW decouples weight decay from the gradient (Loshchilov & Hutter, 2019). Biases do not decay, as usual.
     """
     rate = schedule(params, steps)
     if params.optimizer == "adam":
@@ -20,10 +19,14 @@ def build(params: Train, steps: int) -> keras.optimizers.Optimizer:
 
 
 def schedule(params: Train, steps: int) -> "keras.optimizers.schedules.LearningRateSchedule | float":
-    """The learning rate of each of ``steps`` steps, and of the end.
+    """Return the learning rate of each step.
 
-    ``cosine`` warms up linearly from 0 to ``learning_rate`` over ``warmup`` of the steps, then decays to 0
-    along half a cosine (Loshchilov & Hutter, SGDR, 2017).
+    ``cosine`` rises linearly from 0 to ``learning_rate`` over the share ``warmup`` of the steps, then decays
+    to 0 along half a cosine (Loshchilov & Hutter, SGDR, 2017).
+
+    Args:
+        params: for ``schedule``, ``learning_rate`` and ``warmup``.
+        steps: the number of steps of the whole training.
     """
     if params.schedule == "constant":
         return params.learning_rate

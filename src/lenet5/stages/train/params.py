@@ -1,4 +1,4 @@
-"""Parameters of the stage ``train``."""
+"""Define the parameters of the stage ``train``."""
 
 from typing import Annotated, Literal
 
@@ -8,12 +8,19 @@ from lenet5.core.params import Natural, Positive, Section, Seed
 
 
 class Distortion(Section):
+    """Limits of the random distortions; 0 turns one off."""
+
     shift: Annotated[float, Field(ge=0, le=14)]
+    """Pixels."""
     rotation: Annotated[float, Field(ge=0, le=180)]
+    """Degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the height and of the width."""
 
 
 class Train(Section):
+    """The section ``train``; the comments in ``params.yaml`` describe each value."""
+
     seed: Seed
     kernel_size: Literal[3, 5]
     optimizer: Literal["adamw", "adam"]

@@ -1,4 +1,4 @@
-"""How the processes of one training share out each batch."""
+"""Share out each batch among the processes of one training."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from lenet5.core.errors import UsageError
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train one model together, seen from one of them. This class is a group of one.
+    """The processes that train one model together, and the rank of this process among them.
 
-    Each process trains on its share of every batch, and all have the same weights.
-    ``lenet5.training.rendezvous`` has the group of several processes.
+    Each process trains on its share of every batch, and all have the same weights. This class is for one
+    process; ``lenet5.training.rendezvous`` has the class for several.
     """
 
     rank: int = 0
@@ -21,7 +21,7 @@ class ProcessGroup:
 
     @property
     def is_primary(self) -> bool:
-        """Return whether this process keeps checkpoints, reports progress and saves the model."""
+        """Return whether this process saves checkpoints, reports progress and saves the model."""
         return self.rank == 0
 
     def share(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -43,11 +43,15 @@ class ProcessGroup:
             )
 
     def broadcast(self, content: bytes) -> bytes:
-        """Return what the primary process passes; what the others pass is ignored."""
+        """Return the content of the primary process; the content of the other processes is ignored."""
         return content
 
     def require_same(self, what: str, digest: str) -> None:
         """Compare a SHA-256 across all processes.
+
+        Args:
+            what: the name of the compared thing, for the error.
+            digest: the digest in this process, as 64 hexadecimal digits.
 
         Raises:
             TrainingError: the digests differ; the message names the ranks.

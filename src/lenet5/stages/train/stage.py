@@ -1,4 +1,4 @@
-"""Processed images in, a trained model, its lineage and its history out."""
+"""Run the stage ``train``: train on the processed images, save the model, its lineage and its history."""
 
 import hashlib
 import json
@@ -23,9 +23,10 @@ from lenet5.stages.train.sharding import SINGLE_PROCESS, ProcessGroup
 
 @dataclass(frozen=True)
 class Observers:
-    """What follows a training: progress bars, MLflow, TensorBoard, checkpoints. By default, nothing does.
+    """Functions that report on a training: progress bars, MLflow, TensorBoard, checkpoints.
 
-    The caller passes them in, so they are no dependency of the stage and cannot change its outputs.
+    The caller passes them in, so they are no dependency of the stage and cannot change its outputs. The
+    defaults do nothing.
     """
 
     on_epoch: OnEpoch = lambda epoch, metrics: None
@@ -34,11 +35,11 @@ class Observers:
     """The last checkpoint of an interrupted training with the same identity."""
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None
     on_saved: Callable[[], None] = lambda: None
-    """Called when all outputs are written; checkpoints are of no more use then."""
+    """Called when all outputs are written; the checkpoint is not needed any more."""
 
 
 Observe = Callable[[str], AbstractContextManager[Observers]]
-"""Given the identity of a training, opens its observers."""
+"""Opens the observers of a training, given its identity."""
 
 
 def run(
@@ -48,18 +49,18 @@ def run(
     group: ProcessGroup = SINGLE_PROCESS,
     observe: Observe = lambda training: nullcontext(Observers()),
 ) -> str:
-    """``data/processed`` → ``models/lenet5.keras``, its lineage, metrics and ``plots/history.csv``.
+    """Train on ``data/processed``; write the model, its lineage, its metrics and its history.
 
-    An interrupted training that its observers resume from a checkpoint ends with the same bytes.
+    A training that resumes from a checkpoint writes the same bytes as one without interruption.
 
     Args:
         paths: the checkout; every process of the group has the same data.
-        params: the same for every process.
+        params: the parameters, the same in every process.
         group: the processes that train together, connected already; the primary one saves the model.
-        observe: opens what follows the training, in the primary process only.
+        observe: opens the observers, in the primary process only.
 
     Returns:
-        What was done, in one line.
+        The number of parameters and the model file, in one line.
 
     Raises:
         DataError: the processed data is missing or damaged.
@@ -72,15 +73,15 @@ def run(
     backend.require(params.precision)
     group.require_same("code, data, parameters or packages", training)
     with observe(training) if group.is_primary else nullcontext(Observers()) as observers:
-        resumed = group.broadcast(observers.resume_from.encode() if observers.resume_from else b"")
+        checkpoint = group.broadcast(observers.resume_from.encode() if observers.resume_from else b"")
         model, history = fit(
             processed.splits["train"],
             processed.splits["validation"],
             params,
             on_epoch=observers.on_epoch,
             callbacks=observers.callbacks,
-            start=Checkpoint.decode(resumed) if resumed else None,
-            keep=observers.on_checkpoint,
+            resume_from=Checkpoint.decode(checkpoint) if checkpoint else None,
+            on_checkpoint=observers.on_checkpoint,
             group=group,
         )
         group.require_same("weights", keras_file.weights_digest(model))
@@ -92,22 +93,23 @@ def run(
 
 
 def identity(paths: Paths, params: Train) -> str:
-    """Return the SHA-256 of everything that decides the weights, except for the processor.
+    """Return the SHA-256 of everything that decides the weights, except for the device.
 
-    That is the processed data, the parameters, the code that ``dvc.yaml`` lists, and the engine's versions
-    and variables. Two trainings with the same identity give the same model on the same kind of device.
+    It covers the processed data, the parameters, the code that ``dvc.yaml`` lists, and the versions and
+    variables of the engine. Two trainings with the same identity give the same model on the same kind of
+    device.
 
     Raises:
-        DataError: there is no processed data.
+        DataError: the processed data is missing.
     """
-    decisive = {
+    inputs = {
         "data": dataset.load_manifest(paths.processed).digest,
         "params": params.model_dump(),
         "code": stage_code.digests(paths, "train"),
         "engine": engine.versions(),
         "variables": engine.variables(),
     }
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def _save(
@@ -118,7 +120,16 @@ def _save(
     data: Manifest,
     training: str,
 ) -> int:
-    """Write every output of the stage; return the number of weights."""
+    """Write every output of the stage and return the number of parameters.
+
+    Args:
+        paths: the checkout.
+        params: the parameters of the training.
+        trained: the network, without preprocessing.
+        history: one row for each epoch, as :func:`fit` returns it.
+        data: the manifest of the processed data.
+        training: the identity of the training.
+    """
     model = with_preprocessing(trained, data.padding)
     best_epoch = kept_epoch(history, params)
     best = history.drop(columns=["epoch", "learning_rate"]).iloc[best_epoch - 1]

@@ -1,1 +1,1 @@
-"""Check the raw data with Great Expectations; bad data ends here, with the rows to blame kept aside."""
+"""Check the raw data with Great Expectations; data that fails a check goes no further."""

@@ -1,4 +1,4 @@
-"""Which images are identical, told by digests: six million of them take 50 MB."""
+"""Find identical images by their digests; those of six million images take 50 MB."""
 
 import hashlib
 
@@ -12,7 +12,16 @@ Digests = NDArray[np.uint64]
 
 
 def digests(images: Array) -> Digests:
-    """Eight bytes for each image (N,). That two of six million share them by chance: one in a million."""
+    """Return an 8-byte digest of each image.
+
+    The probability that any two of six million different images share a digest is one in a million.
+
+    Args:
+        images: (N, ...), any dtype.
+
+    Returns:
+        uint64 (N,).
+    """
     return np.fromiter(
         (
             int.from_bytes(hashlib.blake2b(image.data, digest_size=8).digest())
@@ -24,9 +33,20 @@ def digests(images: Array) -> Digests:
     )
 
 
-def first_among(known: Digests, wanted: Digests) -> "pd.Series[int]":
-    """For each of ``wanted`` (N,), the index of the first equal one of ``known`` (M,), or null: UInt32."""
-    every, index = np.unique(known, return_index=True)  # in ascending order, and where each comes first
-    every, index = np.append(every, 0), np.append(index, 0)  # what is beyond all of them falls on a last one
-    place = np.searchsorted(every[:-1], wanted)
-    return pd.Series(pd.arrays.IntegerArray(index[place].astype(np.uint32), mask=every[place] != wanted))
+def first_match(digests: Digests, reference: Digests) -> "pd.Series[int]":
+    """Find each digest in a reference.
+
+    Args:
+        digests: uint64 (N,).
+        reference: uint64 (M,).
+
+    Returns:
+        UInt32 (N,): the index of the first equal digest in ``reference``, or null.
+    """
+    ordered, index = np.unique(reference, return_index=True)
+    # searchsorted returns M for a digest above all others, so the arrays get one more element
+    ordered, index = np.append(ordered, 0), np.append(index, 0)
+    position = np.searchsorted(ordered[:-1], digests)
+    return pd.Series(
+        pd.arrays.IntegerArray(index[position].astype(np.uint32), mask=ordered[position] != digests)
+    )

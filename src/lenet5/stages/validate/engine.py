@@ -1,6 +1,6 @@
-"""Great Expectations at work: tables and checks in, outcomes and Data Docs out.
+"""Run checks on tables with Great Expectations and write Data Docs.
 
-Everything lives in memory but the Data Docs, and nothing is sent anywhere.
+Only the Data Docs are written to disk, and nothing is sent over the network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,26 @@ from lenet5.stages.validate import data_docs
 from lenet5.stages.validate.check_result import KEYS, CheckResult, read
 from lenet5.stages.validate.suite import NamedExpectation
 
-# One run time for ever: pages are named after it, and equal data has to give equal pages.
+# pages are named after the run time, so a constant run time lets equal data give equal pages
 _RUN = RunIdentifier("validation", datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def evaluate(
     tables: Mapping[str, pd.DataFrame], checks: Mapping[str, Sequence[NamedExpectation]], site: Path
 ) -> list[CheckResult]:
-    """Run every check on the table of its name, and write Data Docs into the folder ``site``.
+    """Run every check and write Data Docs without times and random ids.
 
-    The outcomes come in the order of the checks; the pages hold no clock and no random number.
+    Args:
+        tables: the tables of ``frames`` by name: ``images``, ``classes``.
+        checks: the checks by the name of their table.
+        site: the folder for the Data Docs.
+
+    Returns:
+        The results in the order of the checks.
     """
     context = _context(site)
     source = context.data_sources.add_pandas("data_raw")
-    outcomes = []
+    check_results = []
     for name, table in tables.items():
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
         for check in checks[name]:
@@ -51,19 +57,19 @@ def evaluate(
             },
             run_id=_RUN,
         )
-        # results come in an order of their own
-        found = {
+        # Great Expectations returns the results in another order than the checks
+        by_check = {
             result["expectation_config"]["meta"]["check"]: result
             for result in results.to_json_dict()["results"]
         }
-        outcomes += [read(check, name, found[check.name]) for check in checks[name]]
+        check_results += [read(check, name, by_check[check.name]) for check in checks[name]]
     context.build_data_docs()
-    data_docs.settle(site)
-    return outcomes
+    data_docs.make_reproducible(site)
+    return check_results
 
 
 def _context(site: Path) -> Any:
-    # spelled out, because get_context(mode="ephemeral") alone adds a second site in a temporary folder
+    # get_context(mode="ephemeral") without a configuration adds a second site in a temporary folder
     return gx.get_context(
         mode="ephemeral",
         project_config=DataContextConfig(

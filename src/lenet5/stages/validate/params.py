@@ -1,4 +1,4 @@
-"""Parameters of the stage ``validate``."""
+"""Define the parameters of the stage ``validate``."""
 
 from typing import Annotated
 
@@ -8,6 +8,8 @@ from lenet5.core.params import Natural, Positive, Section, Share
 
 
 class Validate(Section):
+    """The section ``validate``; the comments in ``params.yaml`` describe each value."""
+
     height: Positive
     width: Positive
     pixel_min: Natural

@@ -1,12 +1,12 @@
-"""What the data is expected to look like: shares of ink and of classes, kept in ``data/reference.json``.
+"""Make and read the reference profile: shares of ink and of classes in ``data/reference.json``.
 
-The file is committed. Make it again only on purpose, after the data (or ``validate.ink_threshold``)
-changed on purpose, and commit it together with the reason:
+The file is committed. Update it only after the data or ``validate.ink_threshold`` was changed on purpose, and
+give the reason in the commit:
 
     lenet5 validate --update-reference
 
-There is one profile, made from train, for train and for test alike. Test is compared with what a model
-learns from: a test set that drifted away from train must not pass because it still resembles itself.
+The profile is made from train, and both train and test are compared with it. A profile of test would accept a
+test set that has drifted away from train.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ Weights = dict[str, Annotated[float, Field(gt=0, lt=1)]]
 
 
 class Profile(BaseModel):
-    """Shares that data is compared with. All are above zero, so every divergence from them is finite."""
+    """Shares that the data is compared with. All are above zero, so every divergence is finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     made_from: str
-    """Digest of the raw dataset."""
+    """Digest of the raw dataset that was profiled."""
     ink_threshold: int
     ink: Weights
     """Share of images in each of ``frames.INK_BINS``."""
@@ -46,12 +46,18 @@ class Profile(BaseModel):
         for name, keys in (("ink", frames.INK_BINS), ("classes", _CLASSES)):
             weights = getattr(self, name)
             if set(weights) != set(keys) or abs(sum(weights.values()) - 1) > 1e-6:
-                raise ValueError(f"{name} must be shares of {', '.join(keys)} that add up to 1")
+                raise ValueError(f"{name} must be shares of {', '.join(keys)} with a sum of 1")
         return self
 
 
 def profile(images: pd.DataFrame, *, made_from: str, ink_threshold: int) -> Profile:
-    """Profile the train rows of ``frames.images``."""
+    """Profile the train images.
+
+    Args:
+        images: the table of ``frames.images``, with the columns ``split``, ``label`` and ``ink_bin``.
+        made_from: the digest of the raw dataset.
+        ink_threshold: the threshold of the column ``ink_bin``.
+    """
     train = images[images["split"] == "train"]
     return Profile(
         made_from=made_from,
@@ -65,18 +71,18 @@ def load(path: Path, *, ink_threshold: int) -> Profile:
     """Read the committed profile.
 
     Raises:
-        DataError: it is missing, is not a profile, or was made with another ink threshold.
+        DataError: the file is missing, is not a profile, or was made with another ink threshold.
     """
     expected = f"a profile made by `{_COMMAND}` with validate.ink_threshold {ink_threshold}"
     try:
-        found = Profile.model_validate_json(path.read_bytes())
+        reference = Profile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise _unusable(path, expected, "no such file") from None
     except ValidationError as error:
         raise _unusable(path, expected, str(error)) from None
-    if found.ink_threshold != ink_threshold:
-        raise _unusable(path, expected, f"ink_threshold {found.ink_threshold}")
-    return found
+    if reference.ink_threshold != ink_threshold:
+        raise _unusable(path, expected, f"ink_threshold {reference.ink_threshold}")
+    return reference
 
 
 def update(paths: Paths, params: Validate) -> str:
@@ -87,13 +93,13 @@ def update(paths: Paths, params: Validate) -> str:
     """
     raw = dataset.load(paths.raw)
     images = frames.images(raw.splits, params.ink_threshold)
-    made = profile(images, made_from=raw.manifest.digest, ink_threshold=params.ink_threshold)
-    files.write_json(paths.reference, made.model_dump(mode="json"))
-    return f"reference profile of data {made.made_from[:12]} → {paths.reference}"
+    reference = profile(images, made_from=raw.manifest.digest, ink_threshold=params.ink_threshold)
+    files.write_json(paths.reference, reference.model_dump(mode="json"))
+    return f"reference profile of data {reference.made_from[:12]} → {paths.reference}"
 
 
 def _shares(column: "pd.Series[str]", keys: Sequence[str]) -> dict[str, float]:
-    # half a count more in each (the Krichevsky-Trofimov estimate), so that an empty bin keeps a weight
+    # the Krichevsky-Trofimov estimate adds half a count to each bin, so that an empty bin has a weight
     counts = column.value_counts().reindex(list(keys), fill_value=0) + 0.5
     return {str(key): float(share) for key, share in (counts / counts.sum()).items()}
 
@@ -103,5 +109,5 @@ def _unusable(path: Path, expected: str, found: str) -> DataError:
         f"The reference profile {path} cannot be used.",
         expected=expected,
         found=found,
-        fix=f"`git checkout {path}`; or, after a change on purpose, `{_COMMAND}`",
+        fix=f"`git checkout {path}`; or, if the data changed on purpose, `{_COMMAND}`",
     )

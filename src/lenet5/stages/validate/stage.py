@@ -1,3 +1,5 @@
+"""Run the stage ``validate``: check the raw data; write the results, Data Docs and failing rows."""
+
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -5,13 +7,20 @@ from pathlib import Path
 from lenet5.core import dataset, files
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.stages.validate import check_result, engine, frames, page, reference, report, suite
+from lenet5.stages.validate import check_result, engine, frames, reference, report, suite, summary
 from lenet5.stages.validate.check_result import CheckResult
 from lenet5.stages.validate.params import Validate
 
 
 class ValidationFailed(DataError):
-    """The data fails a check."""
+    """The raw data fails a check.
+
+    Args:
+        what: the failed checks, as text.
+        failed: their results.
+        found: where the failing rows and all results are.
+        fix: what the user can do.
+    """
 
     def __init__(self, what: str, failed: Sequence[CheckResult], *, found: str, fix: str) -> None:
         super().__init__(what, found=found, fix=fix)
@@ -19,13 +28,13 @@ class ValidationFailed(DataError):
 
 
 def run(paths: Paths, params: Validate) -> str:
-    """Raw images → ``metrics/validation.json`` and Data Docs; failing rows also → ``data/quarantine``.
+    """Check ``data/raw``; write the results, Data Docs and, to ``data/quarantine``, failing rows.
 
     Returns:
-        How many checks passed, and where the Data Docs are.
+        The number of checks that passed and the path of the summary page, in one line.
 
     Raises:
-        ValidationFailed: the data fails a check. Everything is written first.
+        ValidationFailed: the data fails a check. All results are written before.
         DataError: the data is damaged or missing, or the reference profile cannot be used.
     """
     _remove_earlier_results(paths)
@@ -36,32 +45,32 @@ def run(paths: Paths, params: Validate) -> str:
     checks = {"images": suite.images(params, images, profile), "classes": suite.classes(params)}
     counts = {name: len(raw.splits[name].images) for name in frames.SPLITS if name in raw.splits}
     digest = raw.manifest.digest
-    with files.replacing(paths.data_docs) as aside:
-        outcomes = engine.evaluate(tables, checks, aside)
-        summary = page.render(outcomes, images=counts, data_digest=digest, links=_links(aside))
-        (aside / "summary.html").write_text(summary, encoding="utf-8")
-    report.result(outcomes, images=counts, data_digest=digest).write(paths.validation)
+    with files.replacing(paths.data_docs) as partial:
+        results = engine.evaluate(tables, checks, partial)
+        page = summary.render(results, images=counts, data_digest=digest, links=_links(partial))
+        (partial / "summary.html").write_text(page, encoding="utf-8")
+    report.validation(results, images=counts, data_digest=digest).write(paths.validation)
 
-    failed = [outcome for outcome in outcomes if not outcome.success]
-    summary_page, quarantined = paths.data_docs / "summary.html", paths.quarantine / "rows.csv"
+    failed = [result for result in results if not result.success]
+    summary_page, quarantine = paths.data_docs / "summary.html", paths.quarantine / "rows.csv"
     if not failed:
-        counted = " and ".join(f"{count:,} {split}" for split, count in counts.items())
-        return f"{len(outcomes)} checks passed on {counted} images; Data Docs: {summary_page}"
-    rows = frames.described(check_result.offenders(images, failed), raw.splits)
+        numbers = " and ".join(f"{count:,} {split}" for split, count in counts.items())
+        return f"{len(results)} checks passed on {numbers} images; Data Docs: {summary_page}"
+    rows = frames.add_details(check_result.failing_rows(images, failed), raw.splits)
     if len(rows):
-        files.write_csv(quarantined, rows)
-    blamed = f"{len(rows):,} images to look at in {quarantined}" if len(rows) else "no single image to blame"
+        files.write_csv(quarantine, rows)
+    failing = f"{len(rows):,} failing images in {quarantine}" if len(rows) else "no single failing image"
     raise ValidationFailed(
-        report.message(failed, len(outcomes)),
+        report.message(failed, len(results)),
         failed,
-        found=f"{blamed}; every check in {summary_page}",
-        fix="correct the source; or, where the data is right, the limits under validate in params.yaml "
-        "(`lenet5 validate --update-reference` makes the reference profile anew)",
+        found=f"{failing}; all checks in {summary_page}",
+        fix="correct the source; or, if the data is right, change the limits under validate in params.yaml "
+        "(`lenet5 validate --update-reference` updates the reference profile)",
     )
 
 
 def _remove_earlier_results(paths: Paths) -> None:
-    """Remove the results of an earlier run, so that an interrupted run leaves none behind."""
+    """Remove the results of an earlier run, so that an interrupted run leaves none of them."""
     paths.validation.unlink(missing_ok=True)
     for folder in (paths.data_docs, paths.quarantine):
         if folder.exists():
@@ -69,7 +78,7 @@ def _remove_earlier_results(paths: Paths) -> None:
 
 
 def _links(site: Path) -> dict[str, str]:
-    """The pages of Data Docs by title: its index needs scripts from the network to list them."""
+    """Return the pages of Data Docs by title; their own index lists them with scripts from the network."""
     results = sorted(site.glob("validations/**/*.html"))
     return {"Data Docs": "index.html"} | {
         f"results for {path.stem.removeprefix('data_raw-')}": path.relative_to(site).as_posix()

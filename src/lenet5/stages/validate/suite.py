@@ -1,4 +1,4 @@
-"""What raw data must be like: the expectations, with every limit taken from ``params.yaml``."""
+"""Define the checks of the raw data; ``params.yaml`` has every limit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,21 +13,30 @@ from lenet5.stages.validate.frames import PAIRED, SPLITS
 from lenet5.stages.validate.params import Validate
 from lenet5.stages.validate.reference import Profile
 
-_PIXEL_TYPE = "uint8"  # what IDX files hold; the dataset's format, so no parameter
+_PIXEL_TYPE = "uint8"
+"""The type of pixels and labels in IDX files. The format of the dataset is fixed, so this is no parameter."""
 
 
 @dataclass(frozen=True)
 class NamedExpectation:
-    """One expectation about one table, and the words for it."""
+    """One expectation about one table, with texts that describe it."""
 
     name: str
     what: str
+    """What the check compares."""
     expected: str
     expectation: Any
+    """The expectation of Great Expectations."""
 
 
 def images(params: Validate, table: pd.DataFrame, profile: Profile) -> list[NamedExpectation]:
-    """The checks of ``frames.images``; a failing row is an image to look at."""
+    """Return the checks of the table ``frames.images``; each failing row is one image.
+
+    Args:
+        params: the limits.
+        table: the table itself, with the column ``split``; some limits are counts and need its size.
+        profile: the reference for drift.
+    """
     totals = table["split"].value_counts()
     by_label = {int(label): share for label, share in profile.classes.items()}
     return [
@@ -81,7 +90,7 @@ def images(params: Validate, table: pd.DataFrame, profile: Profile) -> list[Name
 
 
 def classes(params: Validate) -> list[NamedExpectation]:
-    """The checks of ``frames.classes``; a failing row is a class of a split, not an image."""
+    """Return the checks of the table ``frames.classes``; each failing row is one class of a split."""
     return [
         NamedExpectation(
             "class_present",
@@ -108,8 +117,8 @@ def _in_set(name: str, what: str, column: str, value: str) -> NamedExpectation:
 
 def _at_most(name: str, what: str, where: tuple[str, str], limit: int, total: int) -> NamedExpectation:
     column, split = where
-    # The quotient that GX compares with, for exactly ``limit`` rows: 1 - limit / total can differ from it
-    # in the last bit, and then the limit itself would fail.
+    # Great Expectations computes this quotient as well. 1 - limit / total can differ from it in the last bit,
+    # and then exactly `limit` rows would fail the check.
     mostly = max(total - limit, 0) / total if total else 1.0
     expectation = gxe.ExpectColumnValuesToBeNull(
         column=column, mostly=mostly, row_condition=Column("split") == split
@@ -122,8 +131,8 @@ def _drift(kind: str, column: str, split: str, shares: Mapping[Any, float], limi
         column=column,
         partition_object={"values": list(shares), "weights": list(shares.values())},
         threshold=limit,
-        # a value that the profile has not (a label of 10) is the check ``label``'s to report: here it only
-        # has to leave the divergence finite
+        # a value that is not in the profile, such as the label 10, must leave the divergence finite; the
+        # check `label` rejects it
         tail_weight_holdout=1e-6,
         row_condition=Column("split") == split,
     )

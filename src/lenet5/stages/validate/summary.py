@@ -1,0 +1,41 @@
+"""Render the summary of a validation as one self-contained HTML page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lenet5.stages.validate.check_result import CheckResult
+
+
+def render(
+    check_results: Sequence[CheckResult],
+    *,
+    images: Mapping[str, int],
+    data_digest: str,
+    links: Mapping[str, str],
+) -> str:
+    """Return the page, with one table row for each check; failed checks come first.
+
+    Args:
+        check_results: the results of all checks.
+        images: the number of images by split.
+        data_digest: the digest of the raw dataset.
+        links: further pages: title → relative path.
+    """
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    total, failed = len(check_results), sum(not result.success for result in check_results)
+    return templates.get_template("summary.html.j2").render(
+        verdict=f"{failed} of {total} checks failed" if failed else f"all {total} checks passed",
+        failed=failed,
+        check_results=sorted(check_results, key=lambda result: result.success),
+        images=images,
+        data_digest=data_digest,
+        links=links,
+    )
