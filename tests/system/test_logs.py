@@ -2,12 +2,14 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
 from lenet5.system import logs
+from tests.conftest import REPOSITORY
 
 LOGGER = logging.getLogger("lenet5")
 log = logging.getLogger("lenet5.stages.ingest.source")
@@ -93,3 +95,14 @@ def test_configuring_twice_prints_each_message_once(capsys: pytest.CaptureFixtur
     logs.configure()
     log.warning("once")
     assert capsys.readouterr().err == "warning: once\n"
+
+
+def test_every_program_of_the_package_configures_its_messages() -> None:
+    """A process that is started with ``python -m`` prints messages as ``lenet5`` does."""
+    programs = [
+        file
+        for file in (REPOSITORY / "src").rglob("*.py")
+        if re.search(r'^if __name__ == "__main__":', file.read_text(), re.MULTILINE)
+    ]
+    assert programs
+    assert [file for file in programs if not re.search(r"\blogs\.configure\(", file.read_text())] == []

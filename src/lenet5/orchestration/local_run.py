@@ -15,7 +15,7 @@ from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.orchestration import checkout_lock, graph
-from lenet5.system import parent_watch, process, settings
+from lenet5.system import logs, parent_watch, process, settings
 from lenet5.system.terminal import console
 
 if TYPE_CHECKING:
@@ -129,4 +129,5 @@ def _serve(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
+    logs.configure()
     _serve(int(sys.argv[1]))

@@ -1,5 +1,6 @@
 """A Prefect process worker that runs each flow run of a work pool in a workspace of its own."""
 
+import logging
 import os
 import signal
 import socket
@@ -16,7 +17,8 @@ from lenet5.core.paths import Paths
 from lenet5.system import settings
 from lenet5.system.process import environment_for_child
 from lenet5.system.settings import Settings
-from lenet5.system.terminal import console
+
+log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 45.0
 """How long a flow run that is terminated may take to report its end to the server."""
@@ -56,7 +58,7 @@ def work(paths: Paths, pool: str, *, limit: int | None, name: str | None) -> Non
     while process.poll() is None and not stopped:
         time.sleep(0.2)
     if stopped:
-        console.print(f"stopping: flow runs have {DRAIN_SECONDS:g} seconds to report their end")
+        log.warning("stopping: flow runs have %g seconds to report their end", DRAIN_SECONDS)
         _drain(process)
         return
     raise Unavailable(
@@ -78,7 +80,7 @@ def _require(configured: Settings) -> None:
             "A worker lacks settings.",
             expected="the servers, the repository and the DVC remote that all machines share",
             found=f"nothing, or a local default, in {', '.join(missing)}",
-            fix="set them in the environment or in .env (`.env.example` tells of each)",
+            fix="set them in the environment or in .env (`.env.example` describes them)",
         )
 
 

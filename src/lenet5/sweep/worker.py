@@ -22,7 +22,7 @@ from lenet5.stages.params import Params
 from lenet5.sweep import study
 from lenet5.sweep.space import SECTION
 from lenet5.sweep.worker_spec import TrialWorkerSpec
-from lenet5.system import parent_watch, settings
+from lenet5.system import logs, parent_watch, settings
 from lenet5.system.terminal import console, print_error
 from lenet5.tracking import sweeps
 
@@ -116,4 +116,5 @@ def main() -> Any:
 
 
 if __name__ == "__main__":
+    logs.configure()
     sys.exit(main())

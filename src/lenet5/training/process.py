@@ -12,7 +12,7 @@ from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.model import engine
 from lenet5.stages.train.params import Train
-from lenet5.system import parent_watch
+from lenet5.system import logs, parent_watch
 from lenet5.system.terminal import console, errors
 from lenet5.training.rendezvous import JaxProcessGroup, connected
 
@@ -121,6 +121,7 @@ def _is_lost_connection(error: Exception) -> bool:
 
 
 if __name__ == "__main__":
+    logs.configure()
     code = main(WorkerSpec.model_validate_json(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
