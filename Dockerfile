@@ -1,9 +1,9 @@
-# One image for MLflow, Prefect, the workers and TensorBoard: they share its layers, so it lies on disk once.
+# One image for MLflow, Prefect, the workers and TensorBoard. They share its layers, so the disk holds it once.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS tools
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_SYSTEM_CERTS=1
-# The installer and the build backend, by their hashes in the project's lock; they stay out of the final image.
+# The installer and the build backend, with the hashes in the project's lock. They are not in the final image.
 RUN --mount=type=bind,source=requirements.lock,target=/tmp/requirements.lock \
     awk '/^[a-z0-9]/ {keep = /^(uv|hatchling)==/} keep' /tmp/requirements.lock > /tmp/tools.txt \
     && python -m venv /opt/tools \
@@ -12,9 +12,9 @@ RUN --mount=type=bind,source=requirements.lock,target=/tmp/requirements.lock \
         --require-hashes -r /tmp/tools.txt --constraint /tmp/requirements.lock
 
 FROM tools AS environment
-# requirements-gpu.lock adds TensorFlow's CUDA libraries
+# requirements-gpu.lock adds the CUDA libraries of TensorFlow
 ARG LOCK=requirements.lock
-# Without compiled bytecode every process that imports TensorFlow starts seconds later.
+# Without compiled bytecode, every process that imports TensorFlow takes seconds longer to start.
 ENV UV_COMPILE_BYTECODE=1
 RUN --mount=type=bind,source=docker/requirements.lock,target=/tmp/requirements.lock \
     --mount=type=bind,source=docker/requirements-gpu.lock,target=/tmp/requirements-gpu.lock \
@@ -22,23 +22,22 @@ RUN --mount=type=bind,source=docker/requirements.lock,target=/tmp/requirements.l
     && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --require-hashes -r "/tmp/${LOCK}" \
     && ln -s /opt/lenet5/bin/lenet5 /opt/venv/bin/lenet5 \
     && cd /opt/venv/lib/python3.*/site-packages \
-    # where the product will lie: apart, so that a change of it leaves this layer as it is
+    # the package goes into a separate folder, so that a change of its code does not change this layer
     && echo /opt/lenet5 > lenet5.pth \
-    # C++ headers, which nothing here compiles against
+    # C++ headers, which no build here uses
     && rm -rf tensorflow/include
 
 FROM environment AS product
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-COPY pipelines pipelines
 RUN /opt/tools/bin/python -m hatchling build --target wheel --directory /tmp/wheel \
     && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --target /opt/lenet5 /tmp/wheel/*.whl \
     && rm /opt/lenet5/.lock
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="lenet5" org.opencontainers.image.licenses="Apache-2.0"
-# git trusts a mounted checkout whoever owns it; `git clone` takes this from no variable
+# git must trust a mounted checkout of any owner; `git clone` reads this setting from no environment variable
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/* \
@@ -50,7 +49,7 @@ COPY --from=environment /opt/venv /opt/venv
 COPY --from=product /opt/lenet5 /opt/lenet5
 COPY --chmod=755 docker/entrypoint.sh /opt/bin/entrypoint
 COPY docker/setup docker/healthy.py /opt/setup/
-# The folder that `lenet5` works in. It is no git checkout: flows clone their own.
+# The working folder of `lenet5`. It is not a git checkout: each flow run clones the repository.
 COPY . /app/
 RUN cd /opt/bin && for program in dvc lenet5 mlflow prefect; do ln -s entrypoint "${program}"; done \
     && printf '[core]\n    no_scm = true\n' > /app/.dvc/config.local \

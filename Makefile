@@ -21,23 +21,37 @@ help: ## print this
 pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, registered model out
 	$(BIN)/lenet5 run
 
+# A group of tests runs in one process, with one server or one project for all of them.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
+
+.PHONY: test-fast
+test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (one minute on two cores)
+	$(BIN)/pytest $(PARALLEL) --fast
+
 .PHONY: test
-test: .venv/installed ## set up, then run every test but those below (ten to twenty minutes on two cores)
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m "not (stack or long)"
+test: .venv/installed-dev ## run every test except the longest (six minutes on two cores)
+	$(BIN)/pytest $(PARALLEL) -m "not (stack or long)"
 
 .PHONY: test-stack
-test-stack: .venv/installed ## test servers and workers, from a night to a power cut (ten minutes or more)
+test-stack: .venv/installed-dev ## run the tests of the whole stack, with servers and workers (ten minutes)
 	$(BIN)/pytest -m "stack and not long"
 
-.PHONY: test-long
-test-long: .venv/installed ## test what takes longest: sweeps and trainings spread over a pool, among others (twenty minutes)
-	$(BIN)/pytest -m long
+.PHONY: test-all
+test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
+	$(BIN)/pytest $(PARALLEL) -m "not stack"
+	$(BIN)/pytest -m stack
+
+.PHONY: coverage
+coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files
+	$(BIN)/pytest $(PARALLEL) -m "not (stack or long)" --cov --cov-report=
+	$(BIN)/coverage report --sort cover | awk 'NR <= 12 || /^TOTAL/'
 
 .PHONY: check
-check: .venv/installed ## lint, formatting, types
+check: .venv/installed-dev ## check style, formatting, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: ui
 ui: .venv/installed ## serve the MLflow and Prefect UIs on this machine
@@ -71,34 +85,64 @@ smoke: ## bring up a stack of its own from nothing, train in it, check it, remov
 	$(PYTHON) docker/smoke.py
 
 .PHONY: bench
-bench: .venv/installed ## measure the figures that the README quotes; PARTS="time rate" measures some, SEEDS=10 more often
+bench: .venv/installed-dev ## measure the figures that the README quotes; PARTS="time rate" measures some, SEEDS=10 more often
 	test -f models/lenet5.keras || $(BIN)/dvc repro
 	$(BIN)/python -m benchmarks --seeds $(or $(SEEDS),5) $(PARTS)
 
 .PHONY: setup
-setup: .venv/installed ## only set up: .venv with the locked packages and this one
+setup: .venv/installed ## only set up: .venv with what the pipeline needs, and this package
+	@echo "Next: make pipeline"
 
-COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+# `make lock` chooses the newest versions; `make lock UPGRADE=` keeps those that are locked, and adds what is missing.
+UPGRADE := --upgrade
+COMPILE := $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header pyproject.toml
-IMAGE := $(COMPILE) --no-annotate --constraint requirements.lock --extra server
+# The other locks are subsets of requirements-dev.lock, with its versions. This order always has a solution.
+SUBSET := $(COMPILE) --no-annotate --constraint requirements-dev.lock
 
 .PHONY: lock
-lock: .venv/installed ## choose versions anew and write the locks (all platforms, hashes)
-	$(COMPILE) --extra dev --extra s3 --output-file requirements.lock
-	$(IMAGE) --output-file docker/requirements.lock
-	$(IMAGE) --extra gpu --output-file docker/requirements-gpu.lock
+lock: .venv/installed-dev ## choose versions anew and write the locks (all platforms, hashes)
+	$(COMPILE) --extra dev --output-file requirements-dev.lock
+	$(SUBSET) --extra setup --output-file requirements.lock
+	$(SUBSET) --extra server --output-file docker/requirements.lock
+	$(SUBSET) --extra server --extra gpu --output-file docker/requirements-gpu.lock
 
 .PHONY: clean
 clean: ## remove the environment and the tools' caches; runs, models and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .lenet5/uv
 
-# uv comes out of the lock, too, by its hash; it then installs the rest in half a minute.
+# The file holds the folder that was set up, because programs in .venv/bin start with that path. In a folder that
+# was moved or copied it names another one; .PHONY then makes the rule run again.
+ifneq ($(shell test -x $(BIN)/python && cat .venv/installed),$(CURDIR))
+.PHONY: .venv/installed
+endif
+
+# The lock is complete, so nothing has to be resolved.
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes --requirements
+# uv counts the packages that are missing: for this platform, and without those that are installed.
+MISSING = $$($(INSTALL) $(1) --dry-run 2>&1 | awk '/^Would install/ {print $$3}')
+
+# uv comes out of the lock, too, by its hash; it then installs the rest.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
 		"error: Python %d.%d cannot be used\n  expected: 3.11, 3.12 or 3.13\n  fix:      make PYTHON=python3.12 ..." % v)'
-	$(PYTHON) -m venv --clear .venv
-	awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > .venv/uv.txt
-	$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@test ! -s $@ || test "$$(cat $@)" = "$$(pwd -P)" \
+		|| echo "This folder was set up as $$(cat $@) and is $$(pwd -P) now: it is set up again."
+	@echo "Creating .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear .venv
+	@awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	@echo "Installing $(call MISSING,requirements.lock) packages for the pipeline into .venv" \
+		"(a download of about 0.9 GB, half of it TensorFlow; one to two minutes) ..."
+	@$(INSTALL) requirements.lock --quiet
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@pwd -P > $@
+	@echo "Installed: .venv has $$(du -sh .venv | cut -f 1)."
+
+# requirements-dev.lock holds requirements.lock in the same versions, so this only adds packages.
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	@echo "Installing $(call MISSING,requirements-dev.lock) more packages for tests and checks into .venv" \
+		"(a download of about 0.3 GB) ..."
+	@$(INSTALL) requirements-dev.lock --quiet
 	@touch $@
+	@echo "Installed: .venv has $$(du -sh .venv | cut -f 1)."

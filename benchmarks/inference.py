@@ -1,72 +1,45 @@
-"""One image at a time, and 10,000 in batches of 64 and of 1000, by every way to ask the model.
+"""One image per call, and 10,000 in batches of 64 and of 1000, by each way to get answers from the model.
 
-Each is a process of its own with one thread, and ONNX Runtime and LiteRT with all cores, too. The latency is
-the median of a second's calls after the first one; the throughput is the median of three passes. `predict` is
-given all images and makes the batches itself, and pyfunc, too, but always of 32.
+Each way is a process of its own with one thread. The latency is the median of one second of calls; the
+throughput is the median of three passes.
 """
 
-import os
-import sys
-import tempfile
-from pathlib import Path
+from benchmarks import command
+from benchmarks.bench import Bench, Contestant
+from benchmarks.results import Line, Verdict, at_least, at_most
 
-from benchmarks.bench import ROOT, Bench, Contestant, environment
-from benchmarks.results import Line, Verdict
-
-KERAS = {
-    "Keras, model.predict": "predict",
-    "Keras, model.predict_on_batch": "predict_on_batch",
-    "Keras, model(images)": "call",
-    "MLflow pyfunc": "pyfunc",
-}
-LIGHT = {"ONNX Runtime": "onnxruntime", "LiteRT": "litert"}
-BASELINE = "Keras, model.predict"
-ONNX = "ONNX Runtime, 1 thread"
+BASELINE, ONNX = "Keras, model.predict_on_batch", "ONNX Runtime"
+WAYS = {"Keras, model.predict": "keras", BASELINE: "keras_on_batch", ONNX: "onnxruntime"}
+ONE, BATCHES = "inference: one image per call", "inference: 10,000 images, 64 per call"
+TABLES = (
+    (ONE, "one_us", "µs"),
+    (BATCHES, "images_per_s_64", "images/s"),
+    ("inference: 10,000 images, 1000 per call", "images_per_s_1000", "images/s"),
+)
 
 
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "model"
-        export = (sys.executable, "-m", "benchmarks.contestants.export", str(folder))
-        bench.command("export", export, environment=environment(ROOT))
-        seconds = ("--seconds", "0.1" if bench.quick else "1")
-        contestants = [
-            Contestant(name, "inference", (way, str(folder), *seconds)) for name, way in KERAS.items()
-        ]
-        cores = os.cpu_count() or 1
-        for name, way in LIGHT.items():
-            for threads, said in {1: "1 thread", cores: "all cores" if cores > 1 else "1 thread"}.items():
-                words = (way, str(folder), *seconds, "--threads", str(threads))
-                contestants.append(Contestant(f"{name}, {said}", "inference", words, peer=way == "litert"))
-        found = bench.take_turns(contestants)
+    seconds = ("--seconds", "0.1" if bench.quick else "1")
+    runs = bench.take_turns([Contestant(name, "inference", (way, *seconds)) for name, way in WAYS.items()])
     lines = [
         Line(
-            table=f"inference: {table}",
+            table=table,
             name=name,
             unit=unit,
-            values=tuple(each.answer[key] for each in runs),
+            values=tuple(each.answer[key] for each in repetitions),
             baselines=(BASELINE,) if name != BASELINE else (),
-            headline=key != "one_99_us" and unit != "s",
+            headline=True,
         )
-        for table, key, unit in (
-            ("one image, median", "one_us", "µs"),
-            ("one image, 99 of 100 calls", "one_99_us", "µs"),
-            ("10,000 images, 64 at a time", "images_per_s_64", "images/s"),
-            ("10,000 images, 1000 at a time", "images_per_s_1000", "images/s"),
-            ("until it is loaded, imports included", "ready_s", "s"),
-            ("first answer", "first_s", "s"),
-        )
-        for name, runs in found.items()
+        for table, key, unit in TABLES
+        for name, repetitions in runs.items()
     ]
-    return lines, [] if bench.quick else _verdicts(lines)
+    median = {line.table: line.median or 0.0 for line in lines if line.name == ONNX}
+    verdicts = [
+        at_most(f"{ONNX}: one image", median[ONE] / 1000, 0.1, "ms"),
+        at_least(f"{ONNX}: 10,000 images", median[BATCHES], 50_000, "images/s"),
+    ]
+    return lines, [] if bench.quick else verdicts
 
 
-def _verdicts(lines: list[Line]) -> list[Verdict]:
-    medians = {line.table: line.median or 0.0 for line in lines if line.name == ONNX}
-    one, many = (
-        medians[f"inference: {table}"] for table in ("one image, median", "10,000 images, 64 at a time")
-    )
-    return [
-        Verdict(name=f"{ONNX}: one image", measured=one / 1000, relation="<=", target=0.1, unit="ms"),
-        Verdict(name=f"{ONNX}: 10,000 images", measured=many, relation=">=", target=50_000, unit="images/s"),
-    ]
+if __name__ == "__main__":
+    command.main("inference")

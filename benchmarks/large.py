@@ -1,63 +1,70 @@
 """Every stage on more data than fits in memory.
 
-MNIST's train images come many times over, each time distorted at random by another seed, and every stage runs
-on them in a process of its own that is watched from outside. ``--times 1 --times 10 --times 100`` goes up to
-6 million images: 25 GB of disk and about half an hour.
+MNIST's training images come many times, each time with other noise in their lowest bit, and every stage runs
+on them in a process of its own whose memory is sampled. ``--times 1 --times 10 --times 100`` goes up to 6
+million images and takes 25 GB of disk and about half an hour.
 """
 
-import math
+import gzip
+import hashlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+import numpy as np
 from ruamel.yaml import YAML
 
-from benchmarks import one_stage
-from benchmarks.bench import ROOT, Bench, environment
-from benchmarks.enlarge import write_source
-from benchmarks.results import Line, Verdict
+from benchmarks import command
+from benchmarks.bench import Bench
+from benchmarks.results import Line, Verdict, at_least, at_most
 from lenet5.core import dataset
+from lenet5.core.dataset import Array, Split
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
+from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.mnist_files import MNIST_FILES
+from lenet5.stages.ingest.params import Checksums
 from lenet5.system.state import LocalState
-from lenet5.system.terminal import console
 
-STAGES = ("ingest", "validate", "preprocess", one_stage.IN_MEMORY, "train", "evaluate", "register")
+IN_MEMORY = "train in memory"
+"""The same training with few of the images, which are in memory."""
+STAGES = ("ingest", "validate", "preprocess", IN_MEMORY, "train", "evaluate", "register")
+_TRAINING = (sys.executable, "-m", "benchmarks.one_training")
+COMMANDS = {"train": _TRAINING, IN_MEMORY: (*_TRAINING, "--in-memory")}
+"""In place of ``lenet5 STAGE``; each answers with its images per second."""
 BASE = 60_000
 MEMORY = 2**30 / 1e6
 """Anonymous memory that a stage may hold, in 1e6 bytes: 1 GiB."""
 SPEED = 0.9
-"""Share of the rate in memory that training on a memory-map keeps at least."""
+"""The least rate of a training on a memory map, divided by the rate with images in memory."""
 LINEAR = 1.25
-"""An image may cost at most so many times what it costs where there are fewer."""
+"""The most that the time per image may grow with the data."""
+ANONYMOUS = "anonymous memory, peak"
 
-_DISK = 4000  # bytes an image: 784 raw, 3,136 + 40 preprocessed; at the time of ingest fewer
+_DISK = 4000  # bytes per image: 784 raw, 3,136 + 40 preprocessed; fewer while ingest runs
 _SPARE = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One stage on so many images."""
+    """One stage on one size of the data."""
 
     times: int
-    images: int
     stage: str
     seconds: float
-    cpu_seconds: float
     anonymous_mb: float
-    """The most that was seen, in 1e6 bytes: what no file backs."""
-    images_per_second: float | None
-    """Of the epochs alone, for the two trainings."""
+    """Peak anonymous memory, in 1e6 bytes."""
+    rate: float | None = None
+    """Images per second of the epochs alone, for the two trainings."""
 
     @property
     def name(self) -> str:
-        return f"{self.stage}, {self.images:,} images"
+        return f"{self.stage}, {self.times * BASE:,} images"
 
     @property
     def seconds_per_base(self) -> float:
@@ -65,168 +72,128 @@ class Row:
 
 
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
-    """One line a stage and scale: what it took, and what it held."""
     rows = measure(bench, [1] if bench.quick else bench.times)
-    console.print(table(rows))
-    return list(_lines(rows)), [] if bench.quick else judge(rows)
+    lines = []
+    for table, unit, values in (
+        (f"seconds per {BASE:,} images", "s", [row.seconds_per_base for row in rows]),
+        (ANONYMOUS, "MB", [row.anonymous_mb for row in rows]),
+        ("training rate", "images/s", [row.rate for row in rows]),
+    ):
+        lines += [
+            Line(table=table, name=row.name, unit=unit, values=(round(value, 3),), headline=row.times > 1)
+            for row, value in zip(rows, values, strict=True)
+            if value
+        ]
+    return lines, [] if bench.quick else judge(rows)
 
 
 def measure(bench: Bench, times: Sequence[int]) -> list[Row]:
-    """One row a scale and stage, each scale in a temporary project below ``.lenet5``.
+    """One row for each size and stage; each size in a temporary project below ``.lenet5``.
 
     Raises:
-        UsageError: the disk has not room enough.
+        UsageError: the disk has not enough room.
         DataError: there is no raw data in the checkout.
     """
     paths = bench.paths
     LocalState(paths.root).folder.mkdir(parents=True, exist_ok=True)
-    _require_room(LocalState(paths.root).folder, max(times))
-    raw = dataset.load(paths.raw)
+    needed, free = max(times) * BASE * _DISK + _SPARE, shutil.disk_usage(LocalState(paths.root).folder).free
+    if free < needed:
+        raise UsageError(
+            f"The disk has not enough room for {max(times)} times MNIST.",
+            expected=f"{needed / 1e9:.1f} GB free at {LocalState(paths.root).folder}",
+            found=f"{free / 1e9:.1f} GB",
+            fix="free some room, or use a smaller --times",
+        )
     rows = []
     for scale in times:
         with tempfile.TemporaryDirectory(dir=LocalState(paths.root).folder, prefix="large-") as folder:
-            project = Paths(Path(folder))
-            console.print(f"  making {scale * BASE:,} images", style="dim")
-            source = project.root / "source"
-            pins = write_source(source, paths.raw / "train" / "images.npy", raw.splits, scale)
-            _lay_out(paths, project, source, pins.model_dump(), scale)
+            root = Path(folder)
+            pins = write_source(root / "source", dataset.load(paths.raw).splits, scale)
+            _lay_out(paths, root, pins, scale)
             for stage in STAGES:
-                rows.append(_measure(bench, project, stage, scale))
+                words = COMMANDS.get(stage, ("lenet5", stage))
+                name = f"{stage}, {scale * BASE:,} images"
+                done = bench.command(name, words, cwd=root, watch_memory=True)
+                rate = done.answer if stage in COMMANDS else None
+                rows.append(Row(scale, stage, done.wall_s, done.anonymous_mb or 0.0, rate))
                 if stage == "ingest":
-                    shutil.rmtree(source)  # the others read what it made
+                    shutil.rmtree(root / "source")  # the other stages do not read it
     return rows
 
 
-def _measure(bench: Bench, project: Paths, stage: str, times: int) -> Row:
-    images = times * BASE
-    done = bench.command(
-        f"{stage}, {images:,} images",
-        (sys.executable, "-m", "benchmarks.one_stage", str(project.root), stage),
-        environment=environment(ROOT),
-        watch_memory=True,
-    )
-    assert done.tree_anonymous_mb is not None  # it was watched
-    return Row(times, images, stage, done.wall_s, done.cpu_s, done.tree_anonymous_mb, done.answer)
+def write_source(folder: Path, splits: dict[str, Split], times: int) -> Checksums:
+    """Write the four IDX files of a source into a new folder; the test images stay MNIST's.
 
-
-def _lines(rows: Sequence[Row]) -> Iterator[Line]:
-    columns: dict[str, tuple[str, Callable[[Row], float]]] = {
-        f"seconds per {BASE:,} images": ("s", lambda row: row.seconds_per_base),
-        "anonymous memory, peak": ("MB", lambda row: row.anonymous_mb),
+    Args:
+        folder: the new folder.
+        splits: ``train`` and ``test``, uint8 (N, 28, 28) and (N,).
+        times: so many times the training images.
+    """
+    folder.mkdir(parents=True)
+    train, test = splits["train"], splits["test"]
+    parts = {
+        "train_images": _noisy(train.images, times),
+        "train_labels": idx.encode_chunks(np.tile(train.labels, times)),
+        "test_images": idx.encode_chunks(test.images),
+        "test_labels": idx.encode_chunks(test.labels),
     }
-    for name, (unit, value) in columns.items():
-        for row in rows:
-            yield Line(
-                table=name, name=row.name, unit=unit, values=(round(value(row), 3),), headline=row.times > 1
-            )
-    for row in rows:
-        if row.images_per_second:
-            rate = (round(row.images_per_second),)
-            yield Line(table="training rate", name=row.name, unit="images/s", values=rate, headline=True)
+    digests = {}
+    for item in MNIST_FILES:
+        digest = hashlib.sha256()
+        with gzip.open(folder / f"{item.file}.gz", "wb", compresslevel=1) as file:
+            for part in parts[item.key]:
+                digest.update(part)
+                file.write(part)
+        digests[item.key] = digest.hexdigest()
+    return Checksums(**digests)
+
+
+def _noisy(images: Array, times: int) -> Iterator[bytes]:
+    """IDX content: the images many times, with a random lowest bit in every pixel above 1."""
+    yield next(idx.encode_chunks(np.broadcast_to(np.uint8(0), (times * len(images), *images.shape[1:]))))
+    random = np.random.default_rng(0)
+    for _ in range(times):
+        for chunk in dataset.chunks(len(images)):
+            pixels = images[chunk]
+            noise = random.integers(0, 2, pixels.shape, np.uint8)
+            yield np.where(pixels > 1, pixels ^ noise, pixels).tobytes()
+
+
+def _lay_out(paths: Paths, root: Path, pins: Checksums, times: int) -> None:
+    """Write what the stages read and no stage makes. The recipe is the checkout's, with one epoch."""
+    for original in (paths.requirements, paths.reference, paths.graph):
+        copy = root / original.relative_to(paths.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(original, copy)
+    yaml = YAML()
+    params: dict[str, Any] = yaml.load(paths.params)
+    megabytes = max(params["ingest"]["max_megabytes"], times * BASE * 784 // 1_000_000 + 1)
+    params["ingest"] |= {"source": "source", "sha256": pins.model_dump(), "max_megabytes": megabytes}
+    params["preprocess"]["validation_images"] *= times
+    params["train"]["epochs"] = 1
+    with Paths(root).params.open("w") as file:
+        yaml.dump(params, file)
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
-    """What is asked of the stages: a bound on memory, a cost that is linear, training that does not wait."""
+    """The targets: bounded memory, a time per image that does not grow, a training that does not wait."""
     by_stage = {stage: [row for row in rows if row.stage == stage] for stage in STAGES}
-    reference = by_stage.pop(one_stage.IN_MEMORY)
-    return [
-        *(_memory(stage, found) for stage, found in by_stage.items()),
-        *(_linearity(stage, found) for stage, found in by_stage.items() if len(found) > 1),
-        *_rates(by_stage["train"], reference),
-    ]
+    in_memory = by_stage.pop(IN_MEMORY)
+    verdicts = []
+    for sizes in by_stage.values():
+        most = max(sizes, key=lambda row: row.anonymous_mb)
+        verdicts.append(at_most(f"{most.name}: anonymous memory", most.anonymous_mb, MEMORY, "MB"))
+    for stage, sizes in by_stage.items():
+        # the start of a process weighs less with more images, so the time per image must not grow
+        growth = [more.seconds_per_base / less.seconds_per_base for less, more in pairwise(sizes)]
+        if growth:
+            name = f"{stage}: time per image / time per image with less data"
+            verdicts.append(at_most(name, max(growth), LINEAR))
+    for row, other in zip(by_stage["train"], in_memory, strict=True):
+        if row.rate and other.rate:
+            verdicts.append(at_least(f"{row.name}: rate / rate in memory", row.rate / other.rate, SPEED))
+    return verdicts
 
 
-def _memory(stage: str, rows: Sequence[Row]) -> Verdict:
-    most = max(rows, key=lambda row: row.anonymous_mb)
-    return Verdict(
-        name=f"{most.name}: anonymous memory",
-        measured=most.anonymous_mb,
-        relation="<=",
-        target=MEMORY,
-        unit="MB",
-    )
-
-
-def _linearity(stage: str, rows: Sequence[Row]) -> Verdict:
-    """A process's start weighs less the more images there are: an image must not cost more among more."""
-    growth = max(after.seconds_per_base / before.seconds_per_base for before, after in pairwise(rows))
-    return Verdict(
-        name=f"{stage}: what an image costs, of what it costs among fewer",
-        measured=growth,
-        relation="<=",
-        target=LINEAR,
-    )
-
-
-def _rates(mapped: Sequence[Row], in_memory: Sequence[Row]) -> Iterator[Verdict]:
-    for row, other in zip(mapped, in_memory, strict=True):
-        yield Verdict(
-            name=f"{row.name}: rate, of that in memory",
-            measured=(row.images_per_second or 0.0) / (other.images_per_second or math.inf),
-            relation=">=",
-            target=SPEED,
-        )
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """Stage by scale; ``more`` is beyond the scale before: without the start of the process."""
-    made = Table(
-        "stage",
-        "images",
-        "seconds",
-        "CPU-seconds",
-        f"s per {BASE:,}",
-        f"s per {BASE:,} more",
-        "anonymous, MB",
-        "images/s",
-    )
-    for column in made.columns[1:]:
-        column.justify = "right"
-    before: Row | None = None
-    for row in sorted(rows, key=lambda row: (STAGES.index(row.stage), row.times)):
-        known = before if before and before.stage == row.stage else None
-        more = (row.seconds - known.seconds) / (row.times - known.times) if known else None
-        made.add_row(
-            row.stage,
-            f"{row.images:,}",
-            f"{row.seconds:.1f}",
-            f"{row.cpu_seconds:.1f}",
-            f"{row.seconds_per_base:.2f}",
-            "" if more is None else f"{more:.2f}",
-            f"{row.anonymous_mb:,.0f}",
-            f"{row.images_per_second:,.0f}" if row.images_per_second else "",
-        )
-        before = row
-    return made
-
-
-def _require_room(folder: Path, times: int) -> None:
-    needed, free = times * BASE * _DISK + _SPARE, shutil.disk_usage(folder).free
-    if free < needed:
-        raise UsageError(
-            f"The disk has not room enough for {times} times MNIST.",
-            expected=f"{needed / 1e9:.1f} GB free at {folder}",
-            found=f"{free / 1e9:.1f} GB",
-            fix="make room, or take a smaller --times",
-        )
-
-
-def _lay_out(paths: Paths, project: Paths, source: Path, pins: dict[str, str], times: int) -> None:
-    """Everything a stage reads that no stage makes. The recipe is the checkout's, but for one epoch."""
-    for kept in (paths.requirements, paths.reference, paths.graph):
-        copy = project.root / kept.relative_to(paths.root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(kept, copy)
-    yaml = YAML()
-    params: dict[str, Any] = yaml.load(paths.params)
-    params["ingest"] |= {
-        "source": str(source),
-        "sha256": pins,
-        "max_megabytes": max(params["ingest"]["max_megabytes"], times * BASE * 784 // 1_000_000 + 1),
-    }
-    # interpolated edges are wider: the images are no MNIST any more
-    params["validate"] |= {"max_ink_drift": 1.0, "ink_share_max": 1.0}
-    params["preprocess"]["validation_images"] *= times
-    params["train"]["epochs"] = 1
-    with project.params.open("w") as file:
-        yaml.dump(params, file)
+if __name__ == "__main__":
+    command.main("large")

@@ -1,4 +1,7 @@
-"""The documents' figures, from ``benchmarks/results/*.json``: ``python -m benchmarks.readme [--check]``."""
+"""The documents' figures, from ``benchmarks/results``: ``python -m benchmarks.readme [--check]``.
+
+README.md gets six lines, docs/performance.md all tables, docs/images/benchmarks.png the picture.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -7,41 +10,57 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import results
-from benchmarks.results import Line, Result
-from benchmarks.tables import against, number, spread
+from benchmarks import inference, large, picture, rate, report, results, time_to_accuracy
+from benchmarks.bench import ROOT
+from benchmarks.results import Result
 from lenet5.core import files
 from lenet5.core.errors import DataError, Lenet5Error, UsageError
 from lenet5.system.terminal import console, print_error
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = {ROOT / "README.md": ("time",), ROOT / "docs/performance.md": None}
-"""The parts whose tables each shows, under what was aimed at; None: all of them."""
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-ORDER = ("time", "rate", "inference", "pipeline", "memory", "large")
+PICTURE = Path("docs/images/benchmarks.png")
+ORDER = ("time", "rate", "inference", "pipeline", "large")
 """Of the parts; others follow by name."""
 
 
 def main(
-    folder: Annotated[Path, typer.Option("--results", help="Where the results lie.")] = results.FOLDER,
+    folder: Annotated[Path, typer.Option("--results", help="The folder of the results.")] = results.FOLDER,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit code 4 if it would.")] = False,
 ) -> None:
-    """Put the figures between the markers of each document."""
-    found = read_all(folder)
-    for file, parts in DOCUMENTS.items():
-        text = file.read_text(encoding="utf-8")
-        wanted = replaced(text, render(found, parts), where=file)
-        if check and wanted != text:
-            raise DataError(
-                f"{file} says other figures than {folder}.", fix="`python -m benchmarks.readme` writes them"
-            )
-        if not check:
-            files.write_text(file, wanted)
-            console.print(f"{file}: the figures of {folder}", markup=False)
+    """Write the figures between the markers of each document, and draw the picture."""
+    bars = picture.bars(_part(read_all(folder), "time"))
+    outdated = [file for file, text in documents(ROOT, folder).items() if file.read_text("utf-8") != text]
+    if picture.drawn(ROOT / PICTURE) != bars:
+        outdated.append(ROOT / PICTURE)
+    if check and outdated:
+        raise DataError(
+            f"{' and '.join(map(str, outdated))} shows other figures than {folder}.",
+            fix="`python -m benchmarks.readme` writes them",
+        )
+    if check:
+        return
+    for file, text in documents(ROOT, folder).items():
+        files.write_text(file, text)
+    picture.draw(bars, ROOT / PICTURE)
+    console.print(f"Changed: {', '.join(map(str, outdated)) or 'nothing'}", markup=False)
+
+
+def documents(root: Path, folder: Path) -> dict[Path, str]:
+    """The text of each document of a checkout, with the figures of these results."""
+    measured, findings = read_all(folder), read_all(folder / "findings")
+    blocks = {
+        root / "README.md": {"bench": six_lines(measured)},
+        root / "docs/performance.md": {"figures": figures(measured), "findings": tables(findings)},
+    }
+    texts = {}
+    for file, contents in blocks.items():
+        texts[file] = file.read_text(encoding="utf-8")
+        for block, content in contents.items():
+            texts[file] = replaced(texts[file], block, content, where=file)
+    return texts
 
 
 def read_all(folder: Path) -> list[Result]:
-    """Every result, in the README's order.
+    """Every result of a folder, in the order of the documents.
 
     Raises:
         DataError: there is none, or one was made with ``--quick``.
@@ -61,82 +80,98 @@ def read_all(folder: Path) -> list[Result]:
     )
 
 
-def render(found: Sequence[Result], parts: Sequence[str] | None = None) -> str:
-    """Markdown: what was aimed at and what came of it, the headline lines of some parts, where and when."""
-    blocks = []
-    if verdicts := [verdict for each in found for verdict in each.verdicts]:
-        blocks.append(
-            _markdown(
-                ("aimed at", "target", "measured", "met"),
-                [
-                    (
-                        each.name,
-                        f"{each.relation} {number(each.target)} {each.unit}".rstrip(),
-                        f"{number(each.measured)} {each.unit}".rstrip(),
-                        "yes" if each.met else "**no**",
-                    )
-                    for each in verdicts
-                ],
-            )
-        )
-    for result in (each for each in found if parts is None or each.part in parts):
-        titles = dict.fromkeys(line.table for line in result.lines if line.headline)
-        blocks += [_table(title, [line for line in result.lines if line.table == title]) for title in titles]
-    blocks.append(_origin(found))
-    return "\n\n".join(blocks)
+def figures(measured: Sequence[Result]) -> str:
+    """Every target, then the tables of each part."""
+    targets = report.verdicts([verdict for each in measured for verdict in each.verdicts])
+    return f"{targets}\n\n{tables(measured)}"
 
 
-def replaced(text: str, figures: str, *, where: Path) -> str:
-    """The text with these figures between its markers.
+def tables(measured: Sequence[Result]) -> str:
+    """The headline tables of each part, and where and when it was measured."""
+    return "\n\n".join(f"{report.text(each, headlines=True)}\n\n{_origin(each)}" for each in measured)
+
+
+def six_lines(measured: Sequence[Result]) -> str:
+    """The figures that say most about the product, each beside what it compares with."""
+    time, rates = _part(measured, "time"), _part(measured, "rate")
+    answers, sizes = _part(measured, "inference"), _part(measured, "large")
+
+    def value(result: Result, table: str, name: str) -> str:
+        line = result.line(table, name)
+        return f"{report.number(line.median or 0.0)} {line.unit}".rstrip()
+
+    def training(name: str, last: str = "") -> str:
+        seconds = value(time, time_to_accuracy.TRAINING, name)
+        accuracy = time.line(time_to_accuracy.ACCURACY, last or name).median or 0.0
+        return f"{seconds}, {100 * accuracy:.2f} % test accuracy"
+
+    notebook = training(time_to_accuracy.ALL_EPOCHS, "notebook")
+    torch, jax = (value(time, time_to_accuracy.TRAINING, peer) for peer in time_to_accuracy.PEERS)
+    most = max((each for each in sizes.lines if each.table == large.ANONYMOUS), key=lambda each: each.values)
+    stage, _, images = most.name.partition(", ")
+    rows = [
+        ("training, recipe `fast`", training("fast"), f"the notebook, 10 epochs: {notebook}"),
+        ("training, default", training("default"), f"until 98.72 %: PyTorch {torch}, JAX {jax}"),
+        ("training, recipe `accuracy`", training("accuracy"), "the same 60,074 weights"),
+        (
+            f"{rate.table(1)}",
+            value(rates, rate.table(1), "product"),
+            f"PyTorch: {value(rates, rate.table(1), 'PyTorch')}",
+        ),
+        (
+            "inference, one image, 1 thread",
+            f"ONNX Runtime: {value(answers, inference.ONE, inference.ONNX)}",
+            f"{inference.BASELINE}: {value(answers, inference.ONE, inference.BASELINE)}",
+        ),
+        (
+            f"peak memory of a stage, {images}",
+            f"{report.number(most.median or 0.0)} {most.unit} ({stage})",
+            f"limit: {report.number(large.MEMORY)} MB",
+        ),
+    ]
+    commits: dict[str, list[str]] = {}
+    for each in (time, rates, answers, sizes):
+        commits.setdefault(_machine(each), []).append(each.commit[:8])
+    origin = "; ".join(f"{machine} (commits {', '.join(each)})" for machine, each in commits.items())
+    return f"{report.markdown(('figure', 'measured', 'beside it'), rows)}\n\nMedians on {origin}."
+
+
+def replaced(text: str, block: str, content: str, *, where: Path) -> str:
+    """The text with this content between the markers of a block.
 
     Raises:
         UsageError: the markers are not there, once each and in order.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after or END in before:
+    first, last = f"<!-- {block}:begin -->", f"<!-- {block}:end -->"
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in after or last in after or last in before:
         raise UsageError(
-            f"{where} has no place for the figures.", expected=f"one {BEGIN} and, below, one {END}"
+            f"{where} has no place for the figures.", expected=f"one {first} and, below, one {last}"
         )
-    return f"{before}{BEGIN}\n{figures}\n{END}{after}"
+    return f"{before}{first}\n{content}\n{last}{after}"
 
 
-def _table(title: str, lines: Sequence[Line]) -> str:
-    shown = [line for line in lines if line.headline]
-    baselines = list(dict.fromkeys(name for line in shown for name in line.baselines))
-    unit = shown[0].unit
-    rows = []
-    for line in shown:
-        median, low_to_high = spread(line) or ("none", "")
-        value = f"{median} ({low_to_high})" if low_to_high else median
-        ratios = [against(line, name, lines) if name in line.baselines else "" for name in baselines]
-        rows.append((line.name, value, *ratios, line.note))
-    head = f"{title}, {unit}" if unit else title
-    columns = (head, "median (range)", *(f"x {name}" for name in baselines), "")
-    if not any(row[-1] for row in rows):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return _markdown(columns, rows)
+def _part(measured: Sequence[Result], part: str) -> Result:
+    for each in measured:
+        if each.part == part:
+            return each
+    raise DataError(f"There is no result of the part {part}.", fix=f"`python -m benchmarks {part}`")
 
 
-def _origin(found: Sequence[Result]) -> str:
-    machines = " and ".join(
-        dict.fromkeys(f"{each.machine['processor']}, {each.machine['cores']} cores" for each in found)
-    )
-    commits = ", ".join(dict.fromkeys(f"{each.commit[:8]}{'+' if each.dirty else ''}" for each in found))
-    days = sorted(each.date[:10] for each in found)
-    when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    seeds = ", ".join(dict.fromkeys(str(each.seeds) for each in found))
-    others = max(each.others_cores for each in found)
+def _machine(result: Result) -> str:
+    return f"{result.machine['processor']}, {result.machine['cores']} cores"
+
+
+def _origin(result: Result) -> str:
+    changed = ", with uncommitted changes" if result.dirty else ""
+    rounds = max(len(line.values) for line in result.lines)
+    others = result.others_cores
+    busy = "" if others is None else f"; other processes used {report.number(others)} cores"
     return (
-        f"{machines}; commit {commits}; {when}; "
-        f"{seeds} seeds; others used up to {number(others)} cores meanwhile. "
-        "A ratio is of medians, with its range over the rounds. Every repetition is in `benchmarks/results/`."
+        f"Part `{result.part}`: commit {result.commit[:8]}{changed}, {result.date[:10]}, {_machine(result)}, "
+        f"up to {rounds} repetitions{busy}."
     )
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Hands secrets to a program: NAME_FILE=/run/secrets/x becomes NAME=<what x holds>; a NAME that is set already wins.
-# dvc, lenet5, mlflow and prefect are links to this file, so that `docker compose exec` gets the secrets, too.
+# Passes secrets to a program: NAME_FILE=/run/secrets/x becomes NAME=<content of x>, unless NAME is already set.
+# dvc, lenet5, mlflow and prefect are links to this file, so that `docker compose exec` passes the secrets, too.
 set -eu
 
 for entry in $(env | sed -n 's|^\([A-Z0-9_]*\)_FILE=\(/run/secrets/[^[:space:]]*\)$|\1=\2|p'); do

@@ -1,7 +1,8 @@
-"""Health check: python healthy.py URL [STATUS]. Exits with 0 if URL answers with STATUS (200), with 1 if not.
+"""Health check: python healthy.py URL [STATUS]. Exits with 0 if URL answers with STATUS (200), else with 1.
 
-It calls as a user whom nobody knows. MLflow's /health says OK without its database, but to say 401 to a
-stranger the server has to look into it; so a check needs no password, and a dead database shows.
+It sends the log-in of a user that does not exist. MLflow answers /health without its database, but it must
+query the database to answer 401 to this user. So the check needs no password, and it fails when the database
+is down.
 """
 
 import base64
@@ -9,11 +10,11 @@ import sys
 import urllib.error
 import urllib.request
 
-STRANGER = base64.b64encode(b"health-check:none").decode()
+UNKNOWN_USER = base64.b64encode(b"health-check:none").decode()
 
 
 def status(url: str) -> int:
-    request = urllib.request.Request(url, headers={"Authorization": f"Basic {STRANGER}"})
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {UNKNOWN_USER}"})
     try:
         with urllib.request.urlopen(request, timeout=4) as response:
             return response.status

@@ -1,7 +1,8 @@
-"""Writes the secrets of docker-compose.yml into a folder: python make_secrets.py FOLDER. Needs Python alone.
+"""Writes the secrets of docker-compose.yml into a folder: python make_secrets.py FOLDER. Needs only Python.
 
-What is random is made once and kept, so that it can be run again at any time; the files that only repeat it,
-in the form that a server reads, follow it. A secret of your own, such as another S3's, goes in before.
+Random secrets are created once and kept, so the script can run any number of times. Files that contain these
+secrets in the format of a server are written again when a secret changes. To use your own secret, such as the
+key of another S3 store, write its file before.
 """
 
 import json
@@ -11,11 +12,11 @@ import sys
 from pathlib import Path
 
 RANDOM = [
-    "postgres_password",  # of the superuser
+    "postgres_password",  # of the database's superuser
     "mlflow_db_password",
     "prefect_db_password",
     "mlflow_admin_password",
-    "mlflow_pipeline_password",  # of the workers' account
+    "mlflow_pipeline_password",  # of the account that workers use
     "mlflow_session_key",
     "prefect_password",
     "s3_admin_secret",
@@ -29,13 +30,13 @@ default_permission = NO_PERMISSIONS
 database_uri = {uri}
 admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-# seconds; without it, every request hashes its password anew, for a third of a second
+# seconds; without a cache, every request hashes its password, which takes a third of a second
 auth_cache_ttl_seconds = 60
 """
 
 
 def derived(secret: dict[str, str]) -> dict[str, str]:
-    """What the servers read: addresses and files made of the passwords."""
+    """Return the content of the files that contain passwords in the format of a server, by name."""
     mlflow = f"postgresql+psycopg://mlflow:{secret['mlflow_db_password']}@postgres:5432"
     return {
         "mlflow_database_uri": f"{mlflow}/mlflow",
@@ -49,7 +50,7 @@ def derived(secret: dict[str, str]) -> dict[str, str]:
 
 
 def identities(secret: dict[str, str]) -> list[dict[str, object]]:
-    """SeaweedFS's users: one that makes buckets, and for each bucket one that sees no other."""
+    """Return the users of SeaweedFS: one that creates buckets, and one for each bucket."""
 
     def identity(name: str, actions: list[str]) -> dict[str, object]:
         key = {"accessKey": name, "secretKey": secret[f"s3_{name}_secret"]}
@@ -63,9 +64,12 @@ def identities(secret: dict[str, str]) -> list[dict[str, object]]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write whole or not at all; a container's user may read it, the folder keeps out this machine's."""
+    """Replace a file atomically.
+
+    The user of a container can read the file. The mode of the folder keeps out the users of this machine.
+    """
     if path.is_file() and path.read_text() == text:
-        return  # a running container keeps the file that it was started with
+        return  # a running container keeps the file with which it was started
     aside = path.with_name(f".{path.name}")
     aside.write_text(text)
     aside.chmod(0o444)
@@ -84,7 +88,7 @@ def main(folder: Path) -> None:
             made += 1
     for name, text in derived({name: (folder / name).read_text().strip() for name in RANDOM}).items():
         write(folder / name, text)
-    print(f"{folder}: {made} secrets made, {len(RANDOM) - made} kept")
+    print(f"{folder}: {made} secrets created, {len(RANDOM) - made} kept")
 
 
 if __name__ == "__main__":

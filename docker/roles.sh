@@ -1,6 +1,6 @@
 #!/bin/bash
-# A role for each application, who owns its databases and sees no other. It is run at each start: what is there stays,
-# and a new password is in force.
+# Creates a PostgreSQL role for each application. It owns the databases of the application and has access to no other.
+# The script runs at each start: it keeps existing roles and databases, and sets the current passwords.
 set -euo pipefail
 export PGHOST=postgres PGUSER=postgres PGDATABASE=postgres PGOPTIONS=--client-min-messages=warning
 PGPASSWORD=$(cat /run/secrets/postgres_password)

@@ -1,9 +1,9 @@
-"""Brings up a stack of its own from nothing, trains in it, looks at what came out, and removes it.
+"""Starts an empty stack, trains in it, checks the result, and removes the stack.
 
     python docker/smoke.py [--keep]
 
-It needs Docker with compose, and Python alone. Name, ports, secrets and images are its own: a stack that is
-there already is left alone. What it trains is the last commit. COMPOSE_FILE, if set, is used.
+It needs only Docker with compose, and Python. It uses its own project name, ports, secrets and images, so it
+does not touch a stack that is already running. It trains the last commit, and uses COMPOSE_FILE if it is set.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "lenet5-smoke"
 MODEL = "lenet5-mnist"
-# Runs in a container: what its identity, or nobody, finds in a bucket.
+# Runs in a container: lists a bucket with the container's own credentials, or without any.
 LIST_BUCKET = """
 import sys, boto3, botocore
 from botocore.client import Config
@@ -45,11 +45,11 @@ except botocore.exceptions.ClientError as error:
 
 
 class Smoke(Exception):
-    """What was expected of the stack, and was not so."""
+    """An expectation of the stack that is not met."""
 
 
 class Stack:
-    """A compose project that nobody else uses."""
+    """A compose project that belongs to this script."""
 
     def __init__(self, secrets: Path) -> None:
         self.secrets = secrets
@@ -63,11 +63,11 @@ class Stack:
         }
 
     def compose(self, *words: str) -> None:
-        """Run `docker compose`, its output in sight."""
+        """Run `docker compose` and show its output."""
         subprocess.run(["docker", "compose", *words], cwd=ROOT, env=self.environment, check=True)
 
     def answer(self, *words: str) -> str:
-        """What `docker compose` prints."""
+        """Return what `docker compose` prints."""
         return subprocess.run(
             ["docker", "compose", *words],
             cwd=ROOT,
@@ -81,7 +81,7 @@ class Stack:
         return (self.secrets / name).read_text()
 
     def get(self, path: str) -> Any:
-        """What MLflow's API answers to its administrator."""
+        """Return the answer of MLflow's API to its administrator."""
         status, text = call(
             f"{self.mlflow}/api/2.0/mlflow/{path}", f"admin:{self.secret('mlflow_admin_password')}"
         )
@@ -123,8 +123,8 @@ def step(name: str, seconds: dict[str, float]) -> Iterator[None]:
     seconds[name] = time.monotonic() - start
 
 
-def check_doors(stack: Stack) -> None:
-    """Nobody comes in without a name, nothing listens beyond this machine, no secret shows."""
+def check_access(stack: Stack) -> None:
+    """Check that servers require a log-in, ports are bound to this machine, and Docker shows no secret."""
     wrong = "admin:password"
     experiment = f"{stack.mlflow}/api/2.0/mlflow/experiments/get?experiment_id=0"
     count = f"{stack.prefect}/api/flows/count"
@@ -147,7 +147,7 @@ def check_doors(stack: Stack) -> None:
 
 
 def check_champion(stack: Stack) -> dict[str, Any]:
-    """A version is registered, and it is the champion."""
+    """Check that a version is registered and is the champion; return it."""
     alias = stack.get(f"registered-models/alias?name={MODEL}&alias=champion")["model_version"]
     expect(alias["status"] == "READY", f"champion of {MODEL}", f"version {alias['version']}")
     run = stack.get(f"runs/get?run_id={alias['run_id']}")["run"]
@@ -158,7 +158,7 @@ def check_champion(stack: Stack) -> dict[str, Any]:
 
 
 def check_store(stack: Stack) -> None:
-    """Artifacts and data lie in the object store, and an identity sees its own bucket alone."""
+    """Check that artifacts and data are in the store, and that each identity can read only its own bucket."""
 
     def listing(service: str, *words: str) -> str:
         return stack.answer("exec", "-T", service, "entrypoint", "python", "-c", LIST_BUCKET, *words).strip()
@@ -166,13 +166,13 @@ def check_store(stack: Stack) -> None:
     for service, bucket in (("mlflow", "mlflow"), ("worker", "dvc")):
         found = listing(service, bucket)
         expect("objects" in found, f"bucket {bucket} holds", found)
-    for who, words in (("a worker", ["mlflow"]), ("nobody", ["dvc", "unsigned"])):
+    for who, words in (("a worker", ["mlflow"]), ("an anonymous client", ["dvc", "unsigned"])):
         found = listing("worker", *words)
-        expect(found == "AccessDenied", f"{who} who looks into the bucket {words[0]} gets", found)
+        expect(found == "AccessDenied", f"{who} that lists the bucket {words[0]} gets", found)
 
 
 def check_worker_stops(stack: Stack) -> None:
-    """On SIGTERM a worker ends in order, and another one takes its place."""
+    """Check that a worker exits with code 0 on SIGTERM, and that a new one starts."""
     stack.compose("stop", "worker")
     [container] = stack.answer("ps", "--all", "--quiet", "worker").split()
     state = subprocess.run(
@@ -181,19 +181,19 @@ def check_worker_stops(stack: Stack) -> None:
         text=True,
         check=True,
     ).stdout.strip()
-    expect(state == "0", "a worker that is told to stop ends with code", state)
+    expect(state == "0", "a worker that receives SIGTERM exits with code", state)
     stack.compose("up", "--detach", "--wait", "worker")
 
 
 def smoke(stack: Stack) -> dict[str, float]:
-    """Everything; the seconds that each step took."""
+    """Run all steps; return the seconds that each step took, by name."""
     seconds: dict[str, float] = {}
     with step("build", seconds):
         stack.compose("build", "--quiet")
     with step("up", seconds):
         stack.compose("up", "--detach", "--wait")
-    with step("doors", seconds):
-        check_doors(stack)
+    with step("access", seconds):
+        check_access(stack)
     with step("deploy", seconds):
         stack.compose("exec", "-T", "worker", "lenet5", "deploy")
     with step("train", seconds):
@@ -206,7 +206,7 @@ def smoke(stack: Stack) -> dict[str, float]:
     with step("down, and up again", seconds):
         stack.compose("--profile", "*", "down")
         stack.compose("up", "--detach", "--wait")
-        expect(check_champion(stack)["run_id"] == champion["run_id"], "it is the same champion", True)
+        expect(check_champion(stack)["run_id"] == champion["run_id"], "the champion is the same", True)
     return seconds
 
 

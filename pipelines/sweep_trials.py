@@ -1,20 +1,16 @@
-"""The flow that a worker runs for a sweep elsewhere: one searcher, in a workspace of its own."""
+"""The flow that a worker runs for a sweep elsewhere: trials of one study, in a workspace of its own."""
 
-from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from lenet5.core.paths import Paths
-from lenet5.orchestration import placement, remote, remote_task, sweep, sweep_pool
-from lenet5.orchestration.stage_result import StageResult
-from lenet5.sweep.worker_spec import TrialWorkerSpec
+from lenet5.orchestration import placement, remote_task, sweep_pool
 
 
-@flow(name=placement.SEARCH_FLOW)
-def search(
-    order: str,
+@flow(name=placement.TRIALS_FLOW)
+def sweep_trials(
+    spec: str,
     ref: str | None = None,
     patch: str | None = None,
     lock: str | None = None,
@@ -23,17 +19,12 @@ def search(
     """Run trials of a sweep until it has all of them.
 
     Args:
-        order: JSON: which study, and what it searches.
-        ref: the commit; the workspace is at it already, and so for `patch` and `lock`.
-        patch: what was not committed.
+        spec: JSON: which study, and what it searches.
+        ref: the commit; the workspace is at it already, and the same holds for `patch` and `lock`.
+        patch: uncommitted changes.
         lock: the content of dvc.lock, which names the processed data.
-        experiment: where MLflow keeps the runs; the worker's own setting when left out.
+        experiment: the MLflow experiment; the worker's own setting when left out.
     """
-
-    def work(paths: Paths, on_line: Callable[[str], None]) -> StageResult:
-        sweep_pool.require_shared_storage(paths)
-        remote.dvc(paths, "pull", sweep_pool.DATA)
-        sweep.searcher(paths, TrialWorkerSpec.model_validate_json(order), on_line)
-        return StageResult()
-
-    return remote_task.carry_out(work, experiment=experiment)
+    return remote_task.run(
+        lambda paths, on_line: sweep_pool.run_trials(paths, spec, on_line), experiment=experiment
+    )

@@ -1,7 +1,10 @@
 """A small project with real digits, in a temporary folder, and commands run in it as a user would."""
 
+import contextlib
 import gzip
 import hashlib
+import io
+import logging
 import os
 import shutil
 import signal
@@ -10,8 +13,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from lenet5.system import settings
 from lenet5.system.state import LocalState
 from tests.postgres import NewDatabase, postgresql
 
-pytest_plugins = ["tests.training_fixtures"]
+pytest_plugins = ["tests.selection", "tests.training_fixtures"]
 
 # a shell ignores Ctrl-C for what it starts in the background, and so would all that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,6 +57,10 @@ CLONED = (
 )
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
+KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""Variables that commands in a project inherit; the last two let `make coverage` measure them."""
+IN_PROCESS = {"versions", "status", "history", "lineage", "diff", "promote", "rollback", "predict"}
+"""Commands of ``lenet5`` that need no process of their own in a test."""
 ARTIFACTS = {
     "experiments": "artifact_location",
     "runs": "artifact_uri",
@@ -66,6 +73,41 @@ Arrays = dict[str, NDArray[np.uint8]]
 
 
 @pytest.fixture(autouse=True)
+def unchanged() -> Iterator[None]:
+    """Give the process back as it was, so that no test depends on the one before it."""
+    with _as_before():
+        yield
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Restore the environment, the working folder, the signal handlers and the product's log afterwards."""
+    environment, folder = dict(os.environ), Path.cwd()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    log = logging.getLogger("lenet5")
+    logged = (log.handlers, log.propagate, log.level)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        log.handlers, log.propagate = logged[:2]
+        log.setLevel(logged[2])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Let TensorFlow use one thread, as the stages do. It must come before the first operation."""
+    if sys.modules.get("keras"):
+        from lenet5.model import backend
+
+        backend.use_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server of the machine's own takes part in a test."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "PREFECT_API_URL", "DVC_STAGE"):
@@ -75,6 +117,10 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def digits() -> Arrays:
     """Real digits, some of each class as in the whole: the keys are those of ``ingest.sha256``."""
+    return real_digits()
+
+
+def real_digits() -> Arrays:
     arrays: Arrays = {}
     for split, size in (("train", TRAIN), ("test", TEST)):
         images, labels = (decode(item) for item in MNIST_FILES if item.key.startswith(split))
@@ -120,18 +166,52 @@ class Project:
         return Paths(self.root)
 
     def command(
-        self, *words: str, environment: dict[str, str] | None = None, timeout: float = 400
+        self,
+        *words: str,
+        environment: dict[str, str] | None = None,
+        timeout: float = 400,
+        process: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of the virtual environment in the project; its output is kept."""
+        """Run a command of the virtual environment in the project; its output is kept.
+
+        A command of ``lenet5`` that only asks the project's own registry or moves an alias runs in this
+        process, which has imported MLflow already. With variables, or with ``process=True``, it runs in a
+        process of its own, as every other command does.
+        """
+        variables = self.environment() | (environment or {})
+        if words[0] == "lenet5" and IN_PROCESS & set(words[1:2]) and not (process or environment):
+            return self._call(words, variables)
         return subprocess.run(
             [str(BIN / words[0]), *words[1:]],
             cwd=self.root,
-            env=self.environment() | (environment or {}),
+            env=variables,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
+
+    def _call(self, words: Sequence[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        from lenet5 import cli
+
+        output, errors = io.StringIO(), io.StringIO()
+        code: object = 0
+        with (
+            _as_before(),
+            contextlib.chdir(self.root),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(sys, "argv", list(words))
+            os.environ.clear()
+            os.environ.update(variables)
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code or 0
+        assert isinstance(code, int), code
+        return subprocess.CompletedProcess(list(words), code, output.getvalue(), errors.getvalue())
 
     def run(self, *words: str, environment: dict[str, str] | None = None) -> str:
         """Run a command that must succeed; its standard output."""
@@ -145,9 +225,7 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         """What the shell of a user with an empty home folder would have."""
-        kept = {
-            name: value for name, value in os.environ.items() if name in ("LANG", "PYTHONDONTWRITEBYTECODE")
-        }
+        kept = {name: value for name, value in os.environ.items() if name in KEPT}
         # a bare `dvc` keeps its site cache in /var/tmp unless it is told otherwise
         site = {"DVC_SITE_CACHE_DIR": str(self.root / ".lenet5/dvc"), "DVC_NO_ANALYTICS": "1"}
         return kept | site | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
@@ -255,27 +333,58 @@ def project(tmp_path: Path, digits: Arrays) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, worker_id: str) -> Project:
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """A checkout after ``lenet5 run``. It is shared: read it, or work in a ``copy``."""
     folder = tmp_path_factory.getbasetemp() / "finished"
     if worker_id == "master":
-        return _finish(folder, digits)
-    # one of the processes makes it; each has a copy, since DVC locks a checkout while it works there
-    common = folder.parents[1] / "finished"
-    with FileLock(common.with_suffix(".lock")):
-        if not (common / FIRST_RUN).exists():
-            shutil.rmtree(common, ignore_errors=True)  # of a process that failed
-            _finish(common, digits)
-        shutil.copytree(common, folder, symlinks=True)
+        finish(folder)
+        return Project(folder / "project", folder / "home")
+    # each process has a copy, since DVC locks a checkout while it works there
+    shared = _shared(tmp_path_factory)
+    finish(shared)
+    shutil.copytree(shared, folder, symlinks=True)
     copied = Project(folder / "project", folder / "home")
-    own_artifacts(copied, Project(common / "project", common / "home"))
+    own_artifacts(copied, Project(shared / "project", shared / "home"))
     return copied
 
 
-def _finish(folder: Path, digits: Arrays) -> Project:
-    project = make_project(folder, digits)
-    (folder / FIRST_RUN).write_text(project.run("lenet5", "run"))
-    return project
+@pytest.fixture(autouse=True, scope="session")
+def building(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Iterator[None]:
+    """Build the project of ``finished`` while the first tests run, so that no process waits for it."""
+    needed = any("finished" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if worker_id != "gw0" or not needed:
+        yield
+        return
+    script = "import sys, pathlib, tests.conftest; tests.conftest.finish(pathlib.Path(sys.argv[1]))"
+    builder = subprocess.Popen(
+        [sys.executable, "-c", script, str(_shared(tmp_path_factory))],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # where it fails, `finished` tries again, and says why
+        start_new_session=True,
+    )
+    yield
+    with suppress(ProcessLookupError):
+        os.killpg(builder.pid, signal.SIGKILL)
+    builder.wait()
+
+
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of ``finished`` of which every process of this run of pytest has a copy."""
+    return tmp_path_factory.getbasetemp().parent / "finished"
+
+
+def finish(folder: Path) -> None:
+    """Make a project and run the pipeline in it, unless another process did."""
+    with FileLock(folder.with_suffix(".lock")):
+        if (folder / FIRST_RUN).exists():
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+        project = make_project(folder, real_digits())
+        (folder / FIRST_RUN).write_text(project.run("lenet5", "run"))
 
 
 def free_port() -> int:

@@ -1,23 +1,36 @@
-"""The benchmarks' own arithmetic: what a figure in the README rests on."""
+"""The benchmarks' own arithmetic, the figures in the documents, and the documented commands."""
 
+import importlib.util
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import flops, measure, readme, results, tables, time_to_accuracy
+from benchmarks import command, measure, picture, readme, report, results, time_to_accuracy
 from benchmarks.bench import ROOT, Bench, Contestant, environment
+from benchmarks.gpu import compare
 from benchmarks.measure import Measured
-from benchmarks.recipes import DEFAULT, recipe
 from benchmarks.results import Line, Result, Verdict
+from benchmarks.training import DEFAULT, recipe
 from lenet5.core.errors import DataError, UsageError
 from lenet5.core.paths import Paths
-from lenet5.model import engine, network
+from lenet5.model import engine
 from lenet5.stages import params
 
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "Makefile", "data/mnist/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").rglob("*.py")),
+    *sorted((ROOT / "benchmarks").rglob("*.sh")),
+]
+PYTHON_M = re.compile(r"python3? +-m\s+([a-z_][\w.]*)((?: +[a-z_0-9-]+)*)")
 SLOW, FAST = (4.0, 8.0, 6.0), (1.0, 2.0, 3.0)
 
 
@@ -29,7 +42,6 @@ def result(**more: Any) -> Result:
     lines = (line("notebook", *SLOW), line("product", *FAST, baselines=("notebook",), headline=True))
     facts: dict[str, Any] = {
         "part": "time",
-        "about": "",
         "date": "2026-01-02T03:04:05+00:00",
         "commit": "0123456789",
         "dirty": False,
@@ -47,22 +59,20 @@ def result(**more: Any) -> Result:
 
 
 def done(**answer: Any) -> Measured:
-    return Measured(
-        wall_s=10.0, cpu_s=9.0, largest_rss_mb=1.0, others_cores=0.0, stolen_cores=0.0, answer=answer
-    )
+    return Measured(wall_s=10.0, cpu_s=9.0, others_cores=0.0, answer=answer)
 
 
 def test_a_ratio_is_of_medians_with_the_range_over_the_rounds() -> None:
     lines = (line("notebook", *SLOW), line("product", *FAST))
     assert results.ratio(lines[1], "notebook", lines) == results.Ratio(2 / 6, 0.25, 0.5)
-    with pytest.raises(DataError, match="no baseline"):
+    with pytest.raises(DataError, match="no such line"):
         results.ratio(lines[1], "torch", lines)
 
 
 def test_who_never_reached_the_target_has_no_time_and_no_ratio() -> None:
     lines = (line("notebook", *SLOW), line("product", baselines=("notebook",)))
     assert lines[1].median is None
-    assert tables.against(lines[1], "notebook", lines) == "none"
+    assert report.against(lines[1], "notebook", lines) == "none"
 
 
 @pytest.mark.parametrize(
@@ -78,17 +88,6 @@ def test_the_first_crossing_is_the_end_of_an_epoch() -> None:
     assert time_to_accuracy.crossing(done(epochs=epochs[:1])) is None
 
 
-def test_operations_are_those_of_the_model() -> None:
-    model = network.build(28, 28, kernel_size=3)
-    counted = 0
-    for layer in model.layers:
-        if layer.weights:
-            kernel = layer.weights[0].shape
-            pixels = layer.output.shape[1] * layer.output.shape[2] if len(kernel) == 4 else 1
-            counted += 2 * pixels * int(layer.weights[0].numpy().size)
-    assert flops.forward() == counted
-
-
 def test_a_process_is_measured_with_its_children_and_its_answer() -> None:
     code = (
         "import json, subprocess, sys, time;"
@@ -100,8 +99,8 @@ def test_a_process_is_measured_with_its_children_and_its_answer() -> None:
     )
     assert found.answer == {"n": 1}
     assert found.wall_s > 0.5 > found.cpu_s > 0  # it slept
-    assert found.tree_anonymous_mb is not None
-    assert 200 < found.tree_anonymous_mb < 300
+    assert found.anonymous_mb is not None
+    assert 200 < found.anonymous_mb < 300
     json.dumps(found.as_row(), allow_nan=False)
 
 
@@ -114,11 +113,10 @@ def test_a_command_that_fails_is_no_measurement() -> None:
 
 def test_contestants_take_turns() -> None:
     bench = Bench(Paths(ROOT), seeds=2)
-    small = ("--size", "8", "--times", "1")
-    found = bench.take_turns([Contestant("a", "gemm", small), Contestant("b", "gemm", small)])
+    runs = bench.take_turns([Contestant(name, "inference", ("--help",)) for name in ("a", "b")])
     assert [each["name"] for each in bench.repetitions] == ["a", "b", "a", "b"]
     assert [each["command"][-1] for each in bench.repetitions] == ["1998", "1998", "1999", "1999"]
-    assert all(run.answer["gflop_per_s"] > 0 for runs in found.values() for run in runs)
+    assert all(run.cpu_s > 0 for measured in runs.values() for run in measured)
 
 
 def test_no_setting_of_the_product_reaches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,15 +134,16 @@ def test_a_recipe_is_checked() -> None:
         recipe(paths, "slow")
 
 
-def test_the_readme_is_made_from_the_results(tmp_path: Path) -> None:
+def test_a_result_is_shown_as_tables_between_markers(tmp_path: Path) -> None:
     results.write(result(), tmp_path)
-    text = f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n"
-    made = readme.replaced(text, readme.render(readme.read_all(tmp_path)), where=tmp_path)
+    figures = readme.figures(readme.read_all(tmp_path))
+    text = "before\n<!-- figures:begin -->\nold\n<!-- figures:end -->\nafter\n"
+    made = readme.replaced(text, "figures", figures, where=tmp_path)
     assert made.startswith("before\n")
     assert made.endswith("after\n")
     assert "| fit | <= 1 s | 2 s | **no** |" in made
     assert "| product | 2 (1 – 3) | 0.333 (0.25 – 0.5) |" in made
-    assert readme.replaced(made, readme.render(readme.read_all(tmp_path)), where=tmp_path) == made
+    assert readme.replaced(made, "figures", figures, where=tmp_path) == made
 
 
 def test_quick_results_damaged_ones_and_a_text_without_a_place_are_refused(tmp_path: Path) -> None:
@@ -154,11 +153,148 @@ def test_quick_results_damaged_ones_and_a_text_without_a_place_are_refused(tmp_p
     with pytest.raises(DataError, match="quick"):
         readme.read_all(tmp_path)
     (tmp_path / "time.json").write_text("{}")
-    with pytest.raises(DataError, match="no result"):
+    with pytest.raises(DataError, match="not a result"):
         readme.read_all(tmp_path)
     with pytest.raises(UsageError, match="no place"):
-        readme.replaced("no markers", "", where=tmp_path)
+        readme.replaced("no markers", "figures", "", where=tmp_path)
 
 
-def test_the_readme_says_what_was_measured() -> None:
+def test_the_documents_show_what_was_measured() -> None:
     readme.main(results.FOLDER, check=True)
+
+
+def test_writing_the_figures_twice_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "docs/performance.md"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    first = readme.documents(tmp_path, results.FOLDER)
+    for file, text in first.items():
+        file.write_text(text, encoding="utf-8")
+    assert readme.documents(tmp_path, results.FOLDER) == first
+    table = first[tmp_path / "README.md"].partition("<!-- bench:begin -->")[2].partition("\n\n")[0]
+    assert len(table.strip().splitlines()) == 2 + 6
+
+
+def test_the_picture_is_the_same_each_time_and_knows_its_numbers(tmp_path: Path) -> None:
+    bars = picture.bars(results.read(results.FOLDER / "time.json"))
+    for name in ("one.png", "other.png"):
+        picture.draw(bars, tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+    assert picture.drawn(tmp_path / "one.png") == bars
+    assert picture.drawn(tmp_path / "none.png") is None
+    assert (ROOT / readme.PICTURE).stat().st_size < 60_000
+
+
+def documented() -> dict[str, set[str]]:
+    """The words after each module of a ``python -m`` command in the documents, by module."""
+    commands: dict[str, set[str]] = {f"benchmarks.{module}": set() for module in command.PARTS.values()}
+    for document in DOCUMENTS:
+        for module, words in PYTHON_M.findall(document.read_text(encoding="utf-8")):
+            commands.setdefault(module, set()).update(words.split())
+    return commands
+
+
+@pytest.mark.parametrize("module", sorted(documented()))
+def test_every_documented_command_does_something(module: str) -> None:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None, f"there is no module {module}"
+    if not module.startswith("benchmarks"):  # --help of a program with no options would run it
+        if spec.submodule_search_locations:
+            spec = importlib.util.find_spec(f"{module}.__main__")
+        assert spec is not None
+        assert spec.origin is not None
+        code = Path(spec.origin).read_text(encoding="utf-8")
+        assert '__name__ == "__main__"' in code or Path(spec.origin).name == "__main__.py", module
+        return
+    done = subprocess.run(
+        (sys.executable, "-m", module, "--help"),
+        cwd=ROOT,
+        env=environment(ROOT),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout.lower(), f"{module} does nothing when it is called"
+    for word in documented()[module]:
+        assert word in done.stdout or word.isdecimal(), f"{module} {word}"
+
+
+def test_documented_parts_exist() -> None:
+    for document in DOCUMENTS:
+        for words in re.findall(r'PARTS="([^"]*)"', document.read_text(encoding="utf-8")):
+            assert set(words.split()) <= command.PARTS.keys(), f"{document}: {words}"
+
+
+def test_the_gpu_machine_gets_a_short_command_and_a_small_tree() -> None:
+    guide = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    commands = [line for line in guide.splitlines() if line.startswith("bash benchmarks/gpu/")]
+    assert len(commands) == 2
+    for line in commands:
+        assert len(line) < 2000
+        script = ROOT / line.split()[1]
+        subprocess.run(("bash", "-n", str(script)), check=True)
+    listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = sum(
+        (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if (ROOT / name).is_file()
+    )
+    wheels = sum(file.stat().st_size for file in (ROOT / ".lenet5/gpu-wheels").glob("*"))
+    # the wheels are known only after they were downloaded: 6 MB when this was written
+    assert tracked + max(wheels, 12_000_000) < 64 * 2**20
+
+
+def test_the_wheels_are_those_of_the_lock() -> None:
+    script = (ROOT / "benchmarks/gpu/wheels.sh").read_text(encoding="utf-8")
+    names = re.findall(r"^packages='(.*)'$", script, re.MULTILINE)[0].split("|")
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "keras" in names
+    for name in names:
+        assert re.search(rf"^{name}==\S+( ;[^\\]*)? \\\n    --hash=sha256:", lock, re.MULTILINE), name
+
+
+def test_the_comparison_on_a_gpu_has_every_task_and_keeps_its_budget() -> None:
+    arguments = compare.arguments(["--quick", "--batch-sizes", "128", "8192"])
+    wanted = compare.tasks(arguments)
+    assert [each.name for each in wanted[:2]] == ["batch 128, float32", "batch 8,192, float32"]
+    assert [each.precision for each in wanted[2:]] == ["mixed_bfloat16", "mixed_bfloat16"]
+    assert wanted[1].recipe().batch_size == 8192
+    assert wanted[1].recipe().patience == 0
+    sides: dict[str, Any] = dict.fromkeys(compare.SIDES)  # none is asked: no time is left
+    runs = list(compare.turns(sides, wanted, rounds=1, deadline=time.monotonic()))
+    assert len(runs) == len(wanted) * len(compare.SIDES)
+    assert all("0 seconds were left" in run["skipped"] for run in runs)
+    assert compare.lines(runs) == []
+
+
+def test_the_first_epoch_of_a_gpu_training_compiles() -> None:
+    epochs = [
+        {"seconds": seconds, "test_accuracy": accuracy}
+        for seconds, accuracy in ((12.0, 0.98), (2.0, 0.9872), (2.0, 0.989), (2.5, 0.9899))
+    ]
+    figures = compare.figures({"images": 100, "epochs": epochs})
+    assert figures == {
+        "samples_per_s": 50,
+        "compile_s": 10,
+        "seconds_to_0.9872": 4,
+        "seconds_to_0.99": None,
+    }
+    runs = [
+        {"name": name, "task": "a", "epochs": epochs, **figures | {"samples_per_s": rate}}
+        for name, rate in (("product", 50.0), ("PyTorch", 200.0))
+    ]
+    tables = {(line.table, line.name): line for line in compare.lines(runs)}
+    assert tables[compare.SHARE, "a"].values == (0.25,)
+    assert tables["GPU: seconds to 99 %", "a: PyTorch"].values == ()
+
+
+@pytest.mark.long
+def test_the_product_trains_for_the_comparison(tmp_path: Path) -> None:
+    side = compare.Side.start("product", str(tmp_path))
+    try:
+        assert "jax" in side.ask(None, 120)["versions"]
+        answer = side.ask(compare.tasks(compare.arguments(["--quick"]))[0], 300)
+    finally:
+        side.stop()
+    assert answer["images"] == 1024
+    assert len(answer["epochs"]) == 2
+    assert answer["epochs"][1]["test_accuracy"] > 0.3

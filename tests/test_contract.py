@@ -1,13 +1,19 @@
-"""What is said in one place holds in the others: the graph, the rooms, the parameters, the imports."""
+"""The graph, the packages, the parameters and the imports agree with each other."""
 
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import networkx
 import pytest
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from lenet5.core.paths import Paths
@@ -20,7 +26,7 @@ STAGES = ["evaluate", "ingest", "preprocess", "register", "train", "validate"]
 HEAVY = {"tensorflow", "keras", "mlflow", "prefect", "great_expectations", "pandas", "sklearn", "dvc"}
 HEAVY |= {"onnx", "onnxruntime", "tf2onnx"}
 REPORTING = {"lenet5.registry", "lenet5.tracking"}
-"""What the stage ``register`` reports to. It decides no byte of the model card."""
+"""The stage ``register`` reports to these packages. They decide no byte of the model card."""
 
 
 def stages_as_written() -> dict[str, dict[str, list[str]]]:
@@ -80,6 +86,80 @@ def test_stages_folders_sections_and_tasks_have_one_name() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_watches_its_own_section(stage: str) -> None:
     assert stages_as_written()[stage]["params"] == [stage]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+    """A project with the real graph and code, small files in place of data, and a ``dvc.lock`` that fits."""
+    root = tmp_path_factory.mktemp("recorded")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(REPOSITORY / name, root / name)
+    for folder in ("src", "pipelines"):
+        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for stage in stages_as_written().values():
+        for kind in ("deps", "outs", "metrics", "plots"):
+            for name in paths(stage.get(kind, [])):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                if not (root / name).exists():
+                    (root / name).write_text(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(root / "site"))
+        patch.setenv("DVC_GLOBAL_CONFIG_DIR", str(root / "config"))
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.chdir(root)
+        Repo.init(str(root), no_scm=True).close()
+        with Repo(str(root)) as repo:
+            repo.commit(force=True)
+            yield repo
+
+
+def paths(entries: Iterable[str | dict[str, Any]]) -> list[str]:
+    """The paths of a list in ``dvc.yaml``, whose entries may have options."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def stale(repo: Repo) -> set[str]:
+    """The stages of which DVC says that a file they depend on has changed."""
+    with repo.lock:
+        return {
+            stage.addressing
+            for stage in repo.index.stages
+            if any(dep.status() for dep in stage.deps if not isinstance(dep, ParamsDependency))
+        }
+
+
+def watching(module: Path) -> set[str]:
+    """The stages that a change of a module makes stale, by where it lies: the boundary of the cache."""
+    match module.parts:
+        case ("src", "lenet5", "core", *_):
+            return set(STAGES)
+        case ("src", "lenet5", "model", *_):
+            return {"train", "evaluate"}
+        case ("src", "lenet5", "stages", stage, _):
+            return {stage}
+        case _:  # it reports, or it decides when and where a stage runs
+            return set()
+
+
+def test_a_changed_module_makes_only_the_stages_stale_whose_bytes_it_decides(recorded: Repo) -> None:
+    root = Path(recorded.root_dir)
+    modules = sorted([*root.glob("src/**/*.py"), *root.glob("pipelines/*.py")])
+    assert {module.parent.name for module in modules} >= {"core", "tracking", "cli", "pipelines", *STAGES}
+    assert stale(recorded) == set()
+    for module in modules:
+        content = module.read_bytes()
+        module.write_bytes(content + b"# changed\n")
+        assert stale(recorded) == watching(module.relative_to(root)), module.relative_to(root)
+        module.write_bytes(content)
+    assert stale(recorded) == set()
+
+
+def test_every_later_stage_depends_on_an_earlier_one(recorded: Repo) -> None:
+    order = ["ingest", "validate", "preprocess", "train", "evaluate", "register"]
+    graph = recorded.index.graph  # an edge from A to B: A depends on B
+    for stage in recorded.index.stages:
+        behind = {other.addressing for other in networkx.ancestors(graph, stage)}
+        assert behind == set(order[order.index(stage.addressing) + 1 :])
 
 
 @pytest.mark.parametrize("stage", STAGES)

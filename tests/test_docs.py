@@ -11,6 +11,9 @@ from tests.conftest import REPOSITORY
 
 DOCUMENTS = [
     REPOSITORY / "README.md",
+    REPOSITORY / "ARCHITECTURE.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "CHANGELOG.md",
     REPOSITORY / "data/mnist/README.md",
     *(REPOSITORY / "docs").glob("*.md"),
 ]
@@ -60,3 +63,36 @@ def test_every_exit_code_is_told_of() -> None:
     told = (REPOSITORY / "docs/operations.md").read_text()
     for kind in Lenet5Error.__subclasses__():
         assert f"| {kind.exit_code} |" in told
+
+
+def without_diffs(document: Path) -> str:
+    return re.sub(r"```diff.*?```", "", document.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(document: Path) -> None:
+    text = without_diffs(document)
+    for name in re.findall(r"`((?:src|pipelines|tests|docs|benchmarks|docker)/[\w./-]*)`", text):
+        assert (REPOSITORY / name).exists(), name
+
+
+def test_example_diffs_of_the_contributing_guide_apply_to_the_files_as_they_are() -> None:
+    """The context and the removed lines of each example are in the file that it names."""
+    diffs = re.findall(r"```diff\n(.*?)```", (REPOSITORY / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert len(diffs) >= 4
+    for diff in diffs:
+        content: list[str] = []
+        for line in diff.splitlines():
+            if line.startswith("--- a/"):
+                content = (REPOSITORY / line.removeprefix("--- a/")).read_text().splitlines()
+            elif line.startswith((" ", "-")):
+                assert line[1:] in content, line
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
+
+
+def test_no_document_shows_a_placeholder() -> None:
+    for document in DOCUMENTS:
+        assert "@@" not in document.read_text(), document.name

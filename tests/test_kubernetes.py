@@ -21,7 +21,7 @@ TEMPLATE: dict[str, Any] = json.loads((FOLDER / "gpu-pool.json").read_text())
 MANIFESTS: list[dict[str, Any]] = list(YAML(typ="safe").load_all((FOLDER / "worker.yaml").read_text()))
 PAGE = REPOSITORY / "docs/kubernetes.md"
 VERSIONS = ["1.30", "1.34", "1.37"]
-PLACED = [stage for stage in graph.stages(REPOSITORY) if stage.placement.work_pool]
+PLACED = [stage for stage in graph.stages(REPOSITORY) if stage.meta.work_pool]
 COMMANDS = {
     each["work_pool"]["job_variables"]["command"]
     for each in YAML(typ="safe").load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
@@ -51,7 +51,7 @@ def manifest(kind: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("stage", [None, *PLACED], ids=lambda stage: stage.name if stage else "defaults")
 def test_a_job_is_valid(stage: graph.Stage | None, version: str) -> None:
-    resources = stage.placement.resources if stage else {}
+    resources = stage.meta.resources if stage else {}
     for command in COMMANDS:
         kubernetes_validate.validate(job(command=command, **resources), version, strict=True)
 
@@ -89,9 +89,9 @@ def test_what_the_worker_of_prefect_insists_on() -> None:
 
 @pytest.mark.parametrize("stage", PLACED, ids=lambda stage: stage.name)
 def test_what_a_stage_needs_reaches_its_pod(stage: graph.Stage) -> None:
-    assert set(stage.placement.resources) <= set(TEMPLATE["variables"]["properties"])
-    limits = pod(job(**stage.placement.resources))["containers"][0]["resources"]["limits"]
-    assert limits["nvidia.com/gpu"] == stage.placement.resources["gpus"]
+    assert set(stage.meta.resources) <= set(TEMPLATE["variables"]["properties"])
+    limits = pod(job(**stage.meta.resources))["containers"][0]["resources"]["limits"]
+    assert limits["nvidia.com/gpu"] == stage.meta.resources["gpus"]
 
 
 def test_only_what_asks_for_a_gpu_gets_one() -> None:
@@ -101,7 +101,7 @@ def test_only_what_asks_for_a_gpu_gets_one() -> None:
 def test_a_job_outlives_the_longest_stage_and_is_not_repeated_by_kubernetes() -> None:
     spec = job()["spec"]
     assert spec["activeDeadlineSeconds"] > sum(
-        stage.placement.timeout_seconds for stage in graph.stages(REPOSITORY)
+        stage.meta.timeout_seconds for stage in graph.stages(REPOSITORY)
     )
     assert spec["backoffLimit"] == 0
 

@@ -1,26 +1,27 @@
-"""Fixtures: a few hundred real digits, and trainings that take a second."""
+"""Fixtures: a few hundred real digits, and trainings that take a second.
+
+Keras is imported when a training is asked for, not when pytest reads this file: most tests do without it.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import keras
 import pandas as pd
 import pytest
 
 from lenet5.core.dataset import Split
-from lenet5.model import backend
 from lenet5.stages import params
-from lenet5.stages.preprocess.transform import encode
-from lenet5.stages.train.checkpoint import Checkpoint
-from lenet5.stages.train.fit import fit
 from lenet5.stages.train.params import Train
 from tests.conftest import REPOSITORY, Arrays
 
-backend.use_threads(1)  # the stage does the same; this must come before the first operation of the process
+if TYPE_CHECKING:
+    import keras
+
+    from lenet5.stages.train.checkpoint import Checkpoint
 
 
 class Fitted(NamedTuple):
-    model: keras.Sequential
+    model: "keras.Sequential"
     history: pd.DataFrame
     epochs: list[tuple[int, dict[str, float]]]
     """The arguments of each call of ``on_epoch``."""
@@ -38,24 +39,34 @@ def settings() -> Train:
 
 @pytest.fixture(scope="session")
 def train(digits: Arrays) -> Split:
-    return encode(Split(digits["train_images"][:310], digits["train_labels"][:310]), padding=0)
+    return _encoded(digits, 0, 310)
 
 
 @pytest.fixture(scope="session")
 def validation(digits: Arrays) -> Split:
-    return encode(Split(digits["train_images"][310:510], digits["train_labels"][310:510]), padding=0)
+    return _encoded(digits, 310, 510)
+
+
+def _encoded(digits: Arrays, first: int, end: int) -> Split:
+    from lenet5.stages.preprocess.transform import encode  # scikit-learn takes a second
+
+    return encode(Split(digits["train_images"][first:end], digits["train_labels"][first:end]), padding=0)
 
 
 @pytest.fixture(scope="session")
 def fitted(settings: Train, train: Split, validation: Split) -> Fit:
     """Train for real: ``fitted(epochs=3)``, ``fitted(validation=..., callbacks=[...])``."""
+    from lenet5.model import backend
+    from lenet5.stages.train.fit import fit
+
+    backend.use_threads(1)  # as the stage does; it must come before the first operation of the process
 
     def run(
         train: Split = train,
         validation: Split = validation,
-        callbacks: list[keras.callbacks.Callback] | None = None,
-        resume_from: Checkpoint | None = None,
-        on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        callbacks: "list[keras.callbacks.Callback] | None" = None,
+        resume_from: "Checkpoint | None" = None,
+        on_checkpoint: "Callable[[Checkpoint], None]" = lambda checkpoint: None,
         **changed: Any,
     ) -> Fitted:
         epochs: list[tuple[int, dict[str, float]]] = []

@@ -1,4 +1,4 @@
-"""Programs that are measured: each prints, as its last line, what it saw, as JSON.
+"""The measured programs: the last line that each prints is its measurement, as JSON.
 
-Those of the peers run where nothing of the product is installed.
+Those of the peers run where no package of the product is installed.
 """

@@ -1,6 +1,6 @@
-"""Makes MLflow's account of the workers, which may do all to runs and models, and nothing to users.
+"""Creates the MLflow account of the workers, which manages all runs and models, and no users.
 
-Its password is set anew each time: a new secret is in force after `make up`.
+The script sets its password each time, so a new secret takes effect after `make up`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Makes the buckets of MLflow and of DVC where they are missing."""
+"""Creates the buckets of MLflow and DVC if they are missing."""
 
 import os
 
@@ -9,4 +9,4 @@ have = {bucket["Name"] for bucket in store.list_buckets()["Buckets"]}
 for name in os.environ["BUCKETS"].split():
     if name not in have:
         store.create_bucket(Bucket=name)
-    print(f"bucket {name}: {'there' if name in have else 'made'}", flush=True)
+    print(f"bucket {name}: {'exists' if name in have else 'created'}", flush=True)

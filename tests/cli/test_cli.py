@@ -1,4 +1,4 @@
-"""The command line as a user sees it."""
+"""The command line as a user sees it: help, errors, exit codes and answers."""
 
 import json
 import re
@@ -18,22 +18,24 @@ from tests.conftest import BIN, Arrays, Project, free_port
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
-    told = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
     models = ("versions", "promote", "rollback", "history", "lineage", "diff", "reproduce", "predict")
     for command in ("run", "status", "ui", "env", *models):
-        assert re.search(rf"\b{command}\b", told)
+        assert re.search(rf"\b{command}\b", shown)
     for stage in ("ingest", "validate", "preprocess", "train", "evaluate", "register"):
-        assert re.search(rf"\b{stage}\b", told)
-    assert "Exit codes: 0 success" in told
+        assert re.search(rf"\b{stage}\b", shown)
+    assert "Exit codes: 0 success" in shown
 
 
 @pytest.mark.parametrize(
     "command", [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
 )
-def test_every_command_and_option_explains_itself(command: str) -> None:
-    told = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
-    assert told.exit_code == 0
-    for line in told.output.splitlines():
+def test_help_of_a_command_describes_it_and_every_option(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert re.search(r"^ Needs: \w+", result.output, re.MULTILINE), "what the command needs"
+    assert re.search(r"^ Next: \w+", result.output, re.MULTILINE), "what to do after it"
+    for line in result.output.splitlines():
         if option := re.match(r"│ .*?(--[a-z-]+)", line):
             assert re.search(r"[A-Z].*[.]|Show this message", line), option[1]
 
@@ -54,7 +56,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert not {"tensorflow", "mlflow", "prefect", "pandas", "numpy", "great_expectations"} & set(last)
 
 
-def test_outside_a_checkout_it_says_so(tmp_path: Path) -> None:
+def test_a_folder_outside_a_checkout_is_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [str(BIN / "lenet5"), "versions"],
         cwd=tmp_path,
@@ -82,7 +84,7 @@ def test_brackets_in_an_error_are_shown_as_they_are(project: Project) -> None:
     assert "no[/such]folder[red]" in done.stderr
 
 
-def test_before_the_first_run_every_command_tells_the_next_step(project: Project) -> None:
+def test_before_the_first_run_every_command_names_the_next_step(project: Project) -> None:
     assert "`lenet5 run` makes one" in project.run("lenet5", "versions")
     assert json.loads(project.run("lenet5", "versions", "--json")) == []
     promoted = project.command("lenet5", "promote")
@@ -106,7 +108,7 @@ def test_a_stage_run_by_hand_points_to_dvc(finished: Project) -> None:
     assert "Next: `dvc repro`" in finished.run("lenet5", "ingest")
 
 
-def test_predict_reads_pictures_of_any_size(finished: Project, digits: Arrays, tmp_path: Path) -> None:
+def test_predict_reads_images_of_any_size(finished: Project, digits: Arrays, tmp_path: Path) -> None:
     files = []
     for index in range(20):
         picture = Image.fromarray(255 - digits["test_images"][index]).resize((300, 300))
@@ -119,20 +121,22 @@ def test_predict_reads_pictures_of_any_size(finished: Project, digits: Arrays, t
     assert "probability" in finished.run("lenet5", "predict", str(files[0]))
 
 
-@pytest.mark.parametrize(("content", "says"), [(b"no picture", "cannot be read"), (None, "cannot be read")])
-def test_predict_refuses_what_is_no_picture(
-    finished: Project, tmp_path: Path, content: bytes | None, says: str
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"no picture", "cannot be read"), (None, "cannot be read")]
+)
+def test_predict_refuses_a_file_that_is_not_an_image(
+    finished: Project, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     file = tmp_path / "some.png"
     if content:
         file.write_bytes(content)
     done = finished.command("lenet5", "predict", str(file))
     assert done.returncode == 4
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_ui_serves_both_and_leaves_nobody_behind(finished: Project, tmp_path: Path) -> None:
+def test_ui_serves_both_and_leaves_no_process(finished: Project, tmp_path: Path) -> None:
     mlflow, prefect = str(free_port()), str(free_port())
     ui = subprocess.Popen(
         [str(BIN / "lenet5"), "ui", "--mlflow-port", mlflow, "--prefect-port", prefect],
@@ -150,7 +154,7 @@ def test_ui_serves_both_and_leaves_nobody_behind(finished: Project, tmp_path: Pa
             assert "<html" in requests.get(f"http://127.0.0.1:{port}/", timeout=30).text.lower()
         taken = finished.command("lenet5", "ui", "--mlflow-port", mlflow)
         assert taken.returncode == 2
-        assert f"Port {mlflow} is taken." in taken.stderr
+        assert f"Port {mlflow} is in use." in taken.stderr
         ui.send_signal(signal.SIGTERM)
         assert ui.wait(timeout=60) == 0
     for port in (mlflow, prefect):
@@ -159,30 +163,50 @@ def test_ui_serves_both_and_leaves_nobody_behind(finished: Project, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "words", [("ui", "--mlflow-port", "99999"), ("ui", "--prefect-port", "0"), ("nonsense",)]
+    ("words", "message", "command"),
+    [
+        (("ui", "--mlflow-port", "99999"), "less than or equal to 65535", "lenet5 ui"),
+        (("ui", "--prefect-port", "0"), "greater than or equal to 1", "lenet5 ui"),
+        (("rollback",), "Missing option '--reason'", "lenet5 rollback"),
+        (("predict",), "Missing argument", "lenet5 predict"),
+        (("nonsense",), "No such command 'nonsense'", "lenet5"),
+        (("--nonsense",), "No such option: --nonsense", "lenet5"),
+    ],
 )
-def test_wrong_words_are_a_usage_error(finished: Project, words: tuple[str, ...]) -> None:
+def test_wrong_arguments_are_a_usage_error(
+    finished: Project, words: tuple[str, ...], message: str, command: str
+) -> None:
     done = finished.command("lenet5", *words)
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr.splitlines()[0]
+    assert f"  fix:      `{command} --help` describes the command" in done.stderr.splitlines()
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    done = subprocess.run([str(BIN / "lenet5")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Usage: lenet5 [OPTIONS] COMMAND" in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("uri", ["foo://bar", "some/folder"])
-def test_an_address_that_no_store_has_is_a_usage_error(finished: Project, uri: str) -> None:
+def test_an_address_of_no_known_store_is_a_usage_error(finished: Project, uri: str) -> None:
     done = finished.command("lenet5", "versions", environment={"MLFLOW_TRACKING_URI": uri})
     assert done.returncode == 2
     assert uri in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_empty_variable_is_as_good_as_none(finished: Project) -> None:
+def test_an_empty_variable_counts_as_unset(finished: Project) -> None:
     empty = {"MLFLOW_TRACKING_URI": "", "PREFECT_API_URL": ""}
     found = json.loads(finished.run("lenet5", "versions", "--json", environment=empty))
     assert [version["aliases"] for version in found] == [["champion"]]
     assert not (finished.root / "mlflow.db").exists()
 
 
-def test_env_gives_bare_tools_the_same_state(finished: Project) -> None:
+def test_env_exports_the_state_to_other_tools(finished: Project) -> None:
     exports = finished.run("lenet5", "env")
     script = f"{exports}\nmlflow experiments search"
     done = subprocess.run(
@@ -191,7 +215,7 @@ def test_env_gives_bare_tools_the_same_state(finished: Project) -> None:
     assert "lenet5-mnist" in done.stdout
 
 
-def test_settings_are_shown_with_where_they_come_from(project: Project) -> None:
+def test_settings_are_shown_with_their_origin(project: Project) -> None:
     (project.root / ".env").write_text("LENET5_TIMEZONE=Europe/Paris\nAWS_SECRET_ACCESS_KEY=hidden\n")
     environment = {"LENET5_GPUS": "4"}
     shown = json.loads(project.run("lenet5", "status", "--settings", "--json", environment=environment))
@@ -201,12 +225,12 @@ def test_settings_are_shown_with_where_they_come_from(project: Project) -> None:
     assert shown["MLFLOW_TRACKING_URI"]["from"] == "default"
     assert shown["AWS_SECRET_ACCESS_KEY"] == {"value": "********", "from": ".env"}
     exported = project.run("lenet5", "env")
-    assert "export LENET5_TIMEZONE=Europe/Paris" in exported, "as `lenet5` itself has it"
+    assert "export LENET5_TIMEZONE=Europe/Paris" in exported
     assert "export DO_NOT_TRACK=true" in exported
 
 
 @pytest.mark.parametrize("value", ["4", "none"])
-def test_a_setting_that_cannot_be_used_ends_every_command(project: Project, value: str) -> None:
+def test_an_invalid_setting_ends_every_command(project: Project, value: str) -> None:
     name = "LENET5_GPU" if value == "4" else "LENET5_GPUS"
     done = project.command("lenet5", "status", environment={name: value})
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""The commands about registered versions, on a registry with two real ones."""
+"""The commands about model versions, on a registry with two real versions."""
 
 import json
 import re
@@ -18,6 +18,8 @@ from tests.orchestration.test_reproduce import IDENTITY
 
 MODEL = "lenet5-mnist"
 
+pytestmark = pytest.mark.xdist_group("models")
+
 
 @pytest.fixture(scope="module")
 def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -35,7 +37,7 @@ def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(two: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """To be changed."""
+    """A copy that a test may change."""
     return two.copy(tmp_path_factory.mktemp("changed"))
 
 
@@ -43,7 +45,7 @@ def commits(project: Project) -> list[str]:
     return project.git("log", "--format=%H", "--reverse").split()
 
 
-def test_lineage_tells_everything_about_a_version(two: Project) -> None:
+def test_lineage_shows_the_whole_origin_of_a_version(two: Project) -> None:
     facts = json.loads(two.run("lenet5", "lineage", "2", "--json"))
     lineage, params = Lineage.read(two.paths.lineage), load(two.paths.params)
     assert (facts["name"], facts["version"], facts["aliases"]) == (MODEL, 2, ["challenger"])
@@ -69,12 +71,12 @@ def test_lineage_tells_everything_about_a_version(two: Project) -> None:
     assert first["parent champion"] is None
     assert first["gate"]["decision"].startswith("promote: every limit is kept")
     assert re.search(r"champion none → 1, promote by \S+@\S+: ", first["history"][0])
-    told = two.run("lenet5", "lineage", "2")
-    for words in (f"{MODEL} version 2 (challenger)", f"weights: {lineage.weights}", "parent champion: 1"):
-        assert words in told
+    shown = two.run("lenet5", "lineage", "2")
+    for text in (f"{MODEL} version 2 (challenger)", f"weights: {lineage.weights}", "parent champion: 1"):
+        assert text in shown
 
 
-def test_the_registry_shows_the_same_to_those_who_look_there(two: Project) -> None:
+def test_the_registry_shows_the_same_in_its_own_ui(two: Project) -> None:
     client = MlflowClient(settings.embedded(two.paths)["MLFLOW_TRACKING_URI"])
     version = client.get_model_version(MODEL, "2")
     assert f"| Git commit | `{commits(two)[1]}` |" in version.description
@@ -84,7 +86,7 @@ def test_the_registry_shows_the_same_to_those_who_look_there(two: Project) -> No
     assert version.tags["lenet5.processed_data"] in version.description
 
 
-def test_versions_are_found_by_the_data_they_saw_and_by_their_commit(two: Project) -> None:
+def test_versions_are_found_by_their_data_and_their_commit(two: Project) -> None:
     known = model_versions.versions(MlflowClient(settings.embedded(two.paths)["MLFLOW_TRACKING_URI"]), MODEL)
 
     def found(**wanted: str) -> list[int]:
@@ -104,7 +106,7 @@ def test_versions_are_found_by_the_data_they_saw_and_by_their_commit(two: Projec
     assert "too short" in short.stderr
 
 
-def test_diff_tells_params_metrics_packages_graph_and_code_apart(two: Project) -> None:
+def test_diff_separates_params_metrics_packages_outputs_and_code(two: Project) -> None:
     found = json.loads(two.run("lenet5", "diff", "1", "@challenger", "--json"))
     differ = found["differences"]
     assert found["versions"] == [1, 2]
@@ -117,8 +119,8 @@ def test_diff_tells_params_metrics_packages_graph_and_code_apart(two: Project) -
     assert not any(name.startswith("ingest out") for name in differ["dvc.lock"])
     assert differ["code"]["commit"] == commits(two)
     assert set(differ["code"]) == {"commit", "params.yaml", "requirements.lock"}
-    told = two.run("lenet5", "diff", "1", "2")
-    assert re.search(r"params +│ train.epochs +│ 2 +│ 1 ", told)
+    shown = two.run("lenet5", "diff", "1", "2")
+    assert re.search(r"params +│ train.epochs +│ 2 +│ 1 ", shown)
     assert "do not differ" in two.run("lenet5", "diff", "2", "2")
 
 
@@ -128,11 +130,11 @@ def test_promote_history_and_rollback_from_the_command_line(project: Project) ->
     verdict = json.loads(refused.stdout)
     assert verdict["decision"] in ("keep", "reject")
     assert verdict["comparison"]["images"] == 1000
-    assert "Version 2 is not made champion" in refused.stderr
+    assert "Version 2 was not promoted to champion" in refused.stderr
     assert project.command("lenet5", "promote", "2", "--force").returncode == 2
 
-    told = project.run("lenet5", "promote", "2", "--force", "--reason", "to try it")
-    assert "version 2 is champion now" in told
+    promoted = project.run("lenet5", "promote", "2", "--force", "--reason", "to try it")
+    assert "version 2 is champion now" in promoted
     back = project.run("lenet5", "rollback", "--reason", "it was [no/] good [ops-12]")
     assert "version 1 is champion again; version 2 is withdrawn" in back
     lines = json.loads(project.run("lenet5", "history", "--json"))
@@ -149,24 +151,24 @@ def test_promote_history_and_rollback_from_the_command_line(project: Project) ->
     assert json.loads(project.run("lenet5", "status", "--json"))["champion"]["version"] == 1
 
 
-def test_status_tells_of_an_alias_that_was_moved_by_other_means(project: Project) -> None:
+def test_status_shows_an_alias_that_another_program_moved(project: Project) -> None:
     uri = settings.embedded(project.paths)["MLFLOW_TRACKING_URI"]
     assert "problem" not in json.loads(project.run("lenet5", "status", "--json"))["champion"]
     MlflowClient(uri).set_registered_model_alias(MODEL, "champion", "2")
     assert "champion was moved outside the gate: to version 2" in project.run("lenet5", "status")
 
 
-def test_on_another_test_set_the_champion_is_asked_again(project: Project, digits: Arrays) -> None:
+def test_on_another_test_set_the_champion_is_scored_again(project: Project, digits: Arrays) -> None:
     project.put_source({name: a[:900] if name.startswith("test") else a for name, a in digits.items()})
     project.run("dvc", "repro")
     done = project.command("lenet5", "promote", "--json")
     verdict = json.loads(done.stdout)
-    assert verdict["version"] == 2  # the same model, evaluated anew
+    assert verdict["version"] == 2  # the same model, evaluated again
     assert verdict["comparison"]["images"] == 900
-    assert "version 1 is asked about the test images of this checkout" in done.stdout + done.stderr
-    assert "version 2 is asked" not in done.stdout + done.stderr
+    assert "version 1 is scored on the test images of this checkout" in done.stdout + done.stderr
+    assert "version 2 is scored" not in done.stdout + done.stderr
 
     shutil.rmtree(project.paths.raw)
-    blind = project.command("lenet5", "promote", "2")
-    assert blind.returncode == 4
-    assert "There is no dataset" in blind.stderr
+    without_data = project.command("lenet5", "promote", "2")
+    assert without_data.returncode == 4
+    assert "There is no dataset" in without_data.stderr

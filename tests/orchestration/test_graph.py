@@ -20,11 +20,11 @@ def test_a_stage_that_is_added_to_the_graph_is_a_task_of_the_flow(project: Proje
         file.write("\n  export:\n    cmd: echo\n    deps: [models/lenet5.keras]\n    meta: {retries: 7}\n")
     [added] = [stage for stage in graph.stages(project.root) if stage.name == "export"]
     assert added.after == {"train"}
-    assert added.placement.retries == 7
+    assert added.meta.retries == 7
 
 
 def test_only_stages_that_depend_on_other_machines_are_tried_again() -> None:
-    retried = {stage.name for stage in graph.stages(REPOSITORY) if stage.placement.retries}
+    retried = {stage.name for stage in graph.stages(REPOSITORY) if stage.meta.retries}
     assert retried == {"ingest", "train", "register"}
 
 

@@ -13,7 +13,9 @@ from prefect.states import Completed, Pending, Running, Scheduled
 from lenet5.core.errors import DataError, Unavailable, UsageError
 from lenet5.orchestration import graph, placement, remote
 from lenet5.orchestration.placement import Mode
+from lenet5.orchestration.remote_runs import RemoteRuns, stalled_reason
 from lenet5.orchestration.stage_result import StageResult
+from lenet5.system import dvc
 from tests.conftest import Project
 
 
@@ -30,20 +32,22 @@ def train(project: Project) -> graph.Stage:
 
 
 def send(project: Project, lines: list[str]) -> None:
-    remote.send(project.paths, train(project), mode=Mode.AUTO, force=False, on_line=lines.append)
+    remote.send(
+        project.paths, train(project), RemoteRuns(), mode=Mode.AUTO, force=False, on_line=lines.append
+    )
 
 
 def test_the_graph_asks_for_a_gpu_to_train_on(project: Project) -> None:
-    asked = {stage.name: stage.placement.work_pool for stage in graph.stages(project.root)}
+    asked = {stage.name: stage.meta.work_pool for stage in graph.stages(project.root)}
     assert {name for name, pool in asked.items() if pool} == {"train"}
     assert asked["train"] == "gpu"
-    assert train(project).placement.resources == {"gpus": 1}
+    assert train(project).meta.resources == {"gpus": 1}
 
 
 def test_without_a_server_it_runs_here(project: Project) -> None:
     reason = "there is no Prefect server (PREFECT_API_URL is not set)"
-    assert placement.obstacle(project.paths, train(project), Mode.AUTO) == reason
-    assert placement.obstacle(project.paths, train(project), Mode.HERE) == "it was asked for"
+    assert placement.local_reason(project.paths, train(project), Mode.AUTO) == reason
+    assert placement.local_reason(project.paths, train(project), Mode.LOCAL) == "--placement here"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_what_machines_have_to_share_is_told(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setenv(variable, value)
-    assert told in str(placement.obstacle(project.paths, train(project), Mode.AUTO))
+    assert told in str(placement.local_reason(project.paths, train(project), Mode.AUTO))
 
 
 def test_a_run_that_comes_to_no_end_is_given_up() -> None:
@@ -67,17 +71,17 @@ def test_a_run_that_comes_to_no_end_is_given_up() -> None:
         return FlowRun(flow_id=uuid4(), state=state)
 
     hour = timedelta(hours=1)
-    assert remote.stuck(run(Pending(), 4), hour) is None
-    assert "did not begin" in str(remote.stuck(run(Pending(), 6), hour))
-    assert remote.stuck(run(Running(), 65), hour) is None
-    assert "has not ended" in str(remote.stuck(run(Running(), 75), hour))
-    assert remote.stuck(run(Scheduled(), 600), hour) is None, "it waits for its turn"
-    assert remote.stuck(run(Completed(), 600), hour) is None
+    assert stalled_reason(run(Pending(), 4), hour) is None
+    assert "did not begin" in str(stalled_reason(run(Pending(), 6), hour))
+    assert stalled_reason(run(Running(), 65), hour) is None
+    assert "has not ended" in str(stalled_reason(run(Running(), 75), hour))
+    assert stalled_reason(run(Scheduled(), 600), hour) is None, "it waits for its turn"
+    assert stalled_reason(run(Completed(), 600), hour) is None
 
 
 def test_where_it_has_to_run_elsewhere_the_lack_of_a_worker_is_an_error(project: Project) -> None:
     with pytest.raises(Unavailable, match="Stage train has nowhere to run") as refused:
-        placement.obstacle(project.paths, train(project), Mode.STRICT)
+        placement.local_reason(project.paths, train(project), Mode.REQUIRE_REMOTE)
     assert "lenet5 worker --pool gpu" in str(refused.value)
     done = project.command("lenet5", "run", "--placement", "strict")
     assert done.returncode == 6, done.stdout + done.stderr
@@ -97,29 +101,29 @@ def test_what_did_not_change_is_not_sent(project: Project) -> None:
 def test_what_is_not_committed_has_a_limit(project: Project) -> None:
     project.set_params(**{"train.seed": 7})
     (project.root / "large.bin").write_bytes(os.urandom(400_000))
-    with pytest.raises(UsageError, match="too much to be sent to a worker: stage train was not started"):
+    with pytest.raises(UsageError, match="too large to be sent to a worker: stage train was not started"):
         send(project, [])
 
 
 def test_a_result_of_other_inputs_is_not_taken(project: Project) -> None:
     """As if the parameters were edited while the worker was at it."""
-    outcome = StageResult(locked=remote.locked(project.paths, "train"))
-    remote.adopt(project.paths, train(project), outcome)
+    outcome = StageResult(locked=dvc.locked_entry(project.paths, "train"))
+    remote.apply_remote_result(project.paths, train(project), outcome)
     project.set_params(**{"train.seed": 7})
     before = project.paths.lock.read_bytes()
     with pytest.raises(DataError, match="does not fit this checkout") as refused:
-        remote.adopt(project.paths, train(project), outcome)
+        remote.apply_remote_result(project.paths, train(project), outcome)
     assert "train.seed" in str(refused.value) or "params.yaml" in str(refused.value)
     assert project.paths.lock.read_bytes() == before
 
 
 def test_a_result_that_is_not_in_the_remote_is_not_taken(project: Project) -> None:
     before = project.paths.lock.read_bytes()
-    locked = remote.locked(project.paths, "train")
+    locked = dvc.locked_entry(project.paths, "train")
     elsewhere = re.sub(r"(?<=path: models/lenet5.keras\n  hash: md5\n  md5: )\w+", "a" * 32, locked)
     assert elsewhere != locked
     with pytest.raises(Unavailable, match="`dvc pull --force train` failed"):
-        remote.adopt(project.paths, train(project), StageResult(locked=elsewhere))
+        remote.apply_remote_result(project.paths, train(project), StageResult(locked=elsewhere))
     assert project.paths.lock.read_bytes() == before
 
 
@@ -138,3 +142,10 @@ def test_deploying_to_no_server_is_a_clear_error(project: Project) -> None:
     assert done.returncode == 6
     assert "Prefect at http://127.0.0.1:9/api" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_flow_in_one_process_is_not_cancelled_at_birth() -> None:
+    first = RemoteRuns()
+    first.cancel()
+    assert first.wait()
+    assert not RemoteRuns().wait()

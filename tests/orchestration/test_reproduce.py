@@ -30,7 +30,7 @@ def dirty(finished: Project, tmp_path: Path) -> Project:
     """Version 2 was made from a changed parameter, a changed file, a new one, and with other kernels."""
     project = finished.copy(tmp_path / "dirty")
     project.set_params(**{"train.epochs": 1})
-    code = project.root / "src/lenet5/train/optimizer.py"
+    code = project.root / "src/lenet5/stages/train/optimizer.py"
     code.write_text(code.read_text() + "\n# tried out\n")
     (project.root / "notes.bin").write_bytes(bytes(range(256)))
     project.run("dvc", "repro", environment={"PYTHONPATH": str(project.root / "src"), **KERNELS})
@@ -45,7 +45,7 @@ def test_what_was_not_committed_is_made_again_too(dirty: Project, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["identical"]
     assert (folder / "notes.bin").read_bytes() == bytes(range(256))
-    assert "# tried out" in (folder / "src/lenet5/train/optimizer.py").read_text()
+    assert "# tried out" in (folder / "src/lenet5/stages/train/optimizer.py").read_text()
     assert Project(folder, dirty.home).paths.model.read_bytes() == dirty.paths.model.read_bytes()
 
     taken = elsewhere.command(*words, environment=store(dirty))
@@ -63,7 +63,7 @@ def test_another_result_is_explained(finished: Project, tmp_path: Path) -> None:
     client.set_model_version_tag("lenet5-mnist", "1", "environment.switches", different)
     other = project.command("lenet5", "reproduce", "1", "--record")
     assert other.returncode == 3, other.stdout + other.stderr
-    assert "Version 1 came out different." in other.stderr
+    assert "The reproduction of version 1 differs." in other.stderr
     assert "weights: at most" in other.stderr
     assert "images read as another digit" in other.stderr
     assert "unknown: everything that was recorded of the machine is the same here" in other.stderr

@@ -36,6 +36,8 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import runs, store, tags
 from tests.conftest import BIN, REPOSITORY, Arrays, Project
 
+pytestmark = pytest.mark.xdist_group("sweep")
+
 SPACE = """
 trials: 4
 seed: 2
@@ -45,7 +47,7 @@ space:
   train.batch_size: {choices: [32, 64]}
 """
 
-backend.use_threads(1)  # as a searcher does; it must come before the first operation of the process
+backend.use_threads(1)  # as a trial worker does; it must come before the first operation of the process
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def killed(project: Project) -> list[str]:
     command.send_signal(signal.SIGKILL)
     command.wait()
     assert "1/4" in lines[-1], "".join(lines)
-    assert not psutil.wait_procs(children, timeout=15)[1], "no searcher outlives its command"
+    assert not psutil.wait_procs(children, timeout=15)[1], "no trial worker outlives its command"
     return lines
 
 
@@ -240,7 +242,7 @@ def test_when_all_trials_are_there_it_says_so_and_applies_the_winner(
         assert project.paths.params.read_text().count("#") == before.count("#")
         again = CliRunner().invoke(app, ["sweep"], catch_exceptions=False)
         assert "4 of 4 trials are there" in again.output, "the winner's values begin no other study"
-        assert "Nothing was better than params.yaml as it is." in again.output
+        assert "No trial was better than params.yaml." in again.output
     finally:
         shutil.copyfile(tmp_path / "params.yaml", project.paths.params)
 
@@ -254,7 +256,7 @@ def test_a_training_that_diverges_does_not_end_the_sweep(project: Project, base:
     assert "diverged" in trial.user_attrs[trials.DIVERGED]
 
 
-def test_a_searcher_with_other_data_refuses(project: Project, base: Params, wanted: Sweep) -> None:
+def test_a_trial_worker_with_other_data_refuses(project: Project, base: Params, wanted: Sweep) -> None:
     order = TrialWorkerSpec(study="0" * 64, run="", worker=0, sweep=wanted)
     with pytest.raises(UsageError, match="would train other models than the sweep"):
         worker.search(project.paths, base, order)

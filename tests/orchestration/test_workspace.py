@@ -9,6 +9,7 @@ from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.orchestration import checkout_lock, workspace
 from lenet5.orchestration.workspace import Code
+from lenet5.system import git
 from lenet5.system.state import LocalState
 from lenet5.tracking import source_code
 from tests.conftest import Arrays, Project, clone, make_project
@@ -51,7 +52,7 @@ def test_a_ref_is_a_branch_a_tag_a_commit_or_the_default(
         assert str(repo.cache.local_cache_dir) == str(LocalState(home.root).folder / "cache")
         assert repo.config["remote"]["storage"]["url"].endswith("/remote")
         assert repo.config["remote"]["storage"]["verify"], "a damaged object is refused here, too"
-    assert source_code.patch(made.root) == b""
+    assert git.patch(made.root) == b""
 
 
 def test_what_is_pushed_later_is_found(origin: Project, home: Paths) -> None:
@@ -68,17 +69,17 @@ def test_a_patch_and_a_lock_make_the_very_tree_that_sent_them(
     laptop = clone(origin, tmp_path / "laptop")
     laptop.set_params(**{"train.seed": 7})
     (laptop.root / "notes.bin").write_bytes(bytes(range(256)))
-    (laptop.root / "src/lenet5/digits.py").unlink()
+    (laptop.root / "src/lenet5/serving/predictor.py").unlink()
     laptop.paths.lock.write_text("schema: '2.0'\nstages: {}\n")
-    code = source_code.find(laptop.root)
+    code = source_code.find(laptop.paths)
     assert code is not None
     sent = Code(ref=code.commit, patch=workspace.pack(code.patch), lock=laptop.paths.lock.read_text())
     made = workspace.make(home, sent, "one")
     assert made.params.read_bytes() == laptop.paths.params.read_bytes()
     assert (made.root / "notes.bin").read_bytes() == bytes(range(256))
-    assert not (made.root / "src/lenet5/digits.py").exists()
+    assert not (made.root / "src/lenet5/serving/predictor.py").exists()
     assert made.lock.read_text() == laptop.paths.lock.read_text()
-    assert source_code.find(made.root) == code
+    assert source_code.find(made) == code
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "f" * 40, "--upload-pack=touch"])
@@ -126,10 +127,10 @@ def test_a_machine_without_addresses_is_told(home: Paths, monkeypatch: pytest.Mo
 def test_a_workspace_in_which_somebody_works_is_not_free(home: Paths) -> None:
     made = workspace.make(home, Code(), "one")
     assert checkout_lock.is_free(made)
-    with checkout_lock.only_one(made):
+    with checkout_lock.hold(made):
         assert not checkout_lock.is_free(made)
         with pytest.raises(Unavailable, match="Another flow run is at work"):
-            checkout_lock.only_one(made)
+            checkout_lock.hold(made)
     assert checkout_lock.is_free(made)
 
 

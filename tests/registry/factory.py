@@ -1,4 +1,4 @@
-"""Versions as `lenet5 register` leaves them, but for the training: what the gate looks at is real."""
+"""Registered versions without a training: the tags and files that the gate uses are real."""
 
 import json
 from collections.abc import Collection
@@ -16,8 +16,7 @@ from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.stages.params import Params, load
 from lenet5.stages.register.params import Ceilings, Floors, Gate, Register
-from lenet5.tracking import model_package, store
-from lenet5.tracking import tags as tags_
+from lenet5.tracking import model_package, store, tags
 from tests.conftest import REPOSITORY
 
 IMAGES = 1000
@@ -26,7 +25,7 @@ TEST_DATA = "d" * 64
 
 
 def params(name: str, **gate: Any) -> Params:
-    """The project's parameters, with limits that suit a thousand images."""
+    """Return the parameters of the project, with limits that suit 1000 images."""
     register = Register(
         model_name=name,
         floors=Floors(accuracy=0.9, worst_class_recall=0.8),
@@ -46,9 +45,9 @@ def add(
     *,
     wrong: Collection[int] = (),
     test_data: str = TEST_DATA,
-    tags: dict[str, str] | None = None,
+    extra_tags: dict[str, str] | None = None,
 ) -> Version:
-    """Register a version that reads every test image right but those that are named; it is the challenger."""
+    """Register a challenger that classifies all test images correctly, except the images ``wrong``."""
     run = client.create_run(store.experiment(client, paths))
     run_id = run.info.run_id
     with TemporaryDirectory() as folder:
@@ -56,30 +55,35 @@ def add(
         metrics.predictions(LABELS, _probabilities(wrong)).to_parquet(predictions, index=False)
         client.log_artifact(run_id, str(predictions), "results")
         model = client.create_logged_model(run.info.experiment_id, source_run_id=run_id)
-        whole = Path(folder) / "model"
-        (whole / "data").mkdir(parents=True)
-        (whole / tags_.KERAS_FILE).write_text(run_id)
-        (whole / tags_.ONNX_FILE).write_text(f"{run_id} for others")
-        (whole / "MLmodel").write_text("flavors: {}\n")
-        client.log_model_artifacts(model.model_id, str(whole))
+        model_folder = Path(folder) / "model"
+        (model_folder / "data").mkdir(parents=True)
+        (model_folder / tags.KERAS_FILE).write_text(run_id)
+        (model_folder / tags.ONNX_FILE).write_text(f"{run_id} for others")
+        (model_folder / "MLmodel").write_text("flavors: {}\n")
+        client.log_model_artifacts(model.model_id, str(model_folder))
         client.finalize_logged_model(model.model_id, "READY")
-        said = {
-            tags_.TEST_DATA: test_data,
-            tags_.MODEL_FILE: files.sha256(whole / tags_.KERAS_FILE),
-            tags_.MODEL_FOLDER: json.dumps(model_package.digests(whole)),
-            tags_.ARTIFACTS: json.dumps({model_versions.PREDICTIONS: files.sha256(predictions)}),
+        version_tags = {
+            tags.TEST_DATA: test_data,
+            tags.MODEL_FILE: files.sha256(model_folder / tags.KERAS_FILE),
+            tags.MODEL_FOLDER: json.dumps(model_package.digests(model_folder)),
+            tags.ARTIFACTS: json.dumps({model_versions.PREDICTIONS: files.sha256(predictions)}),
         }
-    version, new = model_versions.register(
-        client, name, run_id=run_id, model_id=model.model_id, tags={**said, **(tags or {})}, description=""
+    version, is_new = model_versions.register(
+        client,
+        name,
+        run_id=run_id,
+        model_id=model.model_id,
+        tags=version_tags | (extra_tags or {}),
+        description="",
     )
-    assert new
+    assert is_new
     model_versions.set_alias(client, name, model_versions.CHALLENGER, version.number)
     return version
 
 
 def _probabilities(wrong: Collection[int]) -> Any:
-    answers = LABELS.astype(np.int64)
-    answers[list(wrong)] = (answers[list(wrong)] + 1) % 10
+    digits = LABELS.astype(np.int64)
+    digits[list(wrong)] = (digits[list(wrong)] + 1) % 10
     probabilities = np.full((IMAGES, 10), 0.05 / 9, np.float32)
-    probabilities[np.arange(IMAGES), answers] = 0.95
+    probabilities[np.arange(IMAGES), digits] = 0.95
     return probabilities

@@ -1,13 +1,14 @@
-"""A promoter as a process of its own, which can be held or killed at any of its writes to the registry.
+"""A promoter as a separate process, which can be held or killed before any of its writes to the registry.
 
-    python -m tests.tracking.promoter ROOT MODEL VERSION [--hold METHOD]
+    python -m tests.registry.promoter ROOT MODEL VERSION [--hold METHOD]
 
-says "held" before its first call of that method, and goes on when it is sent a line.
+prints "held" before its first call of that method, and continues after a line on standard input.
 
-    python -m tests.tracking.promoter ROOT
+    python -m tests.registry.promoter ROOT
 
-reads lines "MODEL VERSION WRITES" and for each one promotes in a new child that is killed after so many
-writes; says how the child ended. (A child has all modules and no connection: a new process takes seconds.)
+reads lines "MODEL VERSION WRITES". For each line it promotes in a forked child that is killed after that many
+writes, and prints the exit code of the child. A fork has all modules loaded and no connection; a new process
+would take seconds.
 """
 
 import argparse
@@ -34,11 +35,11 @@ WRITES = (
 
 
 def promote(root: Path, model: str, version: str, *, hold: str = "", die_after: int | None = None) -> int:
-    """Promote; the exit code."""
+    """Promote a version by force; return the exit code."""
     writes = 0
     held = False
 
-    def watched(name: str) -> Any:
+    def intercepted(name: str) -> Any:
         real = getattr(MlflowClient, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
@@ -55,7 +56,7 @@ def promote(root: Path, model: str, version: str, *, hold: str = "", die_after: 
         return call
 
     for name in WRITES:
-        setattr(MlflowClient, name, watched(name))
+        setattr(MlflowClient, name, intercepted(name))
     try:
         promotion.promote(Paths(root), factory.params(model), version, force=True, reason="a test")
     except Lenet5Error as error:
@@ -65,18 +66,18 @@ def promote(root: Path, model: str, version: str, *, hold: str = "", die_after: 
 
 
 def main() -> None:
-    options = argparse.ArgumentParser()
-    options.add_argument("root", type=Path)
-    options.add_argument("model", nargs="?")
-    options.add_argument("version", nargs="?")
-    options.add_argument("--hold", default="")
-    given = options.parse_args()
-    if given.model:
-        sys.exit(promote(given.root, given.model, given.version, hold=given.hold))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("version", nargs="?")
+    parser.add_argument("--hold", default="")
+    options = parser.parse_args()
+    if options.model:
+        sys.exit(promote(options.root, options.model, options.version, hold=options.hold))
     for line in sys.stdin:
         model, version, writes = line.split()
         if (child := os.fork()) == 0:
-            os._exit(promote(given.root, model, version, die_after=int(writes)))
+            os._exit(promote(options.root, model, version, die_after=int(writes)))
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 

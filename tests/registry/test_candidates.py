@@ -1,4 +1,4 @@
-"""What the gate is for, with all of MNIST and the recipe and limits in params.yaml."""
+"""The gate with real candidates: all of MNIST, with the recipe and the limits in params.yaml."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lenet5.core.dataset import Split
-from lenet5.model import backend, metrics
+from lenet5.model import metrics
 from lenet5.model.network import with_preprocessing
 from lenet5.registry import gate, paired_test
 from lenet5.stages import params
@@ -16,7 +16,7 @@ from lenet5.stages.train.fit import fit
 from lenet5.stages.train.params import Train
 from tests.conftest import REPOSITORY, decode
 
-backend.use_threads(1)  # as the stages do; it must come before the first operation of the process
+pytestmark = pytest.mark.xdist_group("candidates")
 
 PARAMS = params.load(REPOSITORY / "params.yaml")
 FLIPPED = 0.05
@@ -30,7 +30,7 @@ def mnist() -> Arrays:
 
 
 def predictions(mnist: Arrays, labels: NDArray[np.uint8], recipe: Train) -> pd.DataFrame:
-    """What a model that was trained with these labels answers to the test images."""
+    """Train a model with these labels and return its predictions, one row for each test image."""
     train, validation = (
         encode(Split(mnist["train_images"][rows], labels[rows]), padding=0)
         for rows in hold_out(labels, PARAMS.preprocess.validation_images, PARAMS.preprocess.seed)
@@ -47,14 +47,14 @@ def champion(mnist: Arrays) -> pd.DataFrame:
     return predictions(mnist, mnist["train_labels"], PARAMS.train)
 
 
-def ask(candidate: pd.DataFrame, champion: pd.DataFrame) -> gate.Verdict:
+def judge(candidate: pd.DataFrame, champion: pd.DataFrame) -> gate.Verdict:
     register = PARAMS.register_
-    right, champions = ((frame["label"] == frame["predicted"]).to_numpy() for frame in (candidate, champion))
-    sure = register.gate
-    compared = paired_test.compare(
-        right, champions, confidence=sure.confidence, resamples=sure.resamples, seed=sure.seed
+    correct = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (candidate, champion)]
+    test = register.gate
+    comparison = paired_test.compare(
+        *correct, confidence=test.confidence, resamples=test.resamples, seed=test.seed
     )
-    return gate.judge(register, metrics.summarize(candidate, PARAMS.evaluate.calibration_bins), compared)
+    return gate.judge(register, metrics.summarize(candidate, PARAMS.evaluate.calibration_bins), comparison)
 
 
 def test_a_candidate_trained_on_5_percent_flipped_labels_is_rejected(
@@ -64,13 +64,14 @@ def test_a_candidate_trained_on_5_percent_flipped_labels_is_rejected(
     labels = mnist["train_labels"].copy()
     some = rng.choice(len(labels), int(FLIPPED * len(labels)), replace=False)
     labels[some] = (labels[some] + rng.integers(1, 10, len(some))) % 10
-    verdict = ask(predictions(mnist, labels, PARAMS.train), champion)
+    verdict = judge(predictions(mnist, labels, PARAMS.train), champion)
     assert verdict.decision == "reject", verdict
     assert "ceiling of calibration_error" in verdict.why  # accuracy alone may not show it
 
 
+@pytest.mark.long  # one more training of all of MNIST
 def test_a_candidate_with_another_seed_is_a_tie(mnist: Arrays, champion: pd.DataFrame) -> None:
     recipe = PARAMS.train.model_copy(update={"seed": PARAMS.train.seed + 1})
-    verdict = ask(predictions(mnist, mnist["train_labels"], recipe), champion)
+    verdict = judge(predictions(mnist, mnist["train_labels"], recipe), champion)
     assert verdict.decision == "keep", verdict
     assert "a tie" in verdict.why

@@ -1,9 +1,10 @@
-"""A version asked of the store directly: what the full client would say, or nothing."""
+"""The fast lookup of a version: it returns what MLflow's client returns, or nothing."""
 
 import base64
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -13,7 +14,8 @@ from mlflow import MlflowClient
 
 from lenet5.core.paths import Paths
 from lenet5.registry import fast_lookup, model_versions
-from lenet5.registry.fast_lookup import Found
+from lenet5.registry.fast_lookup import VersionTags
+from lenet5.system import settings
 from lenet5.system.state import LocalState
 from lenet5.tracking import tags
 from tests.registry.factory import add
@@ -21,39 +23,42 @@ from tests.registry.factory import add
 DIGEST = "0123456789abcdef" * 4
 
 
-def test_it_finds_what_the_full_client_finds_at_every_moment(
+def find(paths: Paths, name: str, reference: str) -> VersionTags | None:
+    return fast_lookup.find(settings.load(paths), name, reference)
+
+
+def test_lookup_returns_the_current_version_as_mlflows_client_does(
     any_client: MlflowClient, any_paths: Paths, model_name: str
 ) -> None:
     for _ in range(3):
         add(any_client, any_paths, model_name)
     model_versions.set_alias(any_client, model_name, model_versions.CHAMPION, 1)
-    for wanted, number in (("1", 1), ("3", 3), ("champion", 1), ("@champion", 1), ("challenger", 3)):
-        theirs = model_versions.find(any_client, model_name, wanted)
-        assert fast_lookup.find(model_name, wanted) == Found(theirs.number, theirs.tags)
-        assert theirs.number == number
+    for reference, number in (("1", 1), ("3", 3), ("champion", 1), ("@champion", 1), ("challenger", 3)):
+        version = model_versions.find(any_client, model_name, reference)
+        assert find(any_paths, model_name, reference) == VersionTags(version.number, version.tags)
+        assert version.number == number
     model_versions.set_alias(any_client, model_name, model_versions.CHAMPION, 2)
-    assert fast_lookup.find(model_name, "champion") == Found(
+    assert find(any_paths, model_name, "champion") == VersionTags(
         2, model_versions.find(any_client, model_name, "2").tags
     )
 
     any_client.delete_model_version(model_name, "3")
     model_versions.set_alias(any_client, model_name, model_versions.CHAMPION, None)
-    gone, odd = ["3", "challenger", "champion"], ["4", "0", "01", "-1", "latest", "@"]
-    for wanted in (*gone, *odd, "", str(10**30), "' OR 1=1 --"):
-        assert fast_lookup.find(model_name, wanted) is None, wanted
-    assert fast_lookup.find(f"{model_name}.other", "1") is None
-    assert fast_lookup.find("%", "1") is None
+    deleted, invalid = ["3", "challenger", "champion"], ["4", "0", "01", "-1", "latest", "@"]
+    for reference in (*deleted, *invalid, "", str(10**30), "9" * 5000, "' OR 1=1 --"):
+        assert find(any_paths, model_name, reference) is None, reference
+    assert find(any_paths, f"{model_name}.other", "1") is None
+    assert find(any_paths, "%", "1") is None
 
 
-def test_the_digest_is_the_registered_one_or_none(
-    client: MlflowClient, paths: Paths, model_name: str
-) -> None:
+def test_digest_is_the_registered_one_or_none(client: MlflowClient, paths: Paths, model_name: str) -> None:
     version = add(client, paths, model_name)
-    found = fast_lookup.find(model_name, "1")
-    assert found
-    assert fast_lookup.onnx_digest(found.tags) == json.loads(version.tags[tags.MODEL_FOLDER])[tags.ONNX_FILE]
-    for said in ({}, {tags.ONNX_FILE: "../../model"}, {tags.ONNX_FILE: 7}, {tags.KERAS_FILE: DIGEST}):
-        assert fast_lookup.onnx_digest({tags.MODEL_FOLDER: json.dumps(said)}) is None
+    looked_up = find(paths, model_name, "1")
+    assert looked_up
+    registered = json.loads(version.tags[tags.MODEL_FOLDER])[tags.ONNX_FILE]
+    assert fast_lookup.onnx_digest(looked_up.tags) == registered
+    for digests in ({}, {tags.ONNX_FILE: "../../model"}, {tags.ONNX_FILE: 7}, {tags.KERAS_FILE: DIGEST}):
+        assert fast_lookup.onnx_digest({tags.MODEL_FOLDER: json.dumps(digests)}) is None
     assert fast_lookup.onnx_digest({}) is None
 
 
@@ -70,7 +75,7 @@ def test_the_digest_is_the_registered_one_or_none(
         ("MLFLOW_TRACKING_URI", "http://127.0.0.1:1"),
     ],
 )
-def test_another_kind_of_store_is_left_to_the_full_client(
+def test_other_kinds_of_stores_are_left_to_mlflows_client(
     client: MlflowClient,
     paths: Paths,
     model_name: str,
@@ -79,25 +84,26 @@ def test_another_kind_of_store_is_left_to_the_full_client(
     value: str,
 ) -> None:
     add(client, paths, model_name)
-    assert fast_lookup.find(model_name, "1")
+    assert find(paths, model_name, "1")
     folder = LocalState(paths.root).mlflow
     (folder / "empty.db").touch()
     before = sorted(folder.iterdir())
     monkeypatch.setenv(variable, value.format(file=folder / "mlflow.db", empty=folder / "empty.db"))
-    assert fast_lookup.find(model_name, "1") is None
+    assert find(paths, model_name, "1") is None
     assert sorted(folder.iterdir()) == before
 
 
 class Server(BaseHTTPRequestHandler):
-    """Says what it is told to, and remembers what it was asked."""
+    """Sends a fixed response and records the requests."""
 
-    answer: ClassVar[tuple[int, bytes]]
-    asked: ClassVar[list[tuple[str, dict[str, list[str]], str | None]]]
+    response: ClassVar[tuple[int, bytes]]
+    requests: ClassVar[list[tuple[str, dict[str, list[str]], str | None]]]
+    """Path, query and header ``Authorization`` of each request."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        self.asked.append((url.path, parse_qs(url.query), self.headers["Authorization"]))
-        status, content = self.answer
+        self.requests.append((url.path, parse_qs(url.query), self.headers["Authorization"]))
+        status, content = self.response
         self.send_response(status)
         self.send_header("Location", "/elsewhere")
         self.send_header("Content-Length", str(len(content)))
@@ -110,32 +116,35 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
-    with HTTPServer(("127.0.0.1", 0), Server) as served:
-        Thread(target=served.serve_forever, daemon=True).start()
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{served.server_port}/prefix/")
-        Server.asked = []
+    with HTTPServer(("127.0.0.1", 0), Server) as http_server:
+        Thread(target=http_server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{http_server.server_port}/prefix/")
+        Server.requests = []
         yield Server
-        served.shutdown()
+        http_server.shutdown()
 
 
 def version(**other: Any) -> bytes:
     tags = [{"key": "a", "value": "b"}, {"key": "empty"}]
-    said = {"name": "digits", "version": "4", "aliases": ["champion"], "tags": tags, "status": "READY"}
-    return json.dumps({"model_version": said | other}).encode()
+    fields = {"name": "digits", "version": "4", "aliases": ["champion"], "tags": tags, "status": "READY"}
+    return json.dumps({"model_version": fields | other}).encode()
 
 
-def test_it_logs_in_as_mlflow_does(server: type[Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    server.answer = 200, version()
-    expected = Found(4, {"a": "b", "empty": ""})
-    assert fast_lookup.find("digits", "@champion") == expected
+def test_login_is_the_same_as_in_mlflows_client(
+    server: type[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = Paths(tmp_path)
+    server.response = 200, version()
+    expected = VersionTags(4, {"a": "b", "empty": ""})
+    assert find(paths, "digits", "@champion") == expected
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-token")
-    assert fast_lookup.find("digits", "4") == expected
+    assert find(paths, "digits", "4") == expected
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "anna")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pä:ss")
-    assert fast_lookup.find("digits", "4") == expected
+    assert find(paths, "digits", "4") == expected
     basic = base64.b64encode("anna:pä:ss".encode()).decode()
     by_number = ("/prefix/api/2.0/mlflow/model-versions/get", {"name": ["digits"], "version": ["4"]})
-    assert server.asked == [
+    assert server.requests == [
         (
             "/prefix/api/2.0/mlflow/registered-models/alias",
             {"name": ["digits"], "alias": ["champion"]},
@@ -147,7 +156,7 @@ def test_it_logs_in_as_mlflow_does(server: type[Server], monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         (401, version()),
         (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'),
@@ -161,7 +170,9 @@ def test_it_logs_in_as_mlflow_does(server: type[Server], monkeypatch: pytest.Mon
         (200, version(tags=["a"])),
     ],
 )
-def test_an_unexpected_answer_is_none(server: type[Server], answer: tuple[int, bytes]) -> None:
-    server.answer = answer
-    assert fast_lookup.find("digits", "champion") is None
-    assert len(server.asked) == 1
+def test_unexpected_response_gives_none(
+    server: type[Server], tmp_path: Path, response: tuple[int, bytes]
+) -> None:
+    server.response = response
+    assert find(Paths(tmp_path), "digits", "champion") is None
+    assert len(server.requests) == 1

@@ -1,4 +1,4 @@
-"""The promotion gate says yes, no, and neither."""
+"""The three decisions of the promotion gate."""
 
 from typing import Any
 
@@ -14,29 +14,29 @@ NAN = float("nan")
 
 
 def params(**gate: Any) -> Register:
-    sure = {"margin": 0.003, "confidence": 0.95, "tie": "keep", "resamples": 2000, "seed": 1}
+    defaults = {"margin": 0.003, "confidence": 0.95, "tie": "keep", "resamples": 2000, "seed": 1}
     return Register(
         model_name="digits",
         floors=Floors(accuracy=0.98, worst_class_recall=0.95),
         ceilings=Ceilings(calibration_error=0.1),
-        gate=Gate(**{**sure, **gate}),
+        gate=Gate(**{**defaults, **gate}),
     )
 
 
-def decide(gained: int, lost: int, figures: dict[str, float] = GOOD, **gate: Any) -> tuple[Decision, str]:
-    asked = params(**gate)
-    sure = asked.gate
-    compared = from_counts(
-        IMAGES, gained, lost, confidence=sure.confidence, resamples=sure.resamples, seed=sure.seed
+def decide(gained: int, lost: int, metrics: dict[str, float] = GOOD, **gate: Any) -> tuple[Decision, str]:
+    register = params(**gate)
+    test = register.gate
+    comparison = from_counts(
+        IMAGES, gained, lost, confidence=test.confidence, resamples=test.resamples, seed=test.seed
     )
-    verdict = judge(asked, figures, compared)
+    verdict = judge(register, metrics, comparison)
     return verdict.decision, verdict.why
 
 
 def test_without_a_champion_the_limits_alone_decide() -> None:
     verdict = judge(params(), GOOD, None)
     assert verdict.decision == "promote"
-    assert [(c.name, c.relation, c.limit, c.found, c.passed) for c in verdict.checks] == [
+    assert [(c.name, c.relation, c.limit, c.value, c.passed) for c in verdict.checks] == [
         ("floor of accuracy", "at least", 0.98, 0.99, True),
         ("floor of worst_class_recall", "at least", 0.95, 0.97, True),
         ("ceiling of calibration_error", "at most", 0.1, 0.05, True),
@@ -51,7 +51,9 @@ def test_without_a_champion_the_limits_alone_decide() -> None:
         ("ceiling of calibration_error", 0.1, 0.1001),
     ],
 )
-def test_a_limit_is_kept_up_to_its_edge_and_broken_beyond(name: str, edge: float, beyond: float) -> None:
+def test_metric_equal_to_its_limit_passes_and_metric_beyond_fails(
+    name: str, edge: float, beyond: float
+) -> None:
     metric = name.rsplit(maxsplit=1)[-1]
     assert judge(params(), GOOD | {metric: edge}, None).decision == "promote"
     for value in (beyond, NAN):
@@ -60,7 +62,7 @@ def test_a_limit_is_kept_up_to_its_edge_and_broken_beyond(name: str, edge: float
         assert verdict.why == f"it fails the {name}"
 
 
-def test_a_broken_limit_rejects_however_much_better_than_the_champion() -> None:
+def test_broken_limit_rejects_even_a_much_better_candidate() -> None:
     assert decide(300, 0, GOOD | {"accuracy": 0.97})[0] == "reject"
     assert decide(300, 0)[0] == "promote"
 
@@ -69,50 +71,55 @@ def test_a_broken_limit_rejects_however_much_better_than_the_champion() -> None:
     ("gained", "lost", "decision", "why"),
     [
         (50, 25, "promote", "it is better"),  # p = 0.005
-        (40, 25, "keep", "a tie"),  # p = 0.08: more right, but not shown to be better
+        (40, 25, "keep", "a tie"),  # p = 0.08: more correct images, not significant
         (30, 30, "keep", "a tie"),
         (0, 0, "keep", "a tie"),  # the same weights
         (25, 36, "keep", "a tie"),
         (0, 8, "keep", "it is worse than the champion, by less than 0.003"),  # p = 0.008
         (25, 60, "reject", "lowest likely difference"),
-        (140, 160, "reject", "lowest likely difference"),  # so different that it may be much worse
+        (
+            140,
+            160,
+            "reject",
+            "lowest likely difference",
+        ),  # the interval is wide because the models differ on many images
     ],
 )
 def test_decisions(gained: int, lost: int, decision: str, why: str) -> None:
-    decided = decide(gained, lost)
-    assert decided[0] == decision
-    assert why in decided[1]
+    verdict = decide(gained, lost)
+    assert verdict[0] == decision
+    assert why in verdict[1]
 
 
-def test_who_wins_a_tie_is_a_parameter_and_it_decides_nothing_else() -> None:
+def test_parameter_tie_decides_ties_and_nothing_else() -> None:
     assert decide(30, 30, tie="promote")[0] == "promote"
     assert decide(25, 60, tie="promote")[0] == "reject"
     assert decide(0, 8, tie="promote")[0] == "keep"
     assert decide(50, 25, tie="promote")[0] == decide(50, 25, tie="keep")[0] == "promote"
 
 
-def test_a_wider_margin_lets_more_pass_as_a_tie() -> None:
+def test_wider_margin_turns_a_rejection_into_a_tie() -> None:
     assert decide(140, 160, margin=0.003)[0] == "reject"
     assert decide(140, 160, margin=0.01)[0] == "keep"
 
 
-def test_more_confidence_wants_more_evidence() -> None:
+def test_higher_confidence_requires_more_evidence() -> None:
     assert decide(50, 25, confidence=0.95)[0] == "promote"
     assert decide(50, 25, confidence=0.999)[0] == "keep"
 
 
-def test_metric_that_was_not_measured_is_an_error_and_no_pass() -> None:
+def test_missing_metric_is_an_error() -> None:
     with pytest.raises(KeyError):
         judge(params(), {"accuracy": 0.99}, None)
 
 
-def test_every_limit_is_asked() -> None:
-    asked = params()
-    names = [*asked.floors.model_dump(), *asked.ceilings.model_dump()]
-    assert [check.name.split()[-1] for check in limits(asked, GOOD)] == names
+def test_every_limit_is_checked() -> None:
+    register = params()
+    names = [*register.floors.model_dump(), *register.ceilings.model_dump()]
+    assert [check.name.split()[-1] for check in limits(register, GOOD)] == names
 
 
-def test_answer_can_be_read() -> None:
+def test_verdict_as_text() -> None:
     assert (
         str(LimitCheck("floor of accuracy", "accuracy", 0.99, "at least", 0.98))
         == "floor of accuracy: 0.9900, at least 0.9800 ✓"

@@ -1,4 +1,4 @@
-"""Versions, aliases and files, in a real store."""
+"""Versions, aliases and files in real stores."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,12 @@ def test_versions_are_listed_newest_first_with_their_aliases(
 ) -> None:
     for _ in range(3):
         add(any_client, any_paths, model_name)
-    found = model_versions.versions(any_client, model_name)
-    assert [(v.number, v.aliases) for v in found] == [(3, ("challenger",)), (2, ()), (1, ())]
+    versions = model_versions.versions(any_client, model_name)
+    assert [(v.number, v.aliases) for v in versions] == [(3, ("challenger",)), (2, ()), (1, ())]
     assert model_versions.aliases(any_client, model_name) == {"challenger": 3}
 
 
-def test_a_version_is_found_by_number_and_by_alias(
-    client: MlflowClient, paths: Paths, model_name: str
-) -> None:
+def test_version_is_found_by_number_and_by_alias(client: MlflowClient, paths: Paths, model_name: str) -> None:
     add(client, paths, model_name)
     for wanted in ("1", "challenger", "@challenger"):
         assert model_versions.find(client, model_name, wanted).number == 1
@@ -33,9 +31,7 @@ def test_a_version_is_found_by_number_and_by_alias(
         model_versions.find(client, model_name, "@champion")
 
 
-def test_a_version_knows_who_was_champion_when_it_was_made(
-    client: MlflowClient, paths: Paths, model_name: str
-) -> None:
+def test_version_names_its_parent_champion(client: MlflowClient, paths: Paths, model_name: str) -> None:
     first = add(client, paths, model_name)
     model_versions.set_alias(client, model_name, model_versions.CHAMPION, 1)
     add(client, paths, model_name)
@@ -43,7 +39,7 @@ def test_a_version_knows_who_was_champion_when_it_was_made(
     assert model_versions.find(client, model_name, "2").tags[tags.PARENT] == "1"
 
 
-def test_an_alias_is_given_and_taken(any_client: MlflowClient, any_paths: Paths, model_name: str) -> None:
+def test_alias_is_set_and_removed(any_client: MlflowClient, any_paths: Paths, model_name: str) -> None:
     add(any_client, any_paths, model_name)
     model_versions.set_alias(any_client, model_name, "staging", 1)
     assert model_versions.aliases(any_client, model_name)["staging"] == 1
@@ -51,7 +47,7 @@ def test_an_alias_is_given_and_taken(any_client: MlflowClient, any_paths: Paths,
     assert "staging" not in model_versions.aliases(any_client, model_name)
 
 
-def test_files_are_fetched_and_compared(
+def test_files_are_downloaded_and_verified(
     any_client: MlflowClient, any_paths: Paths, model_name: str, tmp_path: Path
 ) -> None:
     version = add(any_client, any_paths, model_name)
@@ -66,7 +62,7 @@ def test_files_are_fetched_and_compared(
     assert model_versions.patch(any_client, version, tmp_path / "patch") is None
 
 
-def test_a_file_that_was_never_logged_cannot_be_trusted(
+def test_file_without_a_digest_is_an_error(
     client: MlflowClient, paths: Paths, model_name: str, tmp_path: Path
 ) -> None:
     version = add(client, paths, model_name)
@@ -79,13 +75,13 @@ def test_a_file_that_was_never_logged_cannot_be_trusted(
         model_versions.verify(client, model_versions.find(client, model_name, "1"))
 
 
-def test_a_file_that_is_gone_is_told_as_such_and_not_as_an_outage(
+def test_missing_file_is_reported_as_missing_and_not_as_a_failed_connection(
     any_client: MlflowClient, any_paths: Paths, model_name: str, tmp_path: Path
 ) -> None:
-    gone = {"code/gone.txt": "f" * 64}
-    files = {tags.ARTIFACTS: json.dumps(gone), tags.MODEL_FOLDER: json.dumps(gone)}
-    version = add(any_client, any_paths, model_name, tags=files)
-    with store.reachable(), pytest.raises(DataError, match=r"code/gone.txt(.|\n)*found:    none"):
+    digests = json.dumps({"code/gone.txt": "f" * 64})
+    extra_tags = {tags.ARTIFACTS: digests, tags.MODEL_FOLDER: digests}
+    version = add(any_client, any_paths, model_name, extra_tags=extra_tags)
+    with store.reachable(any_paths), pytest.raises(DataError, match=r"code/gone.txt(.|\n)*found:    none"):
         model_versions.artifact(any_client, version, "code/gone.txt", tmp_path)
-    with store.reachable(), pytest.raises(DataError, match=r"model folder(.|\n)*code/gone.txt"):
+    with store.reachable(any_paths), pytest.raises(DataError, match=r"model folder(.|\n)*code/gone.txt"):
         model_versions.verify(any_client, version)

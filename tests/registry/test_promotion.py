@@ -1,4 +1,4 @@
-"""Promotion, rollback and their history, against real stores: SQLite, and a server on PostgreSQL."""
+"""Promotion, rollback and history with real stores: SQLite, and a server on PostgreSQL."""
 
 import os
 import signal
@@ -20,20 +20,22 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import tags
 from tests.conftest import REPOSITORY
 from tests.registry.factory import TEST_DATA, add, params
+from tests.tracking.conftest import long_on_server
 
-# of a thousand images; against 40 wrong ones: better, as good, worse
+# misclassified images of 1000: FAIR for the first champion, then a better, an equal and a worse version
 GOOD, SAME, WORSE = range(10), range(30, 70), range(90)
 FAIR = range(40)
 
 
-class Desk:
-    """One model in one store, and what a promoter may do with it."""
+class Registry:
+    """One model in one store, with short calls for the tests."""
 
     def __init__(self, client: MlflowClient, paths: Paths, name: str) -> None:
         self.client, self.paths, self.name = client, paths, name
-        self.running: list[subprocess.Popen[str]] = []
+        self.processes: list[subprocess.Popen[str]] = []
 
     def add(self, wrong: range = FAIR, test_data: str = TEST_DATA) -> int:
+        """Register a version that misclassifies the images ``wrong``; return its number."""
         return add(self.client, self.paths, self.name, wrong=wrong, test_data=test_data).number
 
     def promote(self, wanted: str | None = None, tie: str = "keep", **more: object) -> promotion.Promotion:
@@ -45,36 +47,41 @@ class Desk:
     def rollback(self, to: str | None = None, reason: str = "it reads sevens as ones") -> promotion.Rollback:
         return promotion.rollback(self.paths, params(self.name), to=to, reason=reason)
 
+    def changes(self) -> list[promotion.HistoryEntry]:
+        return promotion.history(self.paths, params(self.name))
+
     def history(self) -> list[tuple[int | None, int | None, str]]:
-        """From, to and kind of the moves that happened, the oldest first."""
-        lines = reversed(promotion.history(self.paths, params(self.name)))
-        return [(line.entry.before, line.entry.to, line.entry.kind) for line in lines if line.happened]
+        """Return before, to and kind of the changes that happened, the oldest first."""
+        return [
+            (change.entry.before, change.entry.to, change.entry.kind)
+            for change in reversed(self.changes())
+            if change.happened
+        ]
 
     def aliases(self) -> dict[str, int]:
         return model_versions.aliases(self.client, self.name)
 
-    def astray(self) -> dict[str, str]:
-        lines = promotion.history(self.paths, params(self.name))
-        return promotion.astray(model_versions.versions(self.client, self.name), lines)
+    def drifted(self) -> dict[str, str]:
+        return promotion.drifted(model_versions.versions(self.client, self.name), self.changes())
 
-    def hold(self, number: int, method: str) -> "subprocess.Popen[str]":
-        """A promoter that stops before its first call of a method, until it is sent a line."""
-        promoter = self.start(self.name, str(number), "--hold", method)
-        assert promoter.stdout
-        while (line := promoter.stdout.readline()) != "held\n":
-            assert line, promoter.wait()
-        return promoter
+    def start_held(self, number: int, method: str) -> "subprocess.Popen[str]":
+        """Start a promoter that waits for a line on standard input before its first call of a method."""
+        process = self.start(self.name, str(number), "--hold", method)
+        assert process.stdout
+        while (line := process.stdout.readline()) != "held\n":
+            assert line, process.wait()
+        return process
 
-    def begin(self, number: int) -> None:
-        """A move that is written down, and whose promoter dies before it moves the alias."""
-        promoter = self.hold(number, "set_registered_model_alias")
-        promoter.kill()
-        promoter.communicate()
+    def leave_pending(self, number: int) -> None:
+        """Append a change to the log whose promoter dies before it moves the alias."""
+        process = self.start_held(number, "set_registered_model_alias")
+        process.kill()
+        process.communicate()
 
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        """A promoter in a process of its own."""
-        promoter = subprocess.Popen(
-            [sys.executable, "-m", "tests.tracking.promoter", str(self.paths.root), *words],
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start a promoter as a separate process."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.registry.promoter", str(self.paths.root), *arguments],
             cwd=REPOSITORY,
             env=dict(os.environ),
             stdin=subprocess.PIPE,
@@ -82,159 +89,156 @@ class Desk:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.running.append(promoter)
-        return promoter
+        self.processes.append(process)
+        return process
 
-    def end(self) -> None:
-        for promoter in self.running:
-            with promoter:
-                promoter.kill()
-
-
-@pytest.fixture
-def desk(any_client: MlflowClient, any_paths: Paths, model_name: str) -> Iterator[Desk]:
-    desk = Desk(any_client, any_paths, model_name)
-    yield desk
-    desk.end()
+    def kill_all(self) -> None:
+        for process in self.processes:
+            with process:
+                process.kill()
 
 
 @pytest.fixture
-def local(client: MlflowClient, paths: Paths, model_name: str) -> Iterator[Desk]:
-    """On SQLite only: what does not depend on the store."""
-    desk = Desk(client, paths, model_name)
-    yield desk
-    desk.end()
+def registry(any_client: MlflowClient, any_paths: Paths, model_name: str) -> Iterator[Registry]:
+    registry = Registry(any_client, any_paths, model_name)
+    yield registry
+    registry.kill_all()
 
 
-def test_the_first_version_has_only_the_limits_to_keep(desk: Desk) -> None:
-    desk.add()
-    done = desk.promote()
+@pytest.fixture
+def sqlite(client: MlflowClient, paths: Paths, model_name: str) -> Iterator[Registry]:
+    """SQLite only, for behaviour that does not depend on the store."""
+    registry = Registry(client, paths, model_name)
+    yield registry
+    registry.kill_all()
+
+
+def test_first_version_must_keep_only_the_limits(registry: Registry) -> None:
+    registry.add()
+    done = registry.promote()
     assert done.moved
     assert done.verdict
     assert done.verdict.comparison is None
-    assert desk.aliases() == {"champion": 1}
-    assert desk.history() == [(None, 1, "promote")]
+    assert registry.aliases() == {"champion": 1}
+    assert registry.history() == [(None, 1, "promote")]
 
 
-def test_below_a_floor_the_first_version_is_no_champion_either(local: Desk) -> None:
-    local.add(wrong=range(101))
-    done = local.promote()
+def test_first_version_below_a_floor_does_not_become_champion(sqlite: Registry) -> None:
+    sqlite.add(wrong=range(101))
+    done = sqlite.promote()
     assert not done.moved
     assert done.verdict
     assert done.verdict.decision == "reject"
     assert "floor of accuracy" in done.verdict.why
-    assert local.aliases() == {"challenger": 1}
-    assert local.history() == []
+    assert sqlite.aliases() == {"challenger": 1}
+    assert sqlite.history() == []
 
 
-def test_better_takes_the_place_of_the_champion_and_the_history_says_why(desk: Desk) -> None:
-    desk.add()
-    desk.promote()
-    desk.add(wrong=GOOD)
-    assert desk.promote().moved
-    assert desk.aliases() == {"champion": 2, "previous": 1}
-    assert desk.history() == [(None, 1, "promote"), (1, 2, "promote")]
-    latest = promotion.history(desk.paths, params(desk.name))[0].entry
+def test_better_version_replaces_the_champion_and_the_history_gives_the_reason(registry: Registry) -> None:
+    registry.add()
+    registry.promote()
+    registry.add(wrong=GOOD)
+    assert registry.promote().moved
+    assert registry.aliases() == {"champion": 2, "previous": 1}
+    assert registry.history() == [(None, 1, "promote"), (1, 2, "promote")]
+    latest = registry.changes()[0].entry
     assert latest.reason == "it is better than the champion"
     assert latest.figures["gained"] == 30
     assert latest.figures["lost"] == 0
     assert latest.figures["accuracy"] == 0.99
     assert "@" in latest.by
-    line = desk.client.get_model_version(f"{desk.name}.history", "2")
+    line = registry.client.get_model_version(f"{registry.name}.history", "2")
     assert "champion: version 1 → version 2 (promote" in line.description
     assert line.tags["what"] == "champion 1 → 2"
 
 
 @pytest.mark.parametrize(("tie", "champion"), [("keep", 1), ("promote", 2)])
-def test_a_tie_is_what_the_parameter_says(local: Desk, tie: str, champion: int) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=SAME)
-    done = local.promote(tie=tie)
+def test_parameter_decides_a_tie(sqlite: Registry, tie: str, champion: int) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=SAME)
+    done = sqlite.promote(tie=tie)
     assert done.verdict
     assert "a tie" in done.verdict.why
     assert done.verdict.decision == tie
-    assert local.aliases()["champion"] == champion
+    assert sqlite.aliases()["champion"] == champion
 
 
-def test_a_worse_one_is_rejected_and_the_verdict_stays_with_the_version(desk: Desk) -> None:
-    desk.add()
-    desk.promote()
-    desk.add(wrong=WORSE)
-    done = desk.promote(tie="promote")
+def test_worse_version_is_rejected_and_keeps_the_verdict_in_its_tags(registry: Registry) -> None:
+    registry.add()
+    registry.promote()
+    registry.add(wrong=WORSE)
+    done = registry.promote(tie="promote")
     assert not done.moved
     assert done.verdict
     assert done.verdict.decision == "reject"
-    assert desk.aliases() == {"champion": 1, "challenger": 2}
-    tags = desk.client.get_model_version(desk.name, "2").tags
+    assert registry.aliases() == {"champion": 1, "challenger": 2}
+    tags = registry.client.get_model_version(registry.name, "2").tags
     assert tags["gate.decision"].startswith("reject against version 1: ")
     assert "0 images gained, 50 lost of 1,000" in tags["gate.comparison"]
 
 
-def test_the_gate_can_be_overruled_with_a_reason_only(local: Desk) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=WORSE)
+def test_overruling_the_gate_requires_a_reason(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=WORSE)
     with pytest.raises(UsageError, match="give a reason"):
-        local.promote("2", force=True, reason=" ")
-    assert local.promote("2", force=True, reason="the old one has a licence problem").moved
-    assert local.history()[-1] == (1, 2, "force")
-    assert (
-        promotion.history(local.paths, params(local.name))[0].entry.reason
-        == "the old one has a licence problem"
-    )
+        sqlite.promote("2", force=True, reason=" ")
+    assert sqlite.promote("2", force=True, reason="the old one has a licence problem").moved
+    assert sqlite.history()[-1] == (1, 2, "force")
+    assert sqlite.changes()[0].entry.reason == "the old one has a licence problem"
 
 
-def test_promoting_the_champion_again_changes_nothing(local: Desk) -> None:
-    local.add()
-    local.promote()
+def test_promoting_the_champion_again_changes_nothing(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
     for wanted in (None, "1", "champion", "@champion"):
-        assert not local.promote(wanted).moved
-    assert local.history() == [(None, 1, "promote")]
+        assert not sqlite.promote(wanted).moved
+    assert sqlite.history() == [(None, 1, "promote")]
 
 
-def test_another_alias_has_its_own_gate_and_history(desk: Desk) -> None:
-    desk.add()
-    desk.add(wrong=GOOD)
-    assert desk.promote("1").moved
-    assert desk.promote("2", alias="staging").moved
-    assert desk.aliases() == {"champion": 1, "challenger": 2, "staging": 2}
-    assert desk.history() == [(None, 1, "promote"), (None, 2, "promote")]
-    with pytest.raises(UsageError, match="previous is kept by the pipeline"):
-        desk.promote("2", alias="previous")
+def test_another_alias_has_its_own_gate_and_history(registry: Registry) -> None:
+    registry.add()
+    registry.add(wrong=GOOD)
+    assert registry.promote("1").moved
+    assert registry.promote("2", alias="staging").moved
+    assert registry.aliases() == {"champion": 1, "challenger": 2, "staging": 2}
+    assert registry.history() == [(None, 1, "promote"), (None, 2, "promote")]
+    with pytest.raises(UsageError, match="Only the pipeline moves the alias previous"):
+        registry.promote("2", alias="previous")
 
 
-def test_versions_that_do_not_exist_are_named_with_those_that_do(local: Desk) -> None:
+def test_error_for_a_missing_version_lists_the_existing_ones(sqlite: Registry) -> None:
     with pytest.raises(UsageError, match="`lenet5 run` makes one"):
-        local.promote()
-    local.add()
+        sqlite.promote()
+    sqlite.add()
     with pytest.raises(UsageError, match=r"has no version '7'(.|\n)*a version \(1\) or an alias"):
-        local.promote("7")
+        sqlite.promote("7")
 
 
-def test_different_test_sets_are_never_compared_by_stored_predictions(local: Desk) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=GOOD, test_data="e" * 64)
-    with pytest.raises(DataError, match="There is no dataset"):  # both would have to be asked, here
-        local.promote()
-    assert local.aliases() == {"champion": 1, "challenger": 2}
+def test_stored_predictions_of_different_test_sets_are_not_compared(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=GOOD, test_data="e" * 64)
+    with pytest.raises(DataError, match="There is no dataset"):  # both models would be scored on it
+        sqlite.promote()
+    assert sqlite.aliases() == {"champion": 1, "challenger": 2}
 
 
 # rollback
 
 
-def test_rollback_and_the_rollback_of_a_rollback(desk: Desk) -> None:
-    desk.add()
-    desk.promote()
-    desk.add(wrong=GOOD)
-    desk.promote()
-    done = desk.rollback()
+def test_second_rollback_undoes_the_first(registry: Registry) -> None:
+    registry.add()
+    registry.promote()
+    registry.add(wrong=GOOD)
+    registry.promote()
+    done = registry.rollback()
     assert (done.version.number, done.withdrawn) == (1, 2)
-    assert desk.aliases() == {"champion": 1, "previous": 2}
-    assert desk.rollback(reason="it was the camera").version.number == 2
-    assert desk.aliases() == {"champion": 2, "previous": 1}
-    assert desk.history() == [
+    assert registry.aliases() == {"champion": 1, "previous": 2}
+    assert registry.rollback(reason="it was the camera").version.number == 2
+    assert registry.aliases() == {"champion": 2, "previous": 1}
+    assert registry.history() == [
         (None, 1, "promote"),
         (1, 2, "promote"),
         (2, 1, "rollback"),
@@ -242,171 +246,178 @@ def test_rollback_and_the_rollback_of_a_rollback(desk: Desk) -> None:
     ]
 
 
-def test_rollback_reaches_further_back_and_only_to_former_champions(local: Desk) -> None:
+def test_rollback_accepts_any_former_champion_and_no_other_version(sqlite: Registry) -> None:
     for wrong in (range(60), FAIR, GOOD):
-        local.add(wrong=wrong)
-        local.promote()
-    local.add(wrong=WORSE)
+        sqlite.add(wrong=wrong)
+        sqlite.promote()
+    sqlite.add(wrong=WORSE)
     with pytest.raises(UsageError, match=r"version 4(.|\n)*was champion before: 2, 1"):
-        local.rollback(to="4")
-    assert local.rollback(to="1").version.number == 1
-    assert local.history()[-1] == (3, 1, "rollback")
+        sqlite.rollback(to="4")
+    assert sqlite.rollback(to="1").version.number == 1
+    assert sqlite.history()[-1] == (3, 1, "rollback")
 
 
-def test_rollback_needs_a_reason_and_somewhere_to_go(local: Desk) -> None:
-    local.add()
+def test_rollback_requires_a_reason_and_a_former_champion(sqlite: Registry) -> None:
+    sqlite.add()
     with pytest.raises(UsageError, match="There is no champion"):
-        local.rollback()
-    local.promote()
-    with pytest.raises(UsageError, match="nothing to go back to"):
-        local.rollback()
+        sqlite.rollback()
+    sqlite.promote()
+    with pytest.raises(UsageError, match="no version to go back to"):
+        sqlite.rollback()
     with pytest.raises(UsageError, match="needs a reason"):
-        local.rollback(reason="")
+        sqlite.rollback(reason="")
 
 
-def test_what_was_rolled_back_is_not_promoted_again_unless_forced(desk: Desk) -> None:
-    desk.add()
-    desk.promote()
-    desk.add(wrong=GOOD)
-    desk.promote()
-    desk.rollback()
-    again = desk.promote("2")
+def test_withdrawn_version_is_promoted_again_only_with_force(registry: Registry) -> None:
+    registry.add()
+    registry.promote()
+    registry.add(wrong=GOOD)
+    registry.promote()
+    registry.rollback()
+    again = registry.promote("2")
     assert not again.moved
     assert again.verdict
     assert again.verdict.decision == "keep"
     assert "it was rolled back on" in again.verdict.why
     assert "sevens as ones" in again.verdict.why
-    assert desk.force(2).moved
-    desk.add(wrong=range(2))
-    desk.promote()
-    assert desk.aliases() == {"champion": 3, "previous": 2}
+    assert registry.force(2).moved
+    registry.add(wrong=range(2))
+    registry.promote()
+    assert registry.aliases() == {"champion": 3, "previous": 2}
 
 
 # files that are not as they were registered
 
 
-def harm(desk: Desk, name: str, how: str, which: int) -> None:
-    run_id = model_versions.find(desk.client, desk.name, str(which)).run_id
-    places = [p for p in desk.paths.root.rglob(name) if run_id in p.read_text() or name != "model.keras"]
-    for place in places:
-        place.write_text("something else") if how == "changed" else place.unlink()
-    assert places
+def damage(registry: Registry, name: str, how: str, which: int) -> None:
+    """Change or delete the file ``name`` of the version ``which``."""
+    run_id = model_versions.find(registry.client, registry.name, str(which)).run_id
+    files = [p for p in registry.paths.root.rglob(name) if run_id in p.read_text() or name != "model.keras"]
+    for file in files:
+        file.write_text("something else") if how == "changed" else file.unlink()
+    assert files
 
 
 @pytest.mark.parametrize("how", ["changed", "gone"])
-def test_a_harmed_model_is_neither_promoted_nor_rolled_back_to_nor_loaded(
-    local: Desk, tmp_path: Path, how: str
+def test_damaged_model_is_not_promoted_not_restored_and_not_loaded(
+    sqlite: Registry, tmp_path: Path, how: str
 ) -> None:
     for wrong in (range(60), FAIR, GOOD):
-        local.add(wrong=wrong)
-    local.promote("1")
-    local.promote("2")
-    harm(local, "model.keras", how, which=3)
+        sqlite.add(wrong=wrong)
+    sqlite.promote("1")
+    sqlite.promote("2")
+    damage(sqlite, "model.keras", how, which=3)
     for force in (False, True):
         with pytest.raises(DataError, match="model file of .* version 3 is not the one that was registered"):
-            local.promote("3", force=force, reason="a test")
+            sqlite.promote("3", force=force, reason="a test")
     with pytest.raises(DataError, match="is not the one that was registered"):
         model_versions.download(
-            local.client, model_versions.find(local.client, local.name, "3"), tmp_path / "here"
+            sqlite.client, model_versions.find(sqlite.client, sqlite.name, "3"), tmp_path / "here"
         )
-    harm(local, "model.keras", how, which=1)
+    damage(sqlite, "model.keras", how, which=1)
     with pytest.raises(DataError, match="version 1 is not the one that was registered"):
-        local.rollback()
-    assert local.aliases() == {"champion": 2, "previous": 1, "challenger": 3}
-    assert local.history() == [(None, 1, "promote"), (1, 2, "promote")]
+        sqlite.rollback()
+    assert sqlite.aliases() == {"champion": 2, "previous": 1, "challenger": 3}
+    assert sqlite.history() == [(None, 1, "promote"), (1, 2, "promote")]
 
 
-def test_a_file_added_beside_the_model_is_seen(local: Desk) -> None:
-    local.add()
-    [described] = (LocalState(local.paths.root).mlflow).rglob("MLmodel")
+def test_file_added_to_the_model_folder_is_detected(sqlite: Registry) -> None:
+    sqlite.add()
+    [described] = (LocalState(sqlite.paths.root).mlflow).rglob("MLmodel")
     (described.parent / "custom_objects.cloudpickle").write_text("an attack")
     with pytest.raises(DataError, match=r"model folder(.|\n)*custom_objects.cloudpickle"):
-        local.promote()
-    assert local.aliases() == {"challenger": 1}
+        sqlite.promote()
+    assert sqlite.aliases() == {"challenger": 1}
 
 
-def test_tampered_predictions_are_not_believed(local: Desk) -> None:
-    local.add(wrong=WORSE)
-    [stored] = (LocalState(local.paths.root).mlflow).rglob("predictions.parquet")
+def test_changed_predictions_are_not_used(sqlite: Registry) -> None:
+    sqlite.add(wrong=WORSE)
+    [stored] = (LocalState(sqlite.paths.root).mlflow).rglob("predictions.parquet")
     stored.write_bytes(stored.read_bytes().replace(b"PAR1", b"PAR2"))
-    with pytest.raises(DataError, match="There is no dataset"):  # the model is asked instead
-        local.promote()
-    assert local.aliases() == {"challenger": 1}
+    with pytest.raises(DataError, match="There is no dataset"):  # the model would be scored instead
+        sqlite.promote()
+    assert sqlite.aliases() == {"challenger": 1}
 
 
-def test_a_version_from_elsewhere_is_not_promoted(local: Desk) -> None:
-    local.client.create_registered_model(local.name)
-    local.client.create_model_version(local.name, str(local.paths.root / "somewhere"))
+def test_version_registered_by_another_client_is_not_promoted(sqlite: Registry) -> None:
+    sqlite.client.create_registered_model(sqlite.name)
+    sqlite.client.create_model_version(sqlite.name, str(sqlite.paths.root / "somewhere"))
     with pytest.raises(DataError):
-        local.promote("1", force=True, reason="a test")
-    assert local.aliases() == {}
+        sqlite.promote("1", force=True, reason="a test")
+    assert sqlite.aliases() == {}
 
 
-# moves outside the gate
+# out-of-band moves
 
 
-def test_an_alias_moved_by_hand_is_noticed_and_the_history_goes_on_from_there(desk: Desk) -> None:
-    desk.add()
-    desk.promote()
-    desk.add(wrong=SAME)
-    assert desk.astray() == {}
-    desk.client.set_registered_model_alias(desk.name, "champion", "2")
-    assert "moved outside the gate: to version 2; the history says version 1" in desk.astray()["champion"]
-    assert desk.history() == [(None, 1, "promote")]
-    desk.add(wrong=GOOD)
-    desk.promote()
-    assert desk.history() == [(None, 1, "promote"), (1, 2, "outside"), (2, 3, "promote")]
-    assert desk.astray() == {}
+def test_out_of_band_move_is_detected_and_logged_by_the_next_promotion(registry: Registry) -> None:
+    registry.add()
+    registry.promote()
+    registry.add(wrong=SAME)
+    assert registry.drifted() == {}
+    registry.client.set_registered_model_alias(registry.name, "champion", "2")
+    assert (
+        "moved outside the gate: to version 2; the history says version 1" in registry.drifted()["champion"]
+    )
+    assert registry.history() == [(None, 1, "promote")]
+    registry.add(wrong=GOOD)
+    registry.promote()
+    assert registry.history() == [(None, 1, "promote"), (1, 2, "out_of_band"), (2, 3, "promote")]
+    assert registry.drifted() == {}
 
 
-def test_an_alias_taken_away_or_set_before_the_history_began_is_noticed(desk: Desk) -> None:
-    desk.add()
-    desk.client.set_registered_model_alias(desk.name, "champion", "1")
-    assert "to version 1; the history says none" in desk.astray()["champion"]
-    desk.add(wrong=GOOD)
-    desk.promote()
-    desk.client.delete_model_version(desk.name, "2")  # takes its alias with it
-    assert "to none; the history says version 2" in desk.astray()["champion"]
-    desk.promote("1")
-    assert desk.history() == [
-        (None, 1, "outside"),
+def test_alias_that_was_removed_or_set_before_the_first_entry_is_detected(registry: Registry) -> None:
+    registry.add()
+    registry.client.set_registered_model_alias(registry.name, "champion", "1")
+    assert "to version 1; the history says none" in registry.drifted()["champion"]
+    registry.add(wrong=GOOD)
+    registry.promote()
+    registry.client.delete_model_version(registry.name, "2")  # takes its alias with it
+    assert "to none; the history says version 2" in registry.drifted()["champion"]
+    registry.promote("1")
+    assert registry.history() == [
+        (None, 1, "out_of_band"),
         (1, 2, "promote"),
-        (2, None, "outside"),
+        (2, None, "out_of_band"),
         (None, 1, "promote"),
     ]
 
 
-# several promoters, and promoters that die
+# simultaneous promoters, and promoters that die
 
 
-def test_of_promoters_at_the_same_time_one_wins_and_the_others_are_told(desk: Desk) -> None:
-    desk.add()
-    desk.promote()
-    rivals = [desk.add(wrong=GOOD) for _ in range(3)]
-    processes = [desk.hold(rival, "create_model_version") for rival in rivals]
-    for process in processes:  # each has looked, asked the gate, and is about to write its move down
+@long_on_server
+def test_of_simultaneous_promoters_one_succeeds_and_the_others_are_refused(registry: Registry) -> None:
+    registry.add()
+    registry.promote()
+    rivals = [registry.add(wrong=GOOD) for _ in range(3)]
+    processes = [registry.start_held(rival, "create_model_version") for rival in rivals]
+    for process in processes:  # each one has passed the gate and is about to append its change
         assert process.stdin
         process.stdin.write("\n")
         process.stdin.flush()
-    told = {rival: p.communicate(timeout=60)[0] for rival, p in zip(rivals, processes, strict=True)}
+    output = {rival: p.communicate(timeout=60)[0] for rival, p in zip(rivals, processes, strict=True)}
     won = [rival for rival, p in zip(rivals, processes, strict=True) if p.returncode == 0]
-    assert len(won) == 1, told
+    assert len(won) == 1, output
     assert sorted(p.returncode for p in processes) == [0, Refused.exit_code, Refused.exit_code]
     for rival in set(rivals) - set(won):
-        assert "another promoter was faster" in told[rival]
-        assert f"version {won[0]} by " in told[rival]
-    assert desk.history() == [(None, 1, "promote"), (1, won[0], "promote")]
-    assert desk.aliases()["champion"] == won[0]
-    assert desk.astray() == {}
+        assert "another promoter was faster" in output[rival]
+        assert f"version {won[0]} by " in output[rival]
+    assert registry.history() == [(None, 1, "promote"), (1, won[0], "promote")]
+    assert registry.aliases()["champion"] == won[0]
+    assert registry.drifted() == {}
 
 
-def test_a_promoter_killed_between_any_two_writes_leaves_one_champion_and_a_true_history(desk: Desk) -> None:
+@long_on_server
+def test_promoter_killed_between_two_writes_leaves_one_champion_and_a_correct_history(
+    registry: Registry,
+) -> None:
     left = set()
-    promoter = desk.start()
+    promoter = registry.start()
     assert promoter.stdin
     assert promoter.stdout
     for writes in range(30):
-        each = Desk(desk.client, desk.paths, f"{desk.name}-{writes}")
+        each = Registry(registry.client, registry.paths, f"{registry.name}-{writes}")
         each.add()
         each.promote()
         each.add(wrong=GOOD)
@@ -414,100 +425,101 @@ def test_a_promoter_killed_between_any_two_writes_leaves_one_champion_and_a_true
         promoter.stdin.flush()
         ended = int(promoter.stdout.readline())
         champion = each.aliases()["champion"]
-        moves = each.history()
-        assert moves[-1][1] == champion
-        assert moves in ([(None, 1, "promote")], [(None, 1, "promote"), (1, 2, "promote")])
+        changes = each.history()
+        assert changes[-1][1] == champion
+        assert changes in ([(None, 1, "promote")], [(None, 1, "promote"), (1, 2, "promote")])
         if ended == 0:
             break
         assert ended == -signal.SIGKILL
-        left.add((champion, len(PromotionLog(each.client, each.name).entries())))
-        # the next one ends what was begun, and goes on
+        left.add((champion, len(PromotionLog(each.client, each.name, author="a test").entries())))
+        # the next promoter completes the pending change, then makes its own
         each.add(wrong=range(1))
         each.promote("3")
         assert each.aliases() == {"champion": 3, "previous": each.history()[-2][1]}
         assert [to for _, to, _ in each.history()] in ([1, 3], [1, 2, 3])
-        assert each.astray() == {}
+        assert each.drifted() == {}
     else:
-        raise AssertionError("it never came to its end")
-    # killed before the move was written down, between that and the alias, and after the alias
+        raise AssertionError("no promoter reached its end")
+    # killed before the append, between the append and the alias, and after the alias
     assert left == {(1, 1), (1, 2), (2, 2)}
 
 
-def test_a_move_that_was_begun_is_told_as_such_until_it_is_ended(local: Desk) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=GOOD)
-    local.begin(2)
-    assert local.aliases() == {"champion": 1, "challenger": 2}
-    assert local.astray() == {
-        "champion": "a move to version 2 was begun and not ended; the next one ends it first"
+def test_pending_change_is_reported_until_the_next_command_completes_it(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=GOOD)
+    sqlite.leave_pending(2)
+    assert sqlite.aliases() == {"champion": 1, "challenger": 2}
+    assert sqlite.drifted() == {
+        "champion": "the change to version 2 is pending; the next promotion or rollback completes it first"
     }
-    [begun, first] = promotion.history(local.paths, params(local.name))
-    assert (begun.entry.to, begun.happened) == (2, False)
+    [pending, first] = sqlite.changes()
+    assert (pending.entry.to, pending.happened) == (2, False)
     assert first.happened
-    assert local.rollback().withdrawn == 2
-    assert local.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 1, "rollback")]
+    assert sqlite.rollback().withdrawn == 2
+    assert sqlite.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 1, "rollback")]
 
 
-def test_a_begun_move_to_a_version_that_was_harmed_since_is_given_up(local: Desk) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=GOOD)
-    local.begin(2)
-    harm(local, "model.keras", "gone", which=2)
-    local.add(wrong=GOOD)
-    assert local.promote("3").moved
-    assert local.history() == [(None, 1, "promote"), (1, 1, "abandon"), (1, 3, "promote")]
+def test_pending_change_to_a_damaged_version_is_aborted(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=GOOD)
+    sqlite.leave_pending(2)
+    damage(sqlite, "model.keras", "gone", which=2)
+    sqlite.add(wrong=GOOD)
+    assert sqlite.promote("3").moved
+    assert sqlite.history() == [(None, 1, "promote"), (1, 1, "aborted"), (1, 3, "promote")]
 
 
-def test_a_slow_promoter_does_not_undo_what_came_after_it(desk: Desk) -> None:
-    desk.add()
-    desk.promote()
-    desk.add(wrong=GOOD)
-    slow = desk.hold(2, "set_registered_model_alias")
-    # its move is written down, its alias not moved yet
-    desk.add(wrong=range(1))
-    desk.promote("3")  # ends the slow one's move, then makes its own
+@long_on_server
+def test_slow_promoter_does_not_undo_later_changes(registry: Registry) -> None:
+    registry.add()
+    registry.promote()
+    registry.add(wrong=GOOD)
+    slow = registry.start_held(2, "set_registered_model_alias")
+    # it has appended its change and not moved the alias
+    registry.add(wrong=range(1))
+    registry.promote("3")  # completes the pending change, then makes its own
     slow.communicate("\n", timeout=60)
     assert slow.returncode == 0
-    assert desk.aliases()["champion"] == 3
-    assert desk.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 3, "promote")]
-    assert desk.astray() == {}
+    assert registry.aliases()["champion"] == 3
+    assert registry.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 3, "promote")]
+    assert registry.drifted() == {}
 
 
-@pytest.mark.parametrize("look", ["last", "versions"])
-def test_what_is_promoted_while_this_one_looks_is_neither_overlooked_nor_called_a_hand_move(
-    local: Desk, monkeypatch: pytest.MonkeyPatch, look: str
+@pytest.mark.parametrize("first_read", ["entries", "versions"])
+def test_change_between_the_two_reads_is_not_missed_and_not_logged_as_out_of_band(
+    sqlite: Registry, monkeypatch: pytest.MonkeyPatch, first_read: str
 ) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=range(30))
-    local.add(wrong=GOOD)
-    owner = PromotionLog if look == "last" else model_versions
-    real = getattr(owner, look)
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=range(30))
+    sqlite.add(wrong=GOOD)
+    owner = PromotionLog if first_read == "entries" else model_versions
+    real = getattr(owner, first_read)
 
-    def while_looking(*arguments: Any) -> Any:
-        monkeypatch.setattr(owner, look, real)
-        seen = real(*arguments)  # and then it happens, before the other look
-        local.force(2)
-        return seen
+    def read_before_a_change(*arguments: Any) -> Any:
+        monkeypatch.setattr(owner, first_read, real)
+        result = real(*arguments)
+        sqlite.force(2)
+        return result
 
-    monkeypatch.setattr(owner, look, while_looking)
-    if look == "last":
-        done = local.force(3)
+    monkeypatch.setattr(owner, first_read, read_before_a_change)
+    if first_read == "entries":
+        done = sqlite.force(3)
         assert done.verdict
         assert done.verdict.comparison
-        assert done.verdict.comparison.gained == 20  # against version 2, which reads 30 wrong
-        assert local.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 3, "promote")]
+        assert done.verdict.comparison.gained == 20  # against version 2, which misclassifies 30 images
+        assert sqlite.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 3, "promote")]
     else:
         with pytest.raises(Refused, match="another promoter was faster"):
-            local.force(3)
-        assert local.history() == [(None, 1, "promote"), (1, 2, "promote")]
-    assert local.astray() == {}
+            sqlite.force(3)
+        assert sqlite.history() == [(None, 1, "promote"), (1, 2, "promote")]
+    assert sqlite.drifted() == {}
 
 
-def test_a_request_that_is_sent_twice_is_one_move(local: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    local.add()
+def test_repeated_request_gives_one_entry(sqlite: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite.add()
     real = MlflowClient.create_model_version
 
     def twice(*arguments: Any, **named: Any) -> Any:  # as after a 502 whose request had arrived
@@ -516,96 +528,129 @@ def test_a_request_that_is_sent_twice_is_one_move(local: Desk, monkeypatch: pyte
 
     with monkeypatch.context() as doubled:
         doubled.setattr(MlflowClient, "create_model_version", twice)
-        assert local.promote().moved
-    assert local.history() == [(None, 1, "promote")]
-    assert local.astray() == {}
+        assert sqlite.promote().moved
+    assert sqlite.history() == [(None, 1, "promote")]
+    assert sqlite.drifted() == {}
 
 
-def test_a_store_that_does_not_answer_is_not_taken_for_tampering(
-    local: Desk, monkeypatch: pytest.MonkeyPatch
+def test_failed_connection_does_not_abort_a_pending_change(
+    sqlite: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=GOOD)
-    local.begin(2)
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=GOOD)
+    sqlite.leave_pending(2)
 
-    def silent(*_: Any, **__: Any) -> Any:
-        raise requests.ConnectionError("nobody there")
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise requests.ConnectionError("connection refused")
 
     with monkeypatch.context() as down:
-        down.setattr(model_versions, "download_artifacts", silent)
+        down.setattr(model_versions, "download_artifacts", refuse)
         with pytest.raises(Unavailable):
-            local.rollback()
-    assert local.astray()["champion"].startswith("a move to version 2 was begun")  # and was not given up
-    assert local.promote("2").holder
-    assert local.history() == [(None, 1, "promote"), (1, 2, "promote")]
+            sqlite.rollback()
+    assert sqlite.drifted()["champion"].startswith("the change to version 2 is pending")  # not aborted
+    assert sqlite.promote("2").holder
+    assert sqlite.history() == [(None, 1, "promote"), (1, 2, "promote")]
 
 
 @pytest.mark.parametrize("alias", ["@previous", "challenger", "latest", "v2", "1", "", "a b"])
-def test_an_alias_that_cannot_be_is_refused_before_anything_is_written(local: Desk, alias: str) -> None:
-    local.add()
+def test_invalid_alias_is_refused_before_anything_is_written(sqlite: Registry, alias: str) -> None:
+    sqlite.add()
     with pytest.raises(UsageError):
-        local.promote("1", alias=alias)
+        sqlite.promote("1", alias=alias)
     with pytest.raises(UsageError):
-        promotion.rollback(local.paths, params(local.name), reason="a test", alias=alias)
-    assert local.history() == []
-    assert local.aliases() == {"challenger": 1}
+        promotion.rollback(sqlite.paths, params(sqlite.name), reason="a test", alias=alias)
+    assert sqlite.history() == []
+    assert sqlite.aliases() == {"challenger": 1}
 
 
-def test_a_number_is_a_version_even_where_an_alias_looks_like_one(local: Desk) -> None:
-    local.add()
-    local.add(wrong=GOOD)
-    local.client.set_registered_model_alias(local.name, "1", "2")
-    assert local.promote("1").version.number == 1
-    assert model_versions.find(local.client, local.name, "@1").number == 2
+def test_number_selects_a_version_even_if_an_alias_has_that_name(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.add(wrong=GOOD)
+    sqlite.client.set_registered_model_alias(sqlite.name, "1", "2")
+    assert sqlite.promote("1").version.number == 1
+    assert model_versions.find(sqlite.client, sqlite.name, "@1").number == 2
 
 
-def test_a_history_that_was_meddled_with_is_told_or_goes_on(local: Desk) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=GOOD)
-    local.promote()
-    local.client.delete_model_version(f"{local.name}.history", "2")
-    assert local.history() == [(None, 1, "promote")]
-    assert "moved outside the gate: to version 2; the history says version 1" in local.astray()["champion"]
-    local.rollback()
-    assert local.history()[1:] == [(1, 2, "outside"), (2, 1, "rollback")]
-    local.client.set_model_version_tag(f"{local.name}.history", "1", "move", "{}")
-    with pytest.raises(DataError, match="version 1 of .*history is no move"):
-        local.history()
+def test_deleted_entry_leaves_a_gap_and_changed_entry_is_an_error(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=GOOD)
+    sqlite.promote()
+    sqlite.client.delete_model_version(f"{sqlite.name}.history", "2")
+    assert sqlite.history() == [(None, 1, "promote")]
+    assert "moved outside the gate: to version 2; the history says version 1" in sqlite.drifted()["champion"]
+    sqlite.rollback()
+    assert sqlite.history()[1:] == [(1, 2, "out_of_band"), (2, 1, "rollback")]
+    sqlite.client.set_model_version_tag(f"{sqlite.name}.history", "1", "move", "{}")
+    with pytest.raises(DataError, match="version 1 of .*history is not a log entry"):
+        sqlite.history()
 
 
-def test_a_model_whose_versions_were_all_deleted_is_told(local: Desk) -> None:
-    local.add()
-    local.promote()
-    local.client.delete_model_version(local.name, "1")
+@pytest.mark.parametrize(("stored", "read"), [("outside", "out_of_band"), ("abandon", "aborted")])
+def test_entries_of_earlier_releases_can_be_read(sqlite: Registry, stored: str, read: str) -> None:
+    sqlite.add()
+    sqlite.promote()
+    entry = sqlite.client.get_model_version(f"{sqlite.name}.history", "1")
+    earlier = entry.tags["move"].replace('"kind":"promote"', f'"kind":"{stored}"')
+    assert earlier != entry.tags["move"]
+    sqlite.client.set_model_version_tag(f"{sqlite.name}.history", "1", "move", earlier)
+    assert sqlite.history() == [(None, 1, read)]
+
+
+def test_history_as_json_keeps_its_keys(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    [change] = sqlite.changes()
+    keys = {
+        "id",
+        "alias",
+        "after",
+        "before",
+        "to",
+        "kind",
+        "by",
+        "reason",
+        "figures",
+        "number",
+        "time",
+        "settled",
+    }
+    assert change.entry.model_dump(mode="json").keys() == keys
+    assert change.entry.model_dump(mode="json")["settled"] is True
+
+
+def test_model_without_versions_is_an_error(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.client.delete_model_version(sqlite.name, "1")
     with pytest.raises(UsageError, match="`lenet5 run` makes one"):
-        local.promote()
+        sqlite.promote()
 
 
-def test_a_version_without_recorded_files_is_never_taken_for_whole(local: Desk) -> None:
-    version = local.add()
-    local.client.delete_model_version_tag(local.name, str(version), tags.MODEL_FOLDER)
+def test_version_without_digests_is_not_promoted(sqlite: Registry) -> None:
+    version = sqlite.add()
+    sqlite.client.delete_model_version_tag(sqlite.name, str(version), tags.MODEL_FOLDER)
     with pytest.raises(DataError, match="cannot be trusted"):
-        local.promote()
+        sqlite.promote()
 
 
-def test_a_forced_return_that_was_given_up_does_not_lift_a_rollback(local: Desk) -> None:
-    local.add()
-    local.promote()
-    local.add(wrong=GOOD)
-    local.promote()
-    local.rollback()
-    local.begin(2)
-    run_id = model_versions.find(local.client, local.name, "2").run_id
-    [model] = (p for p in local.paths.root.rglob("model.keras") if p.read_text() == run_id)
+def test_aborted_change_does_not_cancel_an_earlier_withdrawal(sqlite: Registry) -> None:
+    sqlite.add()
+    sqlite.promote()
+    sqlite.add(wrong=GOOD)
+    sqlite.promote()
+    sqlite.rollback()
+    sqlite.leave_pending(2)
+    run_id = model_versions.find(sqlite.client, sqlite.name, "2").run_id
+    [model] = (p for p in sqlite.paths.root.rglob("model.keras") if p.read_text() == run_id)
     stored = model.parents[1] / "MLmodel"
     kept = stored.read_bytes()
     stored.write_text("something else")
-    assert not local.promote("2").moved
+    assert not sqlite.promote("2").moved
     stored.write_bytes(kept)
-    assert local.history()[-1] == (1, 1, "abandon")
-    assert local.aliases() == {"champion": 1, "previous": 2}
-    again = local.promote("2")
+    assert sqlite.history()[-1] == (1, 1, "aborted")
+    assert sqlite.aliases() == {"champion": 1, "previous": 2}
+    again = sqlite.promote("2")
     assert again.verdict
     assert "it was rolled back on" in again.verdict.why

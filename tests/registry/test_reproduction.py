@@ -1,4 +1,4 @@
-"""Why a version may have come out different: what is known to differ is told, and nothing else."""
+"""Likely causes of a reproduction with other bytes: recorded differences, and nothing else."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,21 +36,21 @@ def made(tmp_path: Path) -> Paths:
 def causes(
     made: Paths, rows: list[DigestComparison], packages: dict[str, tuple[str, str]], **tags: str
 ) -> list[str]:
-    here = environment.machine()
+    machine = environment.machine()
     recorded = {
         "environment.device": "CPU",
         "environment.switches": FIXED[0],
         "environment.threads": "1",
-        "machine.instruction_set": here["instruction_set"],
-        "machine.python": here["python"],
+        "machine.instruction_set": machine["instruction_set"],
+        "machine.python": machine["python"],
     }
-    said = recorded | {name.replace("__", "."): value for name, value in tags.items()}
-    version = Version("digits", 1, (), datetime.now(UTC), "run", said)
+    version_tags = recorded | {name.replace("__", "."): value for name, value in tags.items()}
+    version = Version("digits", 1, (), datetime.now(UTC), "run", version_tags)
     return reproduction.causes(version, made, rows, packages)
 
 
 @pytest.mark.parametrize(
-    ("tag", "value", "told"),
+    ("tag", "value", "expected"),
     [
         ("environment__device", "NVIDIA H200", "another device: NVIDIA H200 then, CPU now"),
         ("environment__switches", "", "another engine variable: none then, ONEDNN_MAX_CPU_ISA=AVX2 now"),
@@ -59,23 +59,23 @@ def causes(
         ("machine__python", "3.9.1", "another Python: 3.9.1 then, "),
     ],
 )
-def test_what_differs_of_the_machine_is_told(made: Paths, tag: str, value: str, told: str) -> None:
+def test_differences_of_the_machine_are_listed(made: Paths, tag: str, value: str, expected: str) -> None:
     [cause] = causes(made, [WEIGHTS], {}, **{tag: value})
-    assert cause.startswith(told)
+    assert cause.startswith(expected)
 
 
-def test_other_packages_and_other_data_are_told(made: Paths) -> None:
+def test_other_packages_and_other_data_are_listed(made: Paths) -> None:
     data = DigestComparison("raw data", "a" * 64, "b" * 64)
-    found = causes(made, [data, WEIGHTS], {"numpy": ("2.4.6", "2.3.0")})
-    assert found == ["the data is not the same", "another numpy: 2.4.6 then, 2.3.0 now"]
+    listed = causes(made, [data, WEIGHTS], {"numpy": ("2.4.6", "2.3.0")})
+    assert listed == ["the data is not the same", "another numpy: 2.4.6 then, 2.3.0 now"]
 
 
-def test_where_nothing_is_known_to_differ_that_is_told(made: Paths) -> None:
+def test_cause_is_unknown_when_no_recorded_property_differs(made: Paths) -> None:
     [cause] = causes(made, [WEIGHTS], {})
     assert cause == "unknown: everything that was recorded of the machine is the same here"
 
 
-def test_the_same_weights_clear_the_machine_that_trained(made: Paths) -> None:
+def test_equal_weights_exclude_the_machine_that_trained(made: Paths) -> None:
     same = DigestComparison("weights", "a" * 64, "a" * 64)
     assert (
         causes(made, [same, PREDICTIONS], {})[0] == "not the machine that trained: the weights are the same"

@@ -1,4 +1,4 @@
-"""A sweep whose searchers are on two machines, of which one dies in the middle."""
+"""A sweep whose trial workers are on two machines, of which one dies in the middle."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Real stores: the embedded one in a temporary folder, and a server on PostgreSQL."""
+"""Real stores: an embedded one in a temporary folder, and a server on PostgreSQL."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from lenet5.tracking import store
 
 @pytest.fixture
 def bare_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A checkout whose store is the embedded one, and is not there yet."""
+    """A checkout whose embedded store does not exist yet."""
     for name, value in settings.embedded(Paths(tmp_path)).items():
         monkeypatch.setenv(name, value)
     return Paths(tmp_path)
@@ -23,7 +23,7 @@ def bare_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 
 @pytest.fixture
 def paths(bare_paths: Paths, empty_database: Path) -> Paths:
-    """A checkout whose store is the embedded one."""
+    """A checkout with an empty embedded store."""
     folder = LocalState(bare_paths.root).mlflow
     folder.mkdir(parents=True)
     shutil.copyfile(empty_database, folder / empty_database.name)
@@ -35,11 +35,19 @@ def client(paths: Paths) -> MlflowClient:
     return store.connect(paths)
 
 
-@pytest.fixture(params=["sqlite", "server"])
-def any_paths(request: pytest.FixtureRequest, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    """A checkout whose store is the embedded one, and then one whose store is a server on PostgreSQL.
+ON_SERVER = [pytest.mark.slow, pytest.mark.xdist_group("mlflow-server")]
+SERVER = pytest.param("server", marks=ON_SERVER)
+long_on_server = pytest.mark.parametrize(
+    "any_paths", ["sqlite", pytest.param("server", marks=[*ON_SERVER, pytest.mark.long])], indirect=True
+)
+"""For a test that takes a minute or more with a server."""
 
-    The server is shared: its experiment is this test's own, and ``model_name`` is to be the model's name.
+
+@pytest.fixture(params=["sqlite", SERVER])
+def any_paths(request: pytest.FixtureRequest, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A checkout with an empty embedded store; then a checkout that uses a server on PostgreSQL.
+
+    All tests share the server. Each test has its own experiment, and must use ``model_name`` for its model.
     """
     if request.param == "server":
         monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("mlflow_server"))
@@ -54,5 +62,5 @@ def any_client(any_paths: Paths) -> MlflowClient:
 
 @pytest.fixture
 def model_name() -> str:
-    """Nobody else has it."""
+    """A name that no other test uses."""
     return f"digits-{uuid4().hex}"

@@ -1,4 +1,4 @@
-"""One run per trained model, in a real store."""
+"""MLflow runs of trainings, in a real store."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def train(paths: Paths, training: str = TRAINING, params: dict[str, Any] = PARAM
         on_epoch(1, {"loss": 0.5})
 
 
-def test_a_training_is_recorded_with_its_parameters_and_epochs(client: MlflowClient, paths: Paths) -> None:
+def test_training_is_logged_with_parameters_and_epochs(client: MlflowClient, paths: Paths) -> None:
     train(paths)
     [run] = all_runs(client, paths)
     assert run.info.status == "FINISHED"
@@ -37,7 +37,7 @@ def test_a_training_is_recorded_with_its_parameters_and_epochs(client: MlflowCli
     assert run.data.metrics["train.loss"] == 0.5
 
 
-def test_the_same_training_again_goes_on_with_its_run(client: MlflowClient, paths: Paths) -> None:
+def test_same_training_continues_its_run(client: MlflowClient, paths: Paths) -> None:
     train(paths)
     train(paths)
     assert len(all_runs(client, paths)) == 1
@@ -49,16 +49,16 @@ def test_another_training_gets_its_own_run(client: MlflowClient, paths: Paths) -
     assert len(all_runs(client, paths)) == 2
 
 
-def test_a_complete_run_is_left_alone(client: MlflowClient, paths: Paths) -> None:
+def test_complete_run_is_not_changed(client: MlflowClient, paths: Paths) -> None:
     train(paths)
     [run] = all_runs(client, paths)
     client.set_tag(run.info.run_id, tags.WEIGHTS, "c" * 64)
     train(paths)
-    [still] = all_runs(client, paths)
-    assert len(client.get_metric_history(still.info.run_id, "train.loss")) == 1
+    [unchanged] = all_runs(client, paths)
+    assert len(client.get_metric_history(unchanged.info.run_id, "train.loss")) == 1
 
 
-def test_a_failed_training_leaves_a_failed_run_that_the_next_one_takes_over(
+def test_failed_training_leaves_a_failed_run_that_the_next_training_continues(
     client: MlflowClient, paths: Paths
 ) -> None:
     with pytest.raises(ValueError, match="diverged"), runs.training_run(paths, TRAINING, PARAMS):
@@ -70,14 +70,14 @@ def test_a_failed_training_leaves_a_failed_run_that_the_next_one_takes_over(
     assert run.info.status == "FINISHED"
 
 
-def test_an_interrupted_training_is_a_killed_run(client: MlflowClient, paths: Paths) -> None:
+def test_interrupted_training_leaves_a_killed_run(client: MlflowClient, paths: Paths) -> None:
     with pytest.raises(KeyboardInterrupt), runs.training_run(paths, TRAINING, PARAMS):
         raise KeyboardInterrupt
     [run] = all_runs(client, paths)
     assert run.info.status == "KILLED"
 
 
-def test_after_kill_9_the_next_training_takes_the_run_over(client: MlflowClient, paths: Paths) -> None:
+def test_training_after_sigkill_continues_the_run(client: MlflowClient, paths: Paths) -> None:
     script = f"""
         from pathlib import Path
         from lenet5.core.paths import Paths
@@ -87,13 +87,13 @@ def test_after_kill_9_the_next_training_takes_the_run_over(client: MlflowClient,
             print("one epoch", flush=True)
             input()
     """
-    victim = subprocess.Popen(
+    training = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    with victim:
-        assert victim.stdout is not None
-        assert victim.stdout.readline() == b"one epoch\n"
-        os.kill(victim.pid, signal.SIGKILL)
+    with training:
+        assert training.stdout is not None
+        assert training.stdout.readline() == b"one epoch\n"
+        os.kill(training.pid, signal.SIGKILL)
     [run] = all_runs(client, paths)
     assert run.info.status == "RUNNING"
     train(paths)
@@ -101,13 +101,13 @@ def test_after_kill_9_the_next_training_takes_the_run_over(client: MlflowClient,
     assert run.info.status == "FINISHED"
 
 
-def test_four_processes_may_find_a_store_that_is_not_there_yet(bare_paths: Paths) -> None:
+def test_four_processes_can_create_the_store_at_once(bare_paths: Paths) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from lenet5.core.paths import Paths; from lenet5.tracking import store\n"
         "paths = Paths(Path(sys.argv[1])); print(store.experiment(store.connect(paths), paths))"
     )
-    together = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(bare_paths.root)],
             stdout=subprocess.PIPE,
@@ -115,12 +115,12 @@ def test_four_processes_may_find_a_store_that_is_not_there_yet(bare_paths: Paths
         )
         for _ in range(4)
     ]
-    answers = [process.communicate() for process in together]
-    assert [process.returncode for process in together] == [0] * 4, answers
-    assert {out for out, _ in answers} == {b"1\n"}
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, outputs
+    assert {out for out, _ in outputs} == {b"1\n"}
 
 
-def test_the_experiment_can_be_named_from_outside(
+def test_environment_variable_names_the_experiment(
     client: MlflowClient, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
@@ -129,7 +129,7 @@ def test_the_experiment_can_be_named_from_outside(
     assert client.get_experiment_by_name(settings.EXPERIMENT) is None
 
 
-def test_a_parameter_that_was_changed_and_changed_back_is_as_it_is_now(
+def test_parameter_that_changed_and_changed_back_has_its_current_value(
     client: MlflowClient, paths: Paths
 ) -> None:
     train(paths)
@@ -139,22 +139,22 @@ def test_a_parameter_that_was_changed_and_changed_back_is_as_it_is_now(
         assert runs.params(client, run.info.run_id)["train.epochs"] == str(epochs)
 
 
-def test_orphans_are_closed_and_what_is_alive_is_not(client: MlflowClient, paths: Paths) -> None:
+def test_only_orphan_runs_are_closed(client: MlflowClient, paths: Paths) -> None:
     experiment = store.experiment(client, paths)
 
-    def begun(minutes_ago: float, **tag: str) -> str:
-        start = int((time.time() - 60 * minutes_ago) * 1000)
-        return str(client.create_run(experiment, start_time=start, tags=tag).info.run_id)
+    def start(minutes_ago: float, **tag: str) -> str:
+        start_time = int((time.time() - 60 * minutes_ago) * 1000)
+        return str(client.create_run(experiment, start_time=start_time, tags=tag).info.run_id)
 
-    over, going = begun(90, **{tags.FLOW_RUN: "over"}), begun(600, **{tags.FLOW_RUN: "going"})
-    just_over = begun(1, **{tags.FLOW_RUN: "over"})
-    silent, young = begun(90), begun(30)
-    fed = begun(90)
-    client.log_metric(fed, "system/cpu_utilization_percentage", 50.0)
+    over, going = start(90, **{tags.FLOW_RUN: "over"}), start(600, **{tags.FLOW_RUN: "going"})
+    just_over = start(1, **{tags.FLOW_RUN: "over"})
+    silent, young = start(90), start(30)
+    active = start(90)
+    client.log_metric(active, "system/cpu_utilization_percentage", 50.0)
     hour = timedelta(hours=1)
     closed = runs.close_orphans(client, paths, is_over=lambda flow_run: flow_run == "over", silent=hour)
-    status = {run: client.get_run(run).info.status for run in (over, just_over, going, silent, young, fed)}
-    assert {run for run, said in status.items() if said == "KILLED"} == {over, silent}
+    status = {run: client.get_run(run).info.status for run in (over, just_over, going, silent, young, active)}
+    assert {run for run, value in status.items() if value == "KILLED"} == {over, silent}
     assert closed == 2
     assert client.get_run(over).data.tags[tags.CLOSED]
     assert runs.close_orphans(client, paths, is_over=lambda flow_run: flow_run == "over", silent=hour) == 0

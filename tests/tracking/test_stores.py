@@ -1,4 +1,4 @@
-"""What the project asks of a store, asked of both: SQLite in a file, and a server on PostgreSQL."""
+"""The operations that the project needs, on both stores: SQLite in a file, and a server on PostgreSQL."""
 
 import psycopg
 import pytest
@@ -12,7 +12,7 @@ TRAINING = "a" * 64
 
 
 def record(client: MlflowClient, paths: Paths, name: str) -> model_versions.Version:
-    """A run of two epochs, and a version of it that is the champion."""
+    """Log a run of two epochs and register its model as champion."""
     with runs.training_run(paths, TRAINING, {"epochs": 2}) as on_epoch:
         for epoch in (1, 2):
             on_epoch(epoch, {"loss": 1 / epoch})
@@ -22,15 +22,15 @@ def record(client: MlflowClient, paths: Paths, name: str) -> model_versions.Vers
     (paths.root / "model/weights").write_text("some")
     client.log_model_artifacts(model.model_id, str(paths.root / "model"))
     client.finalize_logged_model(model.model_id, "READY")
-    version, new = model_versions.register(
+    version, is_new = model_versions.register(
         client, name, run_id=run.info.run_id, model_id=model.model_id, tags={"some": "tag"}, description=""
     )
-    assert new
+    assert is_new
     model_versions.set_alias(client, name, model_versions.CHAMPION, version.number)
     return version
 
 
-def test_a_run_its_epochs_a_version_and_an_alias_are_read_back(
+def test_run_epochs_version_and_alias_are_read_back(
     any_client: MlflowClient, any_paths: Paths, model_name: str
 ) -> None:
     version = record(any_client, any_paths, model_name)
@@ -39,13 +39,13 @@ def test_a_run_its_epochs_a_version_and_an_alias_are_read_back(
     assert run.data.params == {"train.epochs": "2"}
     losses = any_client.get_metric_history(version.run_id, "train.loss")
     assert [(metric.step, metric.value) for metric in losses] == [(1, 1.0), (2, 0.5)]
-    [found] = model_versions.versions(any_client, model_name)
-    assert (found.number, found.run_id, found.aliases) == (1, version.run_id, ("champion",))
-    assert found.tags["some"] == "tag"
+    [read_back] = model_versions.versions(any_client, model_name)
+    assert (read_back.number, read_back.run_id, read_back.aliases) == (1, version.run_id, ("champion",))
+    assert read_back.tags["some"] == "tag"
 
 
 @pytest.mark.parametrize("any_paths", ["server"], indirect=True)
-def test_behind_the_server_is_postgresql(
+def test_server_stores_its_data_in_postgresql(
     any_client: MlflowClient, any_paths: Paths, model_name: str, mlflow_database: str
 ) -> None:
     version = record(any_client, any_paths, model_name)

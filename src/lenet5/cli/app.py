@@ -1,6 +1,7 @@
-"""What every command shares: the app, the checkout it works in, how answers look."""
+"""What all commands share: the app, the checkout, and the formats of answers."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,26 +20,32 @@ if TYPE_CHECKING:
     from lenet5.stages.params import Params
 
 EXIT_CODES = """
-Exit codes: 0 success · 1 a defect · 2 wrong usage, parameter or setting · 3 a gate said no ·
-4 the data is missing, damaged or fails validation · 5 training diverged · 6 a source or server is not there
+Exit codes: 0 success · 1 defect, with a stack trace · 2 wrong usage, parameter or setting ·
+3 the promotion gate rejected a version, or a reproduction differs · 4 data is missing, damaged or invalid ·
+5 the training failed · 6 a source, server or worker does not answer, or another run uses the checkout ·
+130 interrupted
 """
 PIPELINE = "Pipeline"
 WORKERS = "Schedules and workers (docs/workers.md)"
-MODELS = "Models (a VERSION is a number, or an alias such as @champion)"
-STAGES = "Stages (`dvc repro` runs them in order)"
+MODELS = "Model versions (VERSION is a number, or an alias such as @champion)"
+STAGES = "Stages (`dvc repro` runs them in order and records them)"
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="From raw MNIST digits to a gated, reproducible, registered LeNet-5.",
+    help="Train, check, register and serve LeNet-5 on MNIST. "
+    "Start with `lenet5 run`; `lenet5 status` shows the state of this checkout.",
     epilog=EXIT_CODES,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, for scripts.")]
+
+log = logging.getLogger(__name__)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         console.print(__version__)
         raise typer.Exit
 
@@ -47,10 +54,13 @@ def _print_version(wanted: bool) -> None:
 def _options(
     verbose: Annotated[
         int,
-        typer.Option("--verbose", "-v", count=True, show_default=False, help="Log more; -vv: details, too."),
+        typer.Option(
+            "--verbose", "-v", count=True, show_default=False, help="Log progress; -vv logs details too."
+        ),
     ] = 0,
     log_format: Annotated[
-        logs.Format, typer.Option(help="How messages are logged: text, or json for log collectors.")
+        logs.Format,
+        typer.Option(help="Format of messages on standard error: text, or one JSON object per line."),
     ] = "text",
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
@@ -60,34 +70,44 @@ def _options(
 
 
 def checkout() -> tuple[Paths, "Params"]:
-    """The checkout, its settings in force, its parameters checked."""
+    """Find the checkout, export its settings to the environment and read its parameters.
+
+    Raises:
+        UsageError: this folder is not in a checkout, or a setting or a parameter is invalid.
+    """
     from lenet5.stages.params import load
     from lenet5.system import settings
 
     paths = Paths.find()
+    log.info("checkout: %s", paths.root)
+    if log.isEnabledFor(logging.DEBUG):
+        for setting in settings.resolved(paths):
+            log.debug("setting from %s: %s=%s", setting.origin, setting.name, setting.value)
     settings.apply(paths)
     return paths, load(paths.params)
 
 
 def print_json(value: object) -> None:
+    """Print a value as indented JSON to standard output."""
     print(json.dumps(value, indent=2))
 
 
-def say(fact: object) -> str:
-    """A fact in words."""
-    if isinstance(fact, bool):
-        return "yes" if fact else "no"
-    if isinstance(fact, list):
-        return ", ".join(map(str, fact)) or "nothing"
-    if isinstance(fact, Mapping):
-        return ", ".join(f"{name} {say(value)}" for name, value in fact.items())
-    return "none" if fact is None else escape(str(fact))  # a bracket in it is no markup
+def format_value(value: object) -> str:
+    """Return a value of an answer as text for a table or a tree, with markup escaped."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(escape(str(item)) for item in value) or "nothing"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {format_value(item)}" for name, item in value.items())
+    return "none" if value is None else escape(str(value))
 
 
-def print_versions(found: Sequence["Version"]) -> None:
+def print_versions(versions: Sequence["Version"]) -> None:
+    """Print a table of registered versions."""
     table = Table("version", "aliases", "test accuracy", "data", "commit", "registered")
-    for version in found:
-        row = as_dict(version)
+    for version in versions:
+        row = version_as_dict(version)
         table.add_row(
             str(version.number),
             ", ".join(version.aliases),
@@ -99,7 +119,8 @@ def print_versions(found: Sequence["Version"]) -> None:
     console.print(table)
 
 
-def as_dict(version: "Version") -> dict[str, Any]:
+def version_as_dict(version: "Version") -> dict[str, Any]:
+    """Return a registered version as JSON answers show it."""
     accuracy = version.tags.get(f"{tags.METRICS}accuracy")
     return {
         "version": version.number,

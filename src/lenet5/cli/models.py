@@ -1,4 +1,4 @@
-"""Commands about registered versions: which there are, who is champion and why, where they come from."""
+"""Commands that read the model registry: list, trace, compare, reproduce and use versions."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,227 +8,172 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from lenet5.cli.app import MODELS, Json, app, as_dict, checkout, print_json, print_versions, say
+from lenet5.cli.app import (
+    MODELS,
+    Json,
+    app,
+    checkout,
+    format_value,
+    print_json,
+    print_versions,
+    version_as_dict,
+)
 from lenet5.core.errors import Refused, UsageError
 from lenet5.core.quiet import quiet_libraries
-from lenet5.system.terminal import console, errors
+from lenet5.system.terminal import console, errors, print_line
 
-Wanted = Annotated[str, typer.Argument(metavar="VERSION", help="A version number, or an alias: @champion.")]
-Reason = Annotated[str, typer.Option(help="Why, for the history.")]
-_DIGEST = 6
-"""Fewest characters by which a digest or a commit may be named."""
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="A version number, or an alias such as @champion.")
+]
+_SHORTEST_PREFIX = 6
+"""Characters of a digest or a commit that --data and --commit need."""
 
 
-@app.command(rich_help_panel=MODELS)
-def versions(
+@app.command("versions", rich_help_panel=MODELS)
+def list_versions(
     data: Annotated[
-        str | None, typer.Option(help="Only those that saw this data: a SHA-256, or how it begins.")
+        str | None,
+        typer.Option(metavar="SHA256", help="Only versions that used this data: a SHA-256 or its beginning."),
     ] = None,
-    commit: Annotated[str | None, typer.Option(help="Only those of this git commit.")] = None,
+    commit: Annotated[
+        str | None,
+        typer.Option(metavar="COMMIT", help="Only versions of this git commit: its hash or its beginning."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the registered versions, the newest first.
+    """List the registered versions, newest first.
 
-    --data takes the digest of a data set, as `lenet5 lineage` shows it, or of a file, as params.yaml pins it.
+    --data takes the digest of a data set, as `lenet5 lineage` prints it, or of a source file, as params.yaml
+    pins it.
+
+    Needs: the model registry.
+
+    Next: `lenet5 lineage VERSION`, `lenet5 diff VERSION VERSION`.
     """
-    for option, digest in (("--data", data), ("--commit", commit)):
-        if digest is not None and len(digest) < _DIGEST:
+    for option, prefix in (("--data", data), ("--commit", commit)):
+        if prefix is not None and len(prefix) < _SHORTEST_PREFIX:
             raise UsageError(
-                f"{option} is too short to name one thing.",
-                expected=f"{_DIGEST} characters or more",
-                found=repr(digest),
+                f"The value of {option} is too short.",
+                expected=f"{_SHORTEST_PREFIX} characters or more",
+                found=repr(prefix),
             )
     paths, params = checkout()
     from lenet5.registry import lineage, model_versions
     from lenet5.tracking import store
 
     name = params.register_.model_name
-    with store.reachable():
-        known = model_versions.versions(store.connect(paths), name)
-    found = lineage.select(known, data=data, commit=commit)
+    with store.reachable(paths):
+        versions = model_versions.versions(store.connect(paths), name)
+    selected = lineage.select(versions, data=data, commit=commit)
     if as_json:
-        print_json([as_dict(version) for version in found])
-    elif found:
-        print_versions(found)
-    elif known:
-        console.print(
-            f"None of the {len(known)} versions of {name}. `lenet5 lineage VERSION` shows what one saw."
+        print_json([version_as_dict(version) for version in selected])
+    elif selected:
+        print_versions(selected)
+    elif versions:
+        print_line(
+            f"None of the {len(versions)} versions of {name} matches. "
+            "Next: `lenet5 lineage VERSION` prints the data and the commit of a version."
         )
     else:
-        console.print(f"{name} has no versions yet. Next: `lenet5 run` makes one.")
+        print_line(f"{name} has no versions yet. Next: `lenet5 run` makes one.")
 
 
-@app.command(rich_help_panel=MODELS)
-def promote(
-    version: Annotated[
-        str | None, typer.Argument(help="A version number or an alias; the challenger when left out.")
-    ] = None,
-    to: Annotated[str, typer.Option(help="The alias it is to have.")] = "champion",
-    force: Annotated[
-        bool, typer.Option("--force", help="Overrule a no of the gate; needs --reason.")
-    ] = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
-    """Ask the promotion gate about a version; move the alias if it says yes, change nothing if it says no.
+@app.command("lineage", rich_help_panel=MODELS)
+def show_lineage(version: VersionArgument, as_json: Json = False) -> None:
+    """Show the origin of a version: run, code, data, environment, gate decision and promotions.
 
-    The gate compares it with the champion on the same test images, one by one. Exit code 3: it was not
-    promoted, because it was rejected, or kept back as a tie.
+    Needs: the model registry.
+
+    Next: `lenet5 reproduce VERSION`, `lenet5 versions --data SHA256`.
     """
     paths, params = checkout()
-    from lenet5.registry import promotion
+    from lenet5.registry import lineage
 
-    done = promotion.promote(paths, params, version, alias=to, force=force, reason=reason)
-    number, verdict = done.version.number, done.verdict
-    if as_json:
-        print_json(
-            {
-                "version": number,
-                "moved": done.moved,
-                "decision": verdict.decision if verdict else None,
-                "why": verdict.why if verdict else None,
-                "limits": {check.name: check.passed for check in verdict.checks} if verdict else {},
-                "comparison": vars(verdict.comparison) if verdict and verdict.comparison else None,
-            }
-        )
-    elif verdict:
-        console.print(str(verdict), markup=False)
-    if verdict and not done.moved:
-        raise Refused(
-            f"Version {number} is not made {to}: {verdict.why}",
-            fix="nothing has changed; --force --reason '…' overrules the gate",
-        )
-    if not as_json:
-        now = done.holder.number if done.holder else None
-        if now != number:
-            console.print(f"version {number} was made {to}, and {'none' if now is None else now} is since")
-        else:
-            console.print(f"version {number} is {to} {'now' if done.moved else 'already'}")
-        console.print("Next: `lenet5 history`; `lenet5 rollback --reason '…'` goes back.")
-
-
-@app.command(rich_help_panel=MODELS)
-def rollback(
-    reason: Annotated[str, typer.Option(help="Why, for the history.")],
-    to: Annotated[
-        str | None, typer.Option(help="A former champion; the last one when left out.", metavar="VERSION")
-    ] = None,
-    alias: Annotated[str, typer.Option(help="The alias to give back.")] = "champion",
-    as_json: Json = False,
-) -> None:
-    """Make a former champion the champion again, without asking the gate.
-
-    The version that is withdrawn is not promoted again by `lenet5 run`; only by `lenet5 promote --force`.
-    A second rollback undoes the first.
-    """
-    paths, params = checkout()
-    from lenet5.registry import promotion
-
-    done = promotion.rollback(paths, params, reason=reason, to=to, alias=alias)
-    if as_json:
-        print_json({"version": done.version.number, "withdrawn": done.withdrawn})
-        return
-    console.print(f"version {done.version.number} is {alias} again; version {done.withdrawn} is withdrawn")
-    console.print("Next: `lenet5 history`; `lenet5 rollback --to VERSION --reason '…'` goes further back.")
-
-
-@app.command(rich_help_panel=MODELS)
-def history(as_json: Json = False) -> None:
-    """Show who was champion when, and why: every move of an alias, the latest first."""
-    paths, params = checkout()
-    from lenet5.registry import promotion
-
-    lines = promotion.history(paths, params)
-    if as_json:
-        print_json([line.entry.model_dump(mode="json") | {"happened": line.happened} for line in lines])
-        return
-    if not lines:
-        console.print("Nothing was promoted yet. Next: `lenet5 run`, or `lenet5 promote`.")
-        return
-    table = Table("time", "alias", "from", "to", "what", "by", "reason")
-    for line in lines:
-        move = line.entry
-        table.add_row(
-            f"{move.time.astimezone():%Y-%m-%d %H:%M:%S}",
-            move.alias,
-            say(move.before),
-            say(move.to),
-            move.kind if line.happened else f"{move.kind}, not ended",
-            escape(move.by),
-            escape(move.reason),
-        )
-    console.print(table)
-
-
-@app.command(rich_help_panel=MODELS)
-def lineage(version: Wanted, as_json: Json = False) -> None:
-    """Show where a version comes from: run, code, data, environment, gate, history."""
-    paths, params = checkout()
-    from lenet5.registry import lineage as lineages
-
-    facts = lineages.of(paths, params, version)
+    facts = lineage.of(paths, params, version)
     if as_json:
         print_json(facts)
         return
     aliases = f" ({', '.join(facts['aliases'])})" if facts["aliases"] else ""
     tree = Tree(f"[bold]{facts['name']} version {facts['version']}[/]{aliases}")
-    _grow(tree, {name: fact for name, fact in facts.items() if name not in ("name", "version", "aliases")})
+    in_title = ("name", "version", "aliases")
+    _add_branches(tree, {name: value for name, value in facts.items() if name not in in_title})
     console.print(tree)
 
 
-@app.command(rich_help_panel=MODELS)
-def diff(one: Wanted, other: Wanted, as_json: Json = False) -> None:
-    """Show what differs between two versions: parameters, data, metrics, packages, graph, code."""
-    paths, params = checkout()
-    from lenet5.registry import lineage as lineages
+@app.command("diff", rich_help_panel=MODELS)
+def show_difference(
+    left: Annotated[str, typer.Argument(metavar="VERSION", help="A version number or an alias.")],
+    right: Annotated[str, typer.Argument(metavar="VERSION", help="The version to compare it with.")],
+    as_json: Json = False,
+) -> None:
+    """Show what differs between two versions: parameters, data, metrics, packages, outputs, code.
 
-    found = lineages.diff(paths, params, one, other)
+    Needs: the model registry; for changed source files also a clone that has both commits.
+
+    Next: `lenet5 lineage VERSION`.
+    """
+    paths, params = checkout()
+    from lenet5.registry import lineage
+
+    comparison = lineage.diff(paths, params, left, right)
     if as_json:
-        print_json(found)
+        print_json(comparison)
         return
-    if not any(found["differences"].values()):
-        console.print(f"versions {found['versions'][0]} and {found['versions'][1]} do not differ")
+    numbers, sections = comparison["versions"], comparison["differences"]
+    if not any(sections.values()):
+        print_line(f"versions {numbers[0]} and {numbers[1]} do not differ")
         return
-    table = Table("", "what", *(f"version {number}" for number in found["versions"]))
-    for section, rows in found["differences"].items():
-        for number, (name, (left, right)) in enumerate(rows.items()):
+    table = Table("", "what", *(f"version {number}" for number in numbers))
+    for section, rows in sections.items():
+        for index, (name, values) in enumerate(rows.items()):
             table.add_row(
-                "" if number else section, name, say(left), say(right), end_section=number == len(rows) - 1
+                "" if index else section,
+                escape(name),
+                *map(format_value, values),
+                end_section=index == len(rows) - 1,
             )
     console.print(table)
 
 
-@app.command(rich_help_panel=MODELS)
-def reproduce(
-    version: Wanted,
+@app.command("reproduce", rich_help_panel=MODELS)
+def reproduce_version(
+    version: VersionArgument,
     into: Annotated[
         Path | None,
-        typer.Option(help="A new or empty folder to work in; it is kept. Else one below .lenet5."),
+        typer.Option(
+            help="A new or empty folder to work in. The command keeps it. Default: a folder below .lenet5."
+        ),
     ] = None,
-    record: Annotated[bool, typer.Option("--record", help="Leave the outcome with the version.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Store the result as a tag of the version.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a version again from its commit and its data, and compare bit for bit.
+    """Make a version again from its commit and its data, and compare the two bit for bit.
 
-    Works in any clone that has the commit and reaches the registry. Exit code 3: it came out different, with
-    how far apart and the likely cause.
+    Exit code 3: the result differs. The message shows how much, and the likely cause.
+
+    Needs: a clone that has the commit of the version, the model registry, and the time of one training.
+
+    Next: with exit code 0, nothing; with exit code 3, `lenet5 lineage VERSION` shows the original
+    environment.
     """
     paths, params = checkout()
     with quiet_libraries():
-        from lenet5.orchestration import reproduce as reproduction
-    tell = errors.print if as_json else console.print
-    done = reproduction.reproduce(
-        paths, params, version, into=into, record=record, tell=lambda line: tell(line, markup=False)
+        from lenet5.orchestration import reproduce
+    progress = errors if as_json else console  # with --json, standard output holds only the answer
+    done = reproduce.reproduce(
+        paths, params, version, into=into, record=record, on_line=lambda line: print_line(line, to=progress)
     )
     if as_json:
-        rows = {
+        compared = {
             row.what: {"recorded": row.recorded, "found": row.found, "same": row.same} for row in done.rows
         }
         print_json(
             {
                 "version": done.version.number,
                 "identical": done.identical,
-                "compared": rows,
+                "compared": compared,
                 "numbers": done.numbers,
                 "causes": done.causes,
                 "folder": str(done.folder) if done.folder else None,
@@ -237,31 +182,39 @@ def reproduce(
     else:
         table = Table("", "recorded", "made again", "same")
         for row in done.rows:
-            table.add_row(row.what, _short(row.recorded), _short(row.found), "✓" if row.same else "✗")
+            table.add_row(row.what, _shortened(row.recorded), _shortened(row.found), "✓" if row.same else "✗")
         console.print(table)
     if not done.identical:
-        other = ", ".join(row.what for row in done.rows if not row.same)
+        different = ", ".join(row.what for row in done.rows if not row.same)
         raise Refused(
-            f"Version {done.version.number} came out different.",
+            f"The reproduction of version {done.version.number} differs.",
             expected="the same bytes",
-            found="; ".join([f"other {other}", *done.numbers]),
-            fix=f"likely causes: {'; '.join(done.causes)}. Look at what was made again: {done.folder}",
+            found="; ".join([f"different: {different}", *done.numbers]),
+            fix=f"remove a likely cause: {'; '.join(done.causes)}. The new files are in {done.folder}",
         )
     if not as_json:
-        console.print(f"version {done.version.number} is bit-identical")
+        print_line(f"version {done.version.number} is bit-identical")
         if done.folder:
-            console.print(
-                f"Next: look at {done.folder}; `git worktree remove --force` removes it.", markup=False
-            )
+            print_line(f"Next: `git worktree remove --force {done.folder}` removes the new files.")
 
 
 @app.command(rich_help_panel=MODELS)
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="PNG or JPEG files, any size, one digit each.")],
-    version: Annotated[str, typer.Option(help="A version number or an alias.")] = "champion",
+    images: Annotated[
+        list[Path], typer.Argument(help="PNG or JPEG files of any size, with one digit in each.")
+    ],
+    version: Annotated[
+        str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
+    ] = "champion",
     as_json: Json = False,
 ) -> None:
-    """Read handwritten digits with the champion."""
+    """Recognize handwritten digits in image files with the champion.
+
+    Needs: the model registry and a champion. The model file is downloaded once and checked against its
+    digest.
+
+    Next: `lenet5 lineage @champion` shows where the model comes from.
+    """
     paths, params = checkout()
     from lenet5.serving import predictor
 
@@ -280,18 +233,19 @@ def predict(
     console.print(table)
 
 
-def _short(text: str) -> str:
-    """A SHA-256 by its beginning; anything else whole."""
-    return text[:16] if len(text) == 64 else text
+def _shortened(text: str) -> str:
+    """Return the first 16 characters of a SHA-256, and any other text as it is."""
+    return escape(text[:16] if len(text) == 64 else text)
 
 
-def _grow(tree: Tree, facts: dict[str, Any]) -> None:
-    for name, fact in facts.items():
-        if isinstance(fact, dict):
-            _grow(tree.add(f"[bold]{name}[/]"), fact)
-        elif isinstance(fact, list) and fact:
+def _add_branches(tree: Tree, facts: dict[str, Any]) -> None:
+    """Add facts to a tree. A mapping or a list becomes a branch; an empty value is left out."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            _add_branches(tree.add(f"[bold]{name}[/]"), value)
+        elif isinstance(value, list) and value:
             branch = tree.add(f"[bold]{name}[/]")
-            for item in fact:
-                branch.add(say(item))
-        elif fact not in (None, "", []):
-            tree.add(f"{name}: {say(fact)}")
+            for item in value:
+                branch.add(format_value(item))
+        elif value not in (None, "", []):
+            tree.add(f"{name}: {format_value(value)}")

@@ -1,6 +1,5 @@
-"""Commands that run the graph, and the servers and settings around it."""
+"""Commands that run the pipeline, and show its state, its settings and its UIs."""
 
-import os
 import shlex
 from typing import Annotated, Literal
 
@@ -8,82 +7,98 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lenet5.cli.app import PIPELINE, Json, app, checkout, print_json, print_versions, say
+from lenet5.cli.app import PIPELINE, Json, app, checkout, format_value, print_json, print_versions
 from lenet5.core.paths import Paths
-from lenet5.system.terminal import console
+from lenet5.system.terminal import console, print_line
 
 
 @app.command(rich_help_panel=PIPELINE)
 def run(
-    force: Annotated[bool, typer.Option("--force", help="Run every stage, even if nothing changed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run every stage, even if its inputs have not changed.")
+    ] = False,
     force_stage: Annotated[
-        list[str] | None, typer.Option(help="Run this stage even if nothing changed; can be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE", help="Run this stage, even if its inputs have not changed. Can be repeated."
+        ),
     ] = None,
     placement: Annotated[
         Literal["auto", "here", "strict"],
         typer.Option(
-            help="Where a stage that names a work pool runs. auto: there when a worker is alive, else here; "
-            "here; strict: there, or it is an error."
+            help="Where to run a stage for which dvc.yaml names a work pool. auto: on a live worker, else on "
+            "this machine. here: on this machine. strict: on a live worker; without one, the run fails."
         ),
     ] = "auto",
 ) -> None:
-    """Run the whole graph as a Prefect flow, then ask the promotion gate.
+    """Run the pipeline as a Prefect flow, from the source images to the promotion gate.
 
-    Stages whose inputs have not changed are not run again. The flow runs in this process; set
-    PREFECT_API_URL to report to a server. The training goes to a GPU worker when one is alive and both
-    machines share MLFLOW_TRACKING_URI and LENET5_DVC_REMOTE. A candidate that the gate keeps back as a tie
-    is no failure; one that it rejects is: exit code 3.
+    Only stages whose inputs have changed are run. The flow runs in this process and reports to
+    PREFECT_API_URL, or to an embedded server. The training runs on a GPU worker if one is alive and both
+    machines share MLFLOW_TRACKING_URI and LENET5_DVC_REMOTE. Exit code 3: the gate rejected the candidate. A
+    candidate that is as good as the champion is not promoted, and the exit code is 0.
+
+    Needs: a git checkout and the source data that params.yaml names.
+
+    Next: `lenet5 ui`, `lenet5 predict IMAGE`, `lenet5 history`.
     """
     checkout()
     from lenet5.orchestration import local_run
 
-    promoted = local_run.run(force_stage or (), everything=force, placement=placement)
-    if promoted.verdict:
-        console.print(str(promoted.verdict), markup=False)
-    shown = {version.number: version for version in (promoted.version, promoted.holder) if version}
-    print_versions(list(shown.values()))
-    console.print(
-        "Next: `make ui` to look at the runs, `lenet5 predict IMAGE` to use the champion, `lenet5 history`."
+    result = local_run.run(force_stage or (), everything=force, placement=placement)
+    if result.verdict:
+        print_line(result.verdict)
+    versions = {version.number: version for version in (result.version, result.holder) if version}
+    print_versions(list(versions.values()))
+    print_line(
+        "Next: `lenet5 ui` shows the runs; `lenet5 predict IMAGE` uses the champion; "
+        "`lenet5 history` lists promotions."
     )
 
 
 @app.command(rich_help_panel=PIPELINE)
 def recipe(
-    name: Annotated[str, typer.Argument(help="A recipe; none: show all of them.")] = "",
+    name: Annotated[str, typer.Argument(help="The name of a recipe. Without it, all are listed.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Print what a recipe changes in params.yaml, as options of `dvc exp run`.
+    """List recipes (parameters that go together), or print one as options of `dvc exp run`.
 
-    Use it as: dvc exp run $(lenet5 recipe fast)
+    Needs: the files in recipes/.
+
+    Next: dvc exp run $(lenet5 recipe fast)
     """
     from lenet5.stages import recipes
 
     paths, params = checkout()
-    found = {
-        each: recipes.load(paths.recipes, each) for each in ([name] if name else recipes.names(paths.recipes))
-    }
-    for its in found.values():
-        its.apply(params)
+    names = [name] if name else recipes.names(paths.recipes)
+    chosen = {each: recipes.load(paths.recipes, each) for each in names}
+    for each in chosen.values():
+        each.apply(params)  # raises an error if a recipe does not fit params.yaml
     if as_json:
-        print_json({each: its.model_dump() for each, its in found.items()})
+        print_json({each: content.model_dump() for each, content in chosen.items()})
     elif name:
-        print(found[name].options)
+        print(chosen[name].options)
     else:
-        table = Table("recipe", "what for", "changes in params.yaml")
-        for each, its in found.items():
-            table.add_row(each, its.about, say(its.overrides))
+        table = Table("recipe", "purpose", "changes in params.yaml")
+        for label, content in chosen.items():
+            table.add_row(label, escape(content.about), format_value(content.overrides))
         console.print(table)
-        console.print("Next: dvc exp run $(lenet5 recipe fast)")
+        print_line("Next: dvc exp run $(lenet5 recipe fast)")
 
 
 @app.command(rich_help_panel=PIPELINE)
 def status(
     of_settings: Annotated[
-        bool, typer.Option("--settings", help="Show every setting in force, and where it comes from.")
+        bool, typer.Option("--settings", help="Show every setting with its value and its origin instead.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what is up to date, which version is champion, each service and whether it answers."""
+    """Show which stages are out of date, which version is champion, and which services answer.
+
+    Needs: a checkout; a service that does not answer is part of the answer.
+
+    Next: `lenet5 run` if a stage is out of date; `lenet5 status --settings` if an address is wrong.
+    """
     if of_settings:
         _print_settings(Paths.find(), as_json)
         return
@@ -96,7 +111,7 @@ def status(
         return
     table = Table(show_header=False)
     for subject, facts in report.items():
-        table.add_row(subject, say(facts or {}) or "none")
+        table.add_row(subject, format_value(facts or None))
     console.print(table)
 
 
@@ -105,7 +120,12 @@ def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.", min=1, max=65535)] = 5000,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.", min=1, max=65535)] = 4200,
 ) -> None:
-    """Serve the MLflow and Prefect UIs on this machine until Ctrl-C."""
+    """Serve the MLflow and Prefect UIs of this checkout on 127.0.0.1 until Ctrl-C.
+
+    Needs: two free ports; the runs must be in the embedded store. A tracking server has its own UI.
+
+    Next: open the addresses that the command prints.
+    """
     paths, _ = checkout()
     from lenet5.cli import ui_servers
 
@@ -114,31 +134,27 @@ def ui(
 
 @app.command(rich_help_panel=PIPELINE)
 def env() -> None:
-    """Print the settings in force as shell exports, for bare `mlflow`, `prefect` and `dvc`.
+    """Print the settings in force as shell exports, secrets included, for bare `mlflow`, `prefect` and `dvc`.
 
-    Use it as: eval "$(lenet5 env)"
+    Needs: a checkout.
+
+    Next: eval "$(lenet5 env)"
     """
     from lenet5.system import settings
 
-    paths = Paths.find()
-    names = {
-        *settings.embedded(paths),
-        *(fact.name for fact in settings.facts(paths) if fact.origin == ".env"),
-    }
-    settings.apply(paths)
-    for name in sorted(names):
-        print(f"export {name}={shlex.quote(os.environ[name])}")
+    for name, value in sorted(settings.exports(Paths.find()).items()):
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def _print_settings(paths: Paths, as_json: bool) -> None:
     from lenet5.system import settings
 
-    facts = settings.facts(paths)
+    resolved = settings.resolved(paths)
     if as_json:
-        print_json({fact.name: {"value": fact.value, "from": fact.origin} for fact in facts})
+        print_json({setting.name: {"value": setting.value, "from": setting.origin} for setting in resolved})
         return
-    table = Table("setting", "value", "from", "what it is")
-    for fact in facts:
-        table.add_row(fact.name, escape(fact.value), fact.origin, fact.about)
+    table = Table("setting", "value", "from", "description")
+    for setting in resolved:
+        table.add_row(setting.name, escape(setting.value), setting.origin, escape(setting.about))
     console.print(table)
-    console.print("Next: set one in the environment or in .env; `.env.example` tells of each.")
+    print_line("Next: change one in the environment or in .env; `.env.example` describes them.")

@@ -1,113 +1,152 @@
-"""One command for each stage, as ``dvc repro`` calls it."""
+"""One command per stage. ``dvc repro`` calls these commands."""
 
-import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lenet5.cli.app import STAGES, app, checkout
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
-from lenet5.model import engine
-from lenet5.stages import evaluate as evaluate_package
-from lenet5.stages import ingest as ingest_package
-from lenet5.stages import preprocess as preprocess_package
-from lenet5.stages import register as register_package
-from lenet5.stages import train as train_package
-from lenet5.stages import validate as validate_package
-from lenet5.stages.params import Params
-from lenet5.system import parent_watch
-from lenet5.system.terminal import byte_progress, console
+from lenet5.system.terminal import byte_progress, console, print_line
 
-Workers = Annotated[
-    int | None,
-    typer.Option(help="Processes to train with, in place of train.workers; for a trial.", min=1),
-]
+if TYPE_CHECKING:
+    from lenet5.stages.params import Params
 
 
-@app.command(help=ingest_package.__doc__, rich_help_panel=STAGES)
+@app.command(rich_help_panel=STAGES)
 def ingest() -> None:
+    """Fetch MNIST, compare it with the checksums in params.yaml, and store it as arrays in data/raw.
+
+    Needs: read access to ingest.source.
+
+    Next: `lenet5 validate`. If the source has new data: `lenet5 pin`.
+    """
     paths, params = _begin()
     from lenet5.stages.ingest import stage
 
-    _end(stage.run(paths, params.ingest, progress=byte_progress()))
+    _end(paths, stage.run(paths, params.ingest, progress=byte_progress()))
 
 
-@app.command(help=validate_package.__doc__, rich_help_panel=STAGES)
+@app.command(rich_help_panel=STAGES)
 def validate(
     update_reference: Annotated[
         bool,
         typer.Option(
             "--update-reference",
-            help="Profile data/raw anew into data/reference.json, after the data changed on purpose.",
+            help="Write a profile of data/raw to data/reference.json, after an intended change of the data.",
         ),
     ] = False,
 ) -> None:
+    """Check data/raw with Great Expectations. Data that fails a critical check ends the pipeline.
+
+    The rows that fail are stored in data/quarantine. Exit code 4: a check failed.
+
+    Needs: data/raw (`lenet5 ingest`).
+
+    Next: `lenet5 preprocess`; reports/validation/index.html shows every check.
+    """
     paths, params = _begin()
     from lenet5.stages.validate import reference, report, stage
 
     if update_reference:
-        console.print(reference.update(paths, params.validate_), markup=False, soft_wrap=True)
-        console.print("Next: commit data/reference.json with the reason, then `dvc repro`.")
+        print_line(reference.update(paths, params.validate_))
+        print_line("Next: commit data/reference.json with the reason, then `dvc repro`.")
         return
     try:
         summary = stage.run(paths, params.validate_)
     except stage.ValidationFailed as error:
         console.print(report.table(error.failed))
         raise
-    _end(summary)
+    _end(paths, summary)
 
 
-@app.command(help=preprocess_package.__doc__, rich_help_panel=STAGES)
+@app.command(rich_help_panel=STAGES)
 def preprocess() -> None:
+    """Split off validation images, pad, reshape and rescale the images, and one-hot encode the labels.
+
+    Needs: data/raw (`lenet5 ingest`).
+
+    Next: `lenet5 train`.
+    """
     paths, params = _begin()
     from lenet5.stages.preprocess import stage
 
-    _end(stage.run(paths, params.preprocess))
+    _end(paths, stage.run(paths, params.preprocess))
 
 
-@app.command(help=train_package.__doc__, rich_help_panel=STAGES)
-def train(workers: Workers = None) -> None:
+@app.command(rich_help_panel=STAGES)
+def train(
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of training processes, for a trial run.", min=1, show_default="train.workers"
+        ),
+    ] = None,
+) -> None:
+    """Train LeNet-5 and store it as a model that takes raw pixels.
+
+    An interrupted training continues from its last checkpoint.
+
+    Needs: data/processed (`lenet5 preprocess`).
+
+    Next: `lenet5 evaluate`; `tensorboard --logdir .lenet5/tensorboard`.
+    """
     paths, params = _begin()
     from lenet5.training import launcher
 
-    changed = {} if workers is None else {"train.workers": workers}
-    launcher.run(paths, params.changed(changed).train)
-    if changed:
+    changes = {} if workers is None else {"train.workers": workers}
+    launcher.run(paths, params.changed(changes).train)
+    if changes:
         from lenet5.stages.recipes import options
 
-        console.print(
-            f"Next: `dvc exp run {options(changed)}` records it; dvc.lock does not hold this trial."
-        )
+        print_line(f"Next: `dvc exp run {options(changes)}` records it; dvc.lock does not hold this trial.")
         return
-    _end()
+    _end(paths)
 
 
-@app.command(help=evaluate_package.__doc__, rich_help_panel=STAGES)
+@app.command(rich_help_panel=STAGES)
 def evaluate() -> None:
+    """Score the model on every test image: metrics, predictions, figures and the ONNX file.
+
+    Needs: the model (`lenet5 train`) and data/raw.
+
+    Next: `lenet5 register`; `dvc metrics diff`.
+    """
     paths, params = _begin()
+    from lenet5.model import engine
+
     with quiet_libraries(), engine.lean_keras():
         from lenet5.stages.evaluate import stage
 
-    _end(stage.run(paths, params.evaluate))
+    _end(paths, stage.run(paths, params.evaluate))
 
 
-@app.command(help=register_package.__doc__, rich_help_panel=STAGES)
+@app.command(rich_help_panel=STAGES)
 def register() -> None:
+    """Complete the MLflow run of the model and register the model as a version, the challenger.
+
+    Needs: the outputs of all other stages, and the model registry.
+
+    Next: `lenet5 promote`.
+    """
     paths, params = _begin()
     from lenet5.stages.register import stage
 
-    _end(str(stage.run(paths, params.register_, params.flat())))
+    _end(paths, str(stage.run(paths, params.register_, params.flat())))
 
 
-def _begin() -> tuple[Paths, Params]:
+def _begin() -> tuple[Paths, "Params"]:
+    from lenet5.system import parent_watch
+
     parent_watch.exit_with_parent()
     return checkout()
 
 
-def _end(summary: str = "") -> None:
-    """Print what the stage did and, unless DVC runs it, the next step."""
+def _end(paths: Paths, summary: str = "") -> None:
+    """Print the summary of the stage and, unless DVC runs the stage, the next step."""
+    from lenet5.system import settings
+
     if summary:
-        console.print(summary, markup=False, soft_wrap=True)
-    if "DVC_STAGE" not in os.environ:
-        console.print("Next: `dvc repro` runs what depends on it, and records all of it in dvc.lock.")
+        print_line(summary)
+    if not settings.load(paths).dvc_stage:
+        print_line("Next: `dvc repro` runs the stages that depend on it, and records them in dvc.lock.")

@@ -1,9 +1,5 @@
-"""The state of a checkout at a glance."""
+"""The answer of ``lenet5 status``: stages, model versions and services of a checkout."""
 
-import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,148 +9,148 @@ from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.registry import model_versions, promotion
 from lenet5.stages.params import Params
-from lenet5.system import settings
+from lenet5.system import dvc, git, settings
+from lenet5.system.git import GitFailed
 from lenet5.system.settings import Settings
 from lenet5.tracking import store, tags
 
-_SECONDS = 5.0
-"""That an answer may take."""
+_TIMEOUT_SECONDS = 5.0
+_GIT_TIMEOUT_SECONDS = 10.0
+_MISSED_HEARTBEATS = 3
+"""A worker that missed this many heartbeats counts as dead."""
 
 
 def report(paths: Paths, params: Params) -> dict[str, Any]:
-    """What `lenet5 status` prints, by subject and then by fact."""
+    """Return the state of a checkout by subject, then by fact.
+
+    A service that does not answer is a fact (``answers`` is False, and ``problem`` says why), not an error. A
+    service that only machines in a group need is left out if no setting names it.
+    """
+    found = settings.load(paths)
     return {
         "project": {"folder": str(paths.root)},
         "stages": _stages(paths),
-        **_registry(paths, params),
-        "prefect": _prefect(),
-        **_shared(paths, settings.load(paths)),
+        **_registry(paths, params, found),
+        "prefect": _prefect(found),
+        **_shared_services(paths, found),
     }
 
 
 def _stages(paths: Paths) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "status", "--json"],
-        cwd=paths.root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        return {"to run": None, "problem": done.stderr.strip().splitlines()[-1]}
-    return {"to run": list(json.loads(done.stdout))}
-
-
-def _registry(paths: Paths, params: Params) -> dict[str, Any]:
-    tracking = {"address": settings.in_urls(os.environ["MLFLOW_TRACKING_URI"])}
     try:
-        with store.reachable():
+        return {"to run": dvc.stale_stages(paths.root)}
+    except Unavailable as error:
+        return {"to run": None, "problem": str(error)}
+
+
+def _registry(paths: Paths, params: Params, found: Settings) -> dict[str, Any]:
+    tracking = {"address": settings.mask_urls(found.mlflow_tracking_uri)}
+    try:
+        with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
-            astray = promotion.astray(versions, promotion.history(paths, params))
+            problems = promotion.drifted(versions, promotion.history(paths, params))
     except (Unavailable, UsageError) as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
     for alias in (model_versions.CHAMPION, model_versions.CHALLENGER, model_versions.PREVIOUS):
-        at = model_versions.holder(versions, alias)
-        state[alias] = {"version": at.number, **_accuracy(at)} if at else None
-    for alias, problem in sorted(astray.items()):
+        holder = model_versions.holder(versions, alias)
+        state[alias] = {"version": holder.number, **_accuracy(holder)} if holder else None
+    for alias, problem in sorted(problems.items()):
         state[alias] = (state.get(alias) or {}) | {"problem": problem}
     return state
 
 
 def _accuracy(version: model_versions.Version) -> dict[str, float]:
     accuracy = version.tags.get(f"{tags.METRICS}accuracy")
-    # one that was registered by other means has none
+    # a version that another program registered has no such tag
     return {} if accuracy is None else {"accuracy": float(accuracy)}
 
 
-def _prefect() -> dict[str, Any]:
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
+def _prefect(found: Settings) -> dict[str, Any]:
+    if not found.prefect_api_url:
         return {"address": None, "embedded": True}
-    address = settings.in_urls(url)
+    address = settings.mask_urls(found.prefect_api_url)
     try:
-        code = requests.get(f"{url.rstrip('/')}/health", timeout=_SECONDS).status_code
+        response = requests.get(f"{found.prefect_api_url.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS)
     except requests.RequestException as error:
         return {"address": address, "answers": False, "problem": type(error).__name__}
-    return {"address": address, "answers": code == requests.codes.ok}
+    return {"address": address, "answers": response.ok}
 
 
-def _shared(paths: Paths, found: Settings) -> dict[str, Any]:
-    """What only machines that work together have: each where it is set."""
+def _shared_services(paths: Paths, found: Settings) -> dict[str, Any]:
+    """Return the services that machines share, each if a setting names it."""
     state: dict[str, Any] = {}
     if found.prefect_api_url:
         state["work pools"] = _work_pools(found)
     if found.aws_endpoint_url_s3:
         state["object store"] = _object_store(found.aws_endpoint_url_s3)
     if found.lenet5_dvc_remote:
-        state["data remote"] = _data_remote(found.lenet5_dvc_remote)
+        state["data remote"] = _data_remote(paths, found.lenet5_dvc_remote)
     if found.lenet5_git_url:
         state["repository"] = _repository(paths, found.lenet5_git_url)
     return state
 
 
 def _work_pools(found: Settings) -> dict[str, Any]:
-    """Live workers by pool. Asked by hand: importing Prefect takes longer than all of this."""
+    """Return the number of live workers in each work pool.
+
+    The function calls Prefect's HTTP API, because importing Prefect's client takes longer than all other
+    checks.
+    """
     secret = found.prefect_api_auth_string
     user, _, password = secret.get_secret_value().partition(":") if secret else ("", "", "")
     with requests.Session() as session:
         session.auth = (user, password) if secret else None
 
-        def ask(path: str) -> list[dict[str, Any]]:
+        def read(path: str) -> list[dict[str, Any]]:
             url = f"{str(found.prefect_api_url).rstrip('/')}/work_pools/{path}filter"
-            answer = session.post(url, json={}, timeout=_SECONDS)
-            answer.raise_for_status()
-            return list(answer.json())
+            response = session.post(url, json={}, timeout=_TIMEOUT_SECONDS)
+            response.raise_for_status()
+            return list(response.json())
 
         try:
-            pools = [pool["name"] for pool in ask("")]
-            return {name: f"{_alive(ask(f'{name}/workers/'))} live workers" for name in sorted(pools)}
+            pools = sorted(pool["name"] for pool in read(""))
+            return {name: f"{_count_live(read(f'{name}/workers/'))} live workers" for name in pools}
         except requests.RequestException as error:
-            return {"problem": settings.in_urls(str(error))}
+            return {"problem": settings.mask_urls(str(error))}
 
 
-def _alive(workers: list[dict[str, Any]]) -> int:
-    online = [worker["last_heartbeat_time"] for worker in workers if worker["status"] == "ONLINE"]
-    heard = [datetime.fromisoformat(last) for last in online if last]
-    return sum(datetime.now(UTC) - last < timedelta(seconds=90) for last in heard)
+def _count_live(workers: list[dict[str, Any]]) -> int:
+    now = datetime.now(UTC)
+    return sum(
+        now - datetime.fromisoformat(worker["last_heartbeat_time"])
+        < _MISSED_HEARTBEATS * timedelta(seconds=worker.get("heartbeat_interval_seconds") or 30)
+        for worker in workers
+        if worker["status"] == "ONLINE" and worker["last_heartbeat_time"]
+    )
 
 
 def _object_store(url: str) -> dict[str, Any]:
+    address = {"address": settings.mask_urls(url)}
     try:
-        requests.get(url, timeout=_SECONDS)  # any answer is one: what it holds is not for everybody
+        requests.get(url, timeout=_TIMEOUT_SECONDS)  # without credentials, any response shows that it answers
     except requests.RequestException as error:
-        return {"address": url, "answers": False, "problem": type(error).__name__}
-    return {"address": url, "answers": True}
+        return address | {"answers": False, "problem": type(error).__name__}
+    return address | {"answers": True}
 
 
-def _data_remote(url: str) -> dict[str, Any]:
+def _data_remote(paths: Paths, url: str) -> dict[str, Any]:
     import fsspec
 
+    address = {"address": settings.mask_urls(url)}
     try:
-        file_system, path = fsspec.url_to_fs(url)
+        file_system, path = fsspec.url_to_fs(url if "://" in url else str(paths.root / url))
         file_system.exists(path)
-    except Exception as error:  # each driver has its own kinds
-        problem = settings.in_urls(str(error)) or type(error).__name__
-        return {"address": settings.in_urls(url), "answers": False, "problem": problem}
-    return {"address": settings.in_urls(url), "answers": True}
+    except Exception as error:  # each driver raises exceptions of its own
+        problem = settings.mask_urls(str(error)) or type(error).__name__
+        return address | {"answers": False, "problem": problem}
+    return address | {"answers": True}
 
 
 def _repository(paths: Paths, url: str) -> dict[str, Any]:
-    said = {"address": settings.in_urls(url)}
+    address = {"address": settings.mask_urls(url)}
     try:
-        done = subprocess.run(
-            ["git", "ls-remote", "--quiet", "--exit-code", url, "HEAD"],
-            cwd=paths.root,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0"},
-            capture_output=True,
-            text=True,
-            timeout=2 * _SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return said | {"answers": False, "problem": "it took too long"}
-    if done.returncode:
-        problem = settings.in_urls(done.stderr.strip()) or "it has no commits"
-        return said | {"answers": False, "problem": problem}
-    return said | {"answers": True}
+        heads = git.text(paths.root, "ls-remote", "--quiet", url, "HEAD", timeout=_GIT_TIMEOUT_SECONDS)
+    except GitFailed as error:
+        return address | {"answers": False, "problem": str(error)}
+    return address | ({"answers": True} if heads else {"answers": False, "problem": "it has no commits"})

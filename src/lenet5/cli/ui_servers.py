@@ -1,106 +1,162 @@
-"""The two UIs on this machine's loopback, over the embedded state."""
+"""The MLflow and Prefect UIs of the embedded state, on the loopback interface of this machine."""
 
+import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import requests
 
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.system import settings
+from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
-from lenet5.system.terminal import console
+from lenet5.system.terminal import console, print_line
 from lenet5.tracking import store
 
+log = logging.getLogger(__name__)
+
 HOST = "127.0.0.1"
-PATIENCE_SECONDS = 120
+START_TIMEOUT_SECONDS = 120
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Server:
+    """How to start a server, and how to see that it is ready."""
+
+    name: str
+    port: int
+    option: str
+    """The command line option that sets the port."""
+    health: str
+    """Path that answers when the server is ready."""
+    command: list[str]
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    """Variables that differ from those of this process; None removes one."""
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOST}:{self.port}"
 
 
 def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
-    """Start the MLflow UI and the Prefect server, wait until both answer, run until Ctrl-C.
+    """Start the MLflow UI and the Prefect server, print their addresses, and run until Ctrl-C.
 
     Raises:
-        UsageError: a port is taken.
-        Unavailable: a server ends by itself, or does not answer in time.
+        UsageError: a port is in use, or the runs are on a tracking server.
+        Unavailable: a server exited, or did not answer in time.
     """
-    for port, option in ((mlflow_port, "--mlflow-port"), (prefect_port, "--prefect-port")):
-        _require_free(port, option)
-    if (uri := os.environ["MLFLOW_TRACKING_URI"]).startswith("http"):
+    uri = settings.load(paths).mlflow_tracking_uri
+    servers = [_mlflow(uri, mlflow_port), _prefect(prefect_port)]
+    for server in servers:
+        _require_free(server)
+    if uri.startswith("http"):
+        address = settings.mask_urls(uri, replacement="")
         raise UsageError(
-            "The runs are on a server, which has a UI of its own.",
-            found=f"MLFLOW_TRACKING_URI={uri}",
-            fix=f"open {uri}, or unset MLFLOW_TRACKING_URI",
+            "The runs are on a tracking server, which has its own UI.",
+            expected="the embedded store or a database",
+            found=f"MLFLOW_TRACKING_URI={settings.mask_urls(uri)}",
+            fix=f"open {address}, or unset MLFLOW_TRACKING_URI",
         )
-    # made here, because several server workers must not make the database at once
+    # created before the server starts, because several server processes must not create the database at once
     experiment = store.experiment(store.connect(paths), paths)
-    mlflow, prefect = f"http://{HOST}:{mlflow_port}", f"http://{HOST}:{prefect_port}"
-    python = [sys.executable, "-m"]
-    where = ["--host", HOST, "--port"]
-    database = ["--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"], "--workers", "1"]
-    servers = {
-        "MLflow": (mlflow, "/health", [*python, "mlflow", "server", *where, str(mlflow_port), *database]),
-        "Prefect": (
-            prefect,
-            "/api/health",
-            [*python, "prefect", "server", "start", *where, str(prefect_port)],
-        ),
-    }
-    environment = {
-        **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven idle processes, 630 MB
-        "PREFECT_UI_API_URL": f"{prefect}/api",
-    }
-    environment.pop("PREFECT_API_URL", None)
-    # whoever ends this process, in whatever way that can be noticed, ends both servers
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
-    running: dict[str, subprocess.Popen[bytes]] = {}
+    mlflow, prefect = servers
+    # SIGTERM and SIGHUP stop both servers, as Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
-        for name, (_, _, command) in servers.items():
-            with (LocalState(paths.root).folder / f"{name.lower()}-ui.log").open("wb") as log:
-                running[name] = subprocess.Popen(
-                    command, env=environment, stdout=log, stderr=log, start_new_session=True
-                )
-        with console.status("starting two servers: about 20 seconds"):
-            for name, (address, probe, _) in servers.items():
-                _wait(name, address + probe, running[name])
-        console.print(f"MLflow   {mlflow}/#/experiments/{experiment}/runs")
-        console.print(f"         {mlflow}/#/models")
-        console.print(f"Prefect  {prefect}/runs")
-        console.print("Ctrl-C stops both.")
-        while all(process.poll() is None for process in running.values()):
-            time.sleep(0.5)
-        raise Unavailable("A server ended by itself.", fix=f"read {LocalState(paths.root).folder}/*-ui.log")
+        with running(servers, LocalState(paths.root).folder) as processes:
+            with console.status("starting two servers: about 20 seconds"):
+                for server, process in zip(servers, processes, strict=True):
+                    wait_until_ready(server, process)
+            print_line(f"MLflow   {mlflow.address}/#/experiments/{experiment}/runs")
+            print_line(f"         {mlflow.address}/#/models")
+            print_line(f"Prefect  {prefect.address}/runs")
+            print_line("Ctrl-C stops both.")
+            while all(process.poll() is None for process in processes):
+                time.sleep(_POLL_SECONDS)
+        raise Unavailable(
+            "A server exited.", fix=f"read {LocalState(paths.root).folder}/*-ui.log for the reason"
+        )
     except KeyboardInterrupt:
-        console.print("stopped")
+        print_line("stopped")
+
+
+def _mlflow(uri: str, port: int) -> Server:
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    command += ["--backend-store-uri", uri, "--workers", "1"]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it starts seven idle processes, 630 MB
+    return Server("MLflow", port, "--mlflow-port", "/health", command, environment)
+
+
+def _prefect(port: int) -> Server:
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    environment = {"PREFECT_UI_API_URL": f"http://{HOST}:{port}/api", "PREFECT_API_URL": None}
+    return Server("Prefect", port, "--prefect-port", "/api/health", command, environment)
+
+
+@contextmanager
+def running(servers: list[Server], log_folder: Path) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Run the servers for the block. Each logs to ``log_folder``; all are stopped at the end of the block."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for server in servers:
+            log.info("starting %s: %s", server.name, shlex.join(server.command))
+            with (log_folder / f"{server.name.lower()}-ui.log").open("wb") as output:
+                processes.append(
+                    subprocess.Popen(
+                        server.command,
+                        env=environment_for_child(server.environment),
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
+                    )
+                )
+        yield processes
     finally:
-        for process in running.values():
+        for process in processes:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in running.values():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+        for process in processes:
             process.wait()
 
 
-def _require_free(port: int, option: str) -> None:
+def _require_free(server: Server) -> None:
     with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
+        if probe.connect_ex((HOST, server.port)) == 0:
             raise UsageError(
-                f"Port {port} is taken.",
-                expected="a free port",
-                found="something listens there",
-                fix=f"choose another: `lenet5 ui {option} {port + 1}`",
+                f"Port {server.port} is in use.",
+                expected=f"a free port for {server.name}",
+                found=f"a server that listens on {HOST}:{server.port}",
+                fix=f"choose another port: `lenet5 ui {server.option} {server.port + 1}`",
             )
 
 
-def _wait(name: str, probe: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_until_ready(server: Server, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a server answers.
+
+    Raises:
+        Unavailable: it exited, or did not answer in time.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if requests.get(probe, timeout=2).ok:
+        with suppress(requests.RequestException):
+            if requests.get(server.address + server.health, timeout=2).ok:
                 return
-        except requests.RequestException:
-            time.sleep(0.3)
-    raise Unavailable(f"{name} did not start.", expected=f"an answer within {PATIENCE_SECONDS} seconds")
+        time.sleep(_POLL_SECONDS)
+    raise Unavailable(
+        f"{server.name} did not start.",
+        expected=f"an answer within {START_TIMEOUT_SECONDS} seconds",
+        found="no answer" if process.poll() is None else f"exit code {process.returncode}",
+    )

@@ -1,4 +1,4 @@
-"""Commands that take the graph to other machines: deployments, workers, new data."""
+"""Commands for other machines and for new data: deployments, workers, checksums."""
 
 from typing import Annotated
 
@@ -8,85 +8,102 @@ from rich.table import Table
 
 from lenet5.cli.app import WORKERS, Json, app, checkout, print_json
 from lenet5.core.quiet import quiet_libraries
-from lenet5.system.terminal import console
+from lenet5.system.terminal import console, print_line
 
 
-@app.command(rich_help_panel=WORKERS)
-def deploy(
+@app.command("deploy", rich_help_panel=WORKERS)
+def apply_deployments(
     activate: Annotated[
         list[str] | None,
-        typer.Option(help="A schedule of prefect.yaml that is to run from now on; can be repeated."),
+        typer.Option(metavar="NAME", help="Activate this schedule of prefect.yaml. Can be repeated."),
     ] = None,
     pause: Annotated[
-        list[str] | None, typer.Option(help="A schedule that is to run no longer; can be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Pause this schedule of prefect.yaml. Can be repeated."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Apply prefect.yaml to the Prefect server: pools, queues, limits, deployments, automations.
+    """Apply prefect.yaml to the Prefect server: work pools, queues, limits, deployments, automations.
 
-    Can be called any number of times. Schedules are paused until they are asked for, and stay as somebody
-    left them.
+    The command can be repeated. A new schedule is paused; the state of an existing schedule does not change
+    unless an option names it.
+
+    Needs: PREFECT_API_URL.
+
+    Next: `lenet5 worker --pool cpu`; `lenet5 deploy --activate nightly`.
     """
     paths, _ = checkout()
     with quiet_libraries():
-        from lenet5.orchestration import deploy as deployment
-    done = deployment.deploy(paths, activate=activate or (), pause=pause or ())
+        from lenet5.orchestration import deploy
+    deployed = deploy.deploy(paths, activate=activate or (), pause=pause or ())
     if as_json:
-        print_json([vars(each) for each in done])
+        print_json([vars(each) for each in deployed])
         return
-    table = Table("deployment", "pool/queue", "schedule", "what it does")
-    for each in done:
+    table = Table("deployment", "pool/queue", "schedule", "description")
+    for each in deployed:
         schedule = f"{each.schedule}, {'active' if each.active else 'paused'}" if each.schedule else ""
         table.add_row(each.name, each.pool, schedule, escape(each.description))
     console.print(table)
-    console.print(
-        "Next: `lenet5 worker --pool cpu` takes the runs (`make up` starts one, too); "
-        "`prefect deployment run lenet5/train` asks for one; `lenet5 deploy --activate nightly`.",
-        markup=False,
+    print_line(
+        "Next: `lenet5 worker --pool cpu` runs them (`make up` starts a worker too); "
+        "`prefect deployment run lenet5/train` starts a training; `lenet5 deploy --activate nightly`."
     )
 
 
-@app.command(rich_help_panel=WORKERS)
-def worker(
-    pool: Annotated[str, typer.Option(help="The work pool: cpu, or gpu on a machine that has one.")] = "cpu",
+@app.command("worker", rich_help_panel=WORKERS)
+def start_worker(
+    pool: Annotated[
+        str, typer.Option(help="The work pool: cpu, or gpu on a machine that has a GPU.")
+    ] = "cpu",
     limit: Annotated[
-        int | None, typer.Option(help="Flow runs at a time on this machine.", min=1, show_default="no limit")
+        int | None,
+        typer.Option(help="Concurrent flow runs on this machine.", min=1, show_default="no limit"),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Its name at the server; host and process by default.")
+        str | None,
+        typer.Option(help="Name of the worker at the server.", show_default="host name and process number"),
     ] = None,
 ) -> None:
-    """Run flow runs of a work pool on this machine, until SIGTERM or Ctrl-C.
+    """Run the flow runs of a work pool on this machine, until SIGTERM or Ctrl-C.
 
-    Each gets a workspace of its own at its commit. The machine needs this package, and in its environment
-    PREFECT_API_URL, MLFLOW_TRACKING_URI, LENET5_GIT_URL and LENET5_DVC_REMOTE.
+    Each flow run gets its own workspace: a checkout of its commit.
+
+    Needs: PREFECT_API_URL, MLFLOW_TRACKING_URI, LENET5_GIT_URL and LENET5_DVC_REMOTE in the environment or in
+    .env, and the packages that requirements.lock pins.
+
+    Next: `prefect deployment run lenet5/train`, from any machine.
     """
     paths, _ = checkout()
     with quiet_libraries():
-        from lenet5.orchestration import worker as prefect_worker
-    prefect_worker.work(paths, pool, limit=limit, name=name)
+        from lenet5.orchestration import worker
+    worker.work(paths, pool, limit=limit, name=name)
 
 
-@app.command(rich_help_panel=WORKERS)
-def pin(as_json: Json = False) -> None:
-    """Take what the source of the data holds now: pin its digests in params.yaml.
+@app.command("pin", rich_help_panel=WORKERS)
+def pin_source(as_json: Json = False) -> None:
+    """Write the checksums of the data at the source into params.yaml, to accept new data.
 
-    Nothing is trusted by it but the origin: the data is still validated before it reaches a model.
+    The stage validate still checks the new data before a training uses it.
+
+    Needs: read access to ingest.source.
+
+    Next: `lenet5 run`; commit params.yaml with dvc.lock.
     """
     paths, params = checkout()
     from lenet5.stages.ingest import stage as ingest
-    from lenet5.stages.params import pin_checksums as write
+    from lenet5.stages.params import pin_checksums
 
-    before = params.ingest.sha256
-    found = ingest.source_checksums(paths, params.ingest)
-    changed = [key for key, digest in found.model_dump().items() if getattr(before, key) != digest]
+    pinned = params.ingest.sha256
+    checksums = ingest.source_checksums(paths, params.ingest)
+    changed = [name for name, digest in checksums.model_dump().items() if getattr(pinned, name) != digest]
     if changed:
-        write(paths.params, found)
+        pin_checksums(paths.params, checksums)
     if as_json:
-        print_json({"changed": changed, "sha256": found.model_dump()})
+        print_json({"changed": changed, "sha256": checksums.model_dump()})
     elif changed:
-        told = f"{paths.params} pins what {params.ingest.source} holds; changed: {', '.join(changed)}"
-        console.print(told, markup=False)
-        console.print("Next: `lenet5 run`; commit params.yaml with dvc.lock.")
+        print_line(
+            f"{paths.params} pins the checksums of {params.ingest.source}; changed: {', '.join(changed)}"
+        )
+        print_line("Next: `lenet5 run`; commit params.yaml with dvc.lock.")
     else:
-        console.print(f"{params.ingest.source} holds what params.yaml pins", markup=False)
+        print_line(f"{params.ingest.source} has the checksums that params.yaml pins")

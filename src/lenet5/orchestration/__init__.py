@@ -1,1 +1,1 @@
-"""Prefect: when and where each stage of ``dvc.yaml`` runs."""
+"""When and where stages run: the DVC graph, placement on work pools, remote stages, workers, deployments."""

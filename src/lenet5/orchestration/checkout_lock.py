@@ -1,4 +1,4 @@
-"""One flow run at a time in a checkout."""
+"""A lock that keeps two flow runs out of the same checkout."""
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
@@ -7,14 +7,15 @@ from lenet5.core.paths import Paths
 from lenet5.system.state import LocalState
 
 
-def only_one(paths: Paths) -> AcquireReturnProxy[FileLock]:
-    """Keep a second flow run out while the block lasts. DVC's own locks would fail it half-way.
+def hold(paths: Paths) -> AcquireReturnProxy[FileLock]:
+    """Lock the checkout while the block lasts. DVC's own locks would let a second flow run fail half-way.
 
     Raises:
-        Unavailable: there is another one.
+        Unavailable: another flow run holds the lock.
     """
-    LocalState(paths.root).checkout_lock.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(LocalState(paths.root).checkout_lock)
+    path = LocalState(paths.root).checkout_lock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
     try:
         return lock.acquire(timeout=0)
     except Timeout:
@@ -27,9 +28,9 @@ def only_one(paths: Paths) -> AcquireReturnProxy[FileLock]:
 
 
 def is_free(paths: Paths) -> bool:
-    """Whether no flow run is at work."""
+    """Return whether no flow run holds the lock."""
     try:
-        with only_one(paths):
+        with hold(paths):
             return True
     except Unavailable:
         return False

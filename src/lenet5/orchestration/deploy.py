@@ -1,7 +1,6 @@
-"""Everything the Prefect server has to know: pools, queues, limits, deployments, automations. Idempotent."""
+"""Apply prefect.yaml to the Prefect server: pools, queues, limits, deployments, automations. Idempotent."""
 
-import os
-import subprocess
+import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,18 +22,20 @@ from ruamel.yaml import YAML
 
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
-from lenet5.system import settings
+from lenet5.system import process, settings
 from lenet5.system.settings import Settings
 
+log = logging.getLogger(__name__)
+
 DEAD_AFTER = timedelta(seconds=90)
-"""Without a heartbeat, of which there is one every 30 seconds."""
+"""A flow run that sends no heartbeat for this long is marked as Crashed; it sends one every 30 seconds."""
 _ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployment as the server has it now."""
+    """A deployment as it is on the server."""
 
     name: str
     """The flow, a slash, the deployment."""
@@ -46,21 +47,21 @@ class Deployed:
 
 
 def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] = ()) -> list[Deployed]:
-    """Apply ``prefect.yaml`` and what belongs to it.
+    """Apply ``prefect.yaml``, with the pools, queues and automations that it needs.
 
-    What somebody changed at the server stays as it is: whether a schedule is active, a pool's type.
+    Changes that were made on the server stay: whether a schedule is active, and the type of a pool.
 
     Args:
         paths: a checkout, or an image of one.
-        activate: schedules, by slug, that are to run from now on.
-        pause: schedules that are not to.
+        activate: slugs of schedules to activate.
+        pause: slugs of schedules to pause.
 
     Raises:
         UsageError: there is no server to deploy to, or no such schedule.
         Unavailable: the server does not answer, or refuses.
     """
-    found = settings.load(paths)
-    if not found.prefect_api_url:
+    configured = settings.load(paths)
+    if not configured.prefect_api_url:
         raise UsageError(
             "There is no server to deploy to.",
             expected="its address in PREFECT_API_URL, such as http://127.0.0.1:4200/api",
@@ -70,30 +71,30 @@ def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] =
     _require_schedules(paths, {*activate, *pause})
     try:
         with get_client(sync_client=True) as client:
-            _pools(client, found)
-            before = _active(_ours(client))
+            _pools(client, configured)
+            before = _active(_own_deployments(client))
             try:
-                _apply(paths, found)
-            finally:  # prefect.yaml pauses all of them; what was active stays so whatever happened
+                _apply(paths, configured)
+            finally:  # prefect.yaml pauses all of them; active ones stay active, also after an error
                 wanted = before | dict.fromkeys(activate, True) | dict.fromkeys(pause, False)
-                _set_active(client, _ours(client), wanted)
+                _set_active(client, _own_deployments(client), wanted)
             _automate(client)
-            return [_deployed(client, each) for each in _ours(client)]
+            return [_deployed(client, each) for each in _own_deployments(client)]
     except (httpx.TransportError, PrefectHTTPStatusError) as error:
         raise Unavailable(
             "The Prefect server did not take the deployments.",
-            expected=f"Prefect at {settings.in_urls(found.prefect_api_url)}",
+            expected=f"Prefect at {settings.mask_urls(configured.prefect_api_url)}",
             found=str(error).splitlines()[0],
             fix="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING",
         ) from None
 
 
-def _pools(client: SyncPrefectClient, found: Settings) -> None:
-    """One pool for CPU workers, one for GPU workers, and in each a queue a purpose, with its limit."""
+def _pools(client: SyncPrefectClient, configured: Settings) -> None:
+    """Create a pool for CPU workers and one for GPU workers, with a limited queue for each purpose."""
     limits: dict[str, dict[str, int | None]] = {
-        # whoever starts a sweep says how many searchers it gets; a worker's own limit holds, too
-        "cpu": {"training": found.lenet5_runs, "searchers": None, "upkeep": 1},
-        "gpu": {"stages": found.lenet5_gpus, "upkeep": 1},
+        # `lenet5 sweep` chooses the number of its trial workers; the limit of each worker holds, too
+        "cpu": {"training": configured.lenet5_runs, "searchers": None, "upkeep": 1},
+        "gpu": {"stages": configured.lenet5_gpus, "upkeep": 1},
     }
     for pool, queues in limits.items():
         try:
@@ -109,27 +110,28 @@ def _pools(client: SyncPrefectClient, found: Settings) -> None:
                 client.update_work_queue(known[name].id, concurrency_limit=limit)
 
 
-def _apply(paths: Paths, found: Settings) -> None:
-    """Let Prefect's own command read ``prefect.yaml``."""
-    wanted = {
-        "LENET5_NIGHTLY": found.lenet5_nightly,
-        "LENET5_WATCH": found.lenet5_watch,
-        "LENET5_TIMEZONE": found.lenet5_timezone,
-    }
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(
-        command, cwd=paths.root, env=os.environ | wanted, capture_output=True, text=True, check=False
+def _apply(paths: Paths, configured: Settings) -> None:
+    """Run Prefect's own command on ``prefect.yaml``."""
+    ended = process.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        paths.root,
+        on_line=log.info,
+        environment={
+            "LENET5_NIGHTLY": configured.lenet5_nightly,
+            "LENET5_WATCH": configured.lenet5_watch,
+            "LENET5_TIMEZONE": configured.lenet5_timezone,
+        },
     )
-    if done.returncode:
+    if ended.code:
         raise Unavailable(
             "The Prefect server did not take the deployments.",
-            found="\n            ".join((done.stdout + done.stderr).strip().splitlines()[-8:]),
+            found="\n            ".join([line for line in ended.lines if line][-8:]),
             fix="correct prefect.yaml, or see the server's log",
         )
 
 
 def _automate(client: SyncPrefectClient) -> None:
-    """A flow run whose heart stopped is crashed: a worker that is killed cannot say so itself."""
+    """Let the server mark flow runs without heartbeats as Crashed, because a killed worker cannot."""
     wanted = AutomationCore(
         name="lenet5: a flow run without a heartbeat is crashed",
         description="So that its stage is sent to another worker, and nothing waits for it for ever.",
@@ -137,7 +139,7 @@ def _automate(client: SyncPrefectClient) -> None:
             after={_HEARTBEAT},
             expect={_HEARTBEAT, *_ENDED},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(  # other people's flows may have hearts that beat slower
+            match_related=ResourceSpecification(  # other flows may send heartbeats less often
                 {"prefect.resource.role": "flow", "prefect.resource.name": ["lenet5", "lenet5-*"]}
             ),
             for_each={"prefect.resource.id"},
@@ -157,24 +159,24 @@ def _automate(client: SyncPrefectClient) -> None:
     there = client.read_automations_by_name(wanted.name)
     if not there:
         client.create_automation(wanted)
-    elif _core(there[0]) != _core(wanted):  # a change makes the server forget which hearts it listens to
+    elif _core(there[0]) != _core(wanted):  # an update resets the heartbeats that the server waits for
         client.update_automation(there[0].id, wanted)
 
 
 def _core(automation: AutomationCore) -> dict[str, Any]:
-    """What an automation does, without the numbers that the server gives to its parts."""
+    """Return what an automation does, without the ids that the server assigns to its parts."""
     return automation.model_dump(
         include={"description", "enabled", "trigger", "actions"}, exclude={"trigger": {"id"}}
     )
 
 
-def _ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    found = client.read_deployments(limit=200)
-    return sorted((each for each in found if "lenet5" in each.tags), key=lambda each: each.name)
+def _own_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    deployments = client.read_deployments(limit=200)
+    return sorted((each for each in deployments if "lenet5" in each.tags), key=lambda each: each.name)
 
 
 def _active(deployments: Sequence[DeploymentResponse]) -> dict[str, bool]:
-    """Which schedules run, by slug."""
+    """Return whether each schedule is active, by slug."""
     return {
         schedule.slug: schedule.active for each in deployments for schedule in each.schedules if schedule.slug
     }
@@ -199,12 +201,12 @@ def _require_schedules(paths: Paths, named: Collection[str]) -> None:
         )
 
 
-def _deployed(client: SyncPrefectClient, found: DeploymentResponse) -> Deployed:
-    crons = [each.schedule for each in found.schedules if isinstance(each.schedule, CronSchedule)]
+def _deployed(client: SyncPrefectClient, deployment: DeploymentResponse) -> Deployed:
+    crons = [each.schedule for each in deployment.schedules if isinstance(each.schedule, CronSchedule)]
     return Deployed(
-        name=f"{client.read_flow(found.flow_id).name}/{found.name}",
-        pool=f"{found.work_pool_name}/{found.work_queue_name}",
+        name=f"{client.read_flow(deployment.flow_id).name}/{deployment.name}",
+        pool=f"{deployment.work_pool_name}/{deployment.work_queue_name}",
         schedule=", ".join(f"{cron.cron} {cron.timezone}" for cron in crons),
-        active=any(each.active for each in found.schedules),
-        description=found.description or "",
+        active=any(each.active for each in deployment.schedules),
+        description=deployment.description or "",
     )

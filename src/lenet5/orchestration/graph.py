@@ -1,4 +1,4 @@
-"""The graph as DVC knows it. There is no other list of stages."""
+"""The graph as DVC reads it from ``dvc.yaml``. There is no other list of stages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,39 +12,41 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from lenet5.core.errors import UsageError
 
 
-class Placement(BaseModel):
-    """``meta`` of a stage in ``dvc.yaml``: what the flow needs to know and DVC does not."""
+class StageMeta(BaseModel):
+    """``meta`` of a stage in ``dvc.yaml``: settings for the flow, which DVC ignores."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     timeout_seconds: PositiveInt = 3600
     retries: NonNegativeInt = 0
     work_pool: str | None = None
-    """Prefect's pool whose workers run the stage, when one of them is alive."""
+    """The Prefect work pool whose workers run the stage while one of them is alive."""
     resources: dict[str, str | int | float] = Field(default_factory=dict)
-    """What the stage needs of a machine: job variables, by names that the pool's template knows."""
+    """What the stage needs of a machine: job variables that the template of the pool knows."""
     replacements: NonNegativeInt = 2
-    """How often a worker that dies is replaced by another one."""
+    """How often the stage is sent to another worker after one died."""
 
 
 @dataclass(frozen=True)
 class Stage:
+    """One stage of the graph."""
+
     name: str
-    about: str
+    description: str
     after: frozenset[str]
     """The stages whose outputs it reads."""
-    placement: Placement
+    meta: StageMeta
 
 
 def stages(root: Path) -> list[Stage]:
-    """Every stage of the checkout, each after those it depends on.
+    """Return every stage of a checkout, each one after those that it depends on.
 
     Raises:
         UsageError: ``dvc.yaml`` cannot be read, or a stage's ``meta`` has an unknown key.
     """
     try:
         with Repo(str(root)) as repo:
-            graph = repo.index.graph  # an edge from A to B: A depends on B
+            graph = repo.index.graph  # an edge from A to B means that A depends on B
             ordered = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name)
             return [_stage(node, frozenset(d.name for d in graph.successors(node))) for node in ordered]
     except DvcException as error:
@@ -56,14 +58,14 @@ def stages(root: Path) -> list[Stage]:
         ) from error
 
 
-def require(named: Sequence[str], nodes: Sequence[Stage]) -> None:
-    """Refuse a name that no stage has.
+def require(names: Sequence[str], stages: Sequence[Stage]) -> None:
+    """Check that every name is the name of a stage.
 
     Raises:
-        UsageError: there is one.
+        UsageError: a name is not.
     """
-    known = [node.name for node in nodes]
-    if unknown := [name for name in named if name not in known]:
+    known = [stage.name for stage in stages]
+    if unknown := [name for name in names if name not in known]:
         raise UsageError(
             f"There is no stage {unknown[0]}.", expected=", ".join(known), found=", ".join(unknown)
         )
@@ -72,7 +74,7 @@ def require(named: Sequence[str], nodes: Sequence[Stage]) -> None:
 def _stage(node: object, after: frozenset[str]) -> Stage:
     name = str(node.name)  # type: ignore[attr-defined]
     try:
-        placement = Placement.model_validate(node.meta or {})  # type: ignore[attr-defined]
+        meta = StageMeta.model_validate(node.meta or {})  # type: ignore[attr-defined]
     except ValidationError as error:
         raise UsageError(f"`meta` of stage {name} in dvc.yaml cannot be used.", found=error) from None
-    return Stage(name, str(node.desc or ""), after, placement)  # type: ignore[attr-defined]
+    return Stage(name, str(node.desc or ""), after, meta)  # type: ignore[attr-defined]

@@ -1,8 +1,7 @@
-"""A flow run in this process: Prefect's server beside it where there is none, the same state either way."""
+"""Run the training flow in this process, with a Prefect server of its own unless one is configured."""
 
 import atexit
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.orchestration import checkout_lock, graph
-from lenet5.system import parent_watch, settings
+from lenet5.system import parent_watch, process, settings
 from lenet5.system.terminal import console
 
 if TYPE_CHECKING:
@@ -34,21 +33,21 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     Args:
         force: stages to run even if nothing changed.
         everything: all of them.
-        placement: what to do with stages that name a work pool, as in ``placement.Mode``.
+        placement: what to do with stages that name a work pool: a value of ``placement.Mode``.
 
     Raises:
         Lenet5Error: what a stage or the gate said.
         Unavailable: the Prefect server does not answer, or another run is at work in this checkout.
     """
     paths = Paths.find()
-    # what is wrong with the graph, or with the lock, is better said before a server starts
+    # errors of the graph and of the lock are reported before a server starts
     nodes = graph.stages(paths.root)
     graph.require(force, nodes)
-    with checkout_lock.only_one(paths):
+    with checkout_lock.hold(paths):
         pass
     # ended by SIGTERM, this process still ends its stages and its server
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    api = os.environ.get(_API)
+    api = settings.load(paths).prefect_api_url
     try:
         training = _load(paths) if api else _load_beside_server(paths)
         named = [node.name for node in nodes] if everything else list(force)
@@ -58,12 +57,12 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
             raise
         raise Unavailable(
             "Prefect does not answer.",
-            expected=settings.in_urls(api or "the embedded server"),
+            expected=settings.mask_urls(api or "the embedded server"),
             found=str(error).partition("\n")[0] or type(error).__name__,
             fix="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both",
         ) from error
     finally:
-        # the last word is ours, not that of Prefect's shutdown
+        # Prefect logs its shutdown after the result of this command
         logging.getLogger("prefect").setLevel(logging.WARNING)
     from lenet5.registry.promotion import Promotion
 
@@ -82,31 +81,31 @@ def _load(paths: Paths) -> "Flow[..., Any]":
 def _load_beside_server(paths: Paths) -> "Flow[..., Any]":
     """Load the flow while Prefect's server starts; both take seconds.
 
-    Prefect would start the same server by itself, but later, and only once it has imported all of it.
+    Prefect would start the same server by itself, but only after it has imported everything.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:  # early requests wait for it
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         console.print(f"Starting a Prefect server for this run: {address}")
-        # deaf to Ctrl-C, which reaches the whole group: it has to outlive the flow to hear how that ended
+        # the server ignores Ctrl-C, which reaches the whole process group: it records the end of the flow
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
         try:
             server = subprocess.Popen(
                 [sys.executable, "-m", "lenet5.orchestration.local_run", str(listening.fileno())],
                 pass_fds=[listening.fileno()],
-                env=os.environ | parent_watch.env_for_child(),
+                env=process.environment_for_child({}),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # registered before Prefect is imported, so that it comes after Prefect sent its last logs
     atexit.register(_stop, server)
-    # Prefect reads it when it is imported. Others shall not: nobody else's worker can reach this server.
-    os.environ[_API] = address
+    # Prefect reads the variable when it is imported. Child processes must not: no worker reaches this server.
+    settings.export({_API: address})
     try:
         training = _load(paths)
     finally:
-        del os.environ[_API]
-    patience = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
-    httpx.get(f"{address}/health", timeout=patience).raise_for_status()
+        settings.export({_API: None})
+    timeout = float(settings.exports(paths)["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
+    httpx.get(f"{address}/health", timeout=timeout).raise_for_status()
     return training
 
 
@@ -120,7 +119,7 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
 
 
 def _serve(descriptor: int) -> None:
-    """Be the server, on a socket that listens already."""
+    """Run the server on a socket that listens already."""
     import uvicorn
     from prefect.server.api.server import create_app
 

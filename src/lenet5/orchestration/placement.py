@@ -1,4 +1,4 @@
-"""Where a stage runs: here, or on the work pool that its ``meta`` in ``dvc.yaml`` names."""
+"""Where a stage runs: on this machine, or on the work pool that its ``meta`` in ``dvc.yaml`` names."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,85 +14,85 @@ from lenet5.system import settings
 from lenet5.system.settings import Settings
 
 STAGE_FLOW = "lenet5-stage"
-"""Its deployment for a pool has the pool's name."""
-SEARCH_FLOW = "lenet5-search"
-"""And so has this one's."""
-_BEATS = 3
-"""Heartbeats that a worker may miss: one that is killed says no good-bye."""
+"""The flow that runs one stage. Its deployment for a pool has the name of the pool."""
+TRIALS_FLOW = "lenet5-search"
+"""The flow that runs trials of a sweep. Its deployment for a pool has the name of the pool."""
+_MISSED_HEARTBEATS = 3
+"""A worker that is killed cannot sign off: it is dead when it has missed this many heartbeats."""
 
 
 class Mode(StrEnum):
     """What to do with a stage that names a work pool."""
 
     AUTO = "auto"
-    """To the pool when one of its workers is alive, else here."""
-    HERE = "here"
-    """Here, whatever the graph says."""
-    STRICT = "strict"
-    """To the pool; that it has no worker is an error."""
+    """Run it on the pool while one of its workers is alive, else on this machine."""
+    LOCAL = "here"
+    """Run it on this machine, whatever ``dvc.yaml`` says."""
+    REQUIRE_REMOTE = "strict"
+    """Run it on the pool; that no worker is alive is an error."""
 
 
 def deployment(pool: str, flow: str = STAGE_FLOW) -> str:
-    """The deployment that runs stages, or what else is sent, on a pool's workers."""
+    """Return the name of the deployment that runs a flow on the workers of a pool."""
     return f"{flow}/{pool}"
 
 
-def missing(paths: Paths, deployed: str) -> str | None:
-    """Why nothing can be sent to a deployment; None when it can."""
-    return _lack(settings.load(paths)) or _absence(deployed)
+def unavailable_reason(paths: Paths, deployed: str) -> str | None:
+    """Return why nothing can be sent to a deployment; None when it can."""
+    return _unshared_store(settings.load(paths)) or _missing_on_server(deployed)
 
 
-def obstacle(paths: Paths, stage: Stage, mode: Mode) -> str | None:
-    """Why a stage cannot go to its pool; None when it can.
+def local_reason(paths: Paths, stage: Stage, mode: Mode) -> str | None:
+    """Return why a stage runs on this machine and not on its pool; None when it goes to the pool.
 
     Raises:
-        Unavailable: it cannot, and has to.
+        Unavailable: the pool cannot take it, and ``mode`` requires the pool.
     """
-    pool = stage.placement.work_pool
+    pool = stage.meta.work_pool
     assert pool is not None
-    if mode is Mode.HERE:
-        return "it was asked for"
-    reason = missing(paths, deployment(pool))
-    if reason and mode is Mode.STRICT:
+    if mode is Mode.LOCAL:
+        return "--placement here"
+    reason = unavailable_reason(paths, deployment(pool))
+    if reason and mode is Mode.REQUIRE_REMOTE:
         raise Unavailable(
             f"Stage {stage.name} has nowhere to run.",
             expected=f"a live worker in work pool {pool}",
             found=reason,
-            fix=f"start one (`lenet5 worker --pool {pool}`), or leave out the strict placement",
+            fix=f"start one (`lenet5 worker --pool {pool}`), or leave out --placement strict",
         )
     return reason
 
 
 def live_workers(client: SyncPrefectClient, pool: str) -> list[Worker]:
-    """The workers of a pool that were heard of lately."""
+    """Return the workers of a pool whose heartbeats arrive."""
     now = datetime.now(UTC)
     return [worker for worker in client.read_workers_for_work_pool(pool) if _is_alive(worker, now)]
 
 
-def _lack(found: Settings) -> str | None:
-    """What this machine would have to share with the worker, and does not."""
-    if not found.prefect_api_url:
+def _unshared_store(configured: Settings) -> str | None:
+    """Return which store a worker could not reach, because it is on this machine."""
+    if not configured.prefect_api_url:
         return "there is no Prefect server (PREFECT_API_URL is not set)"
-    if found.mlflow_tracking_uri.startswith("sqlite:"):
+    if configured.mlflow_tracking_uri.startswith("sqlite:"):
         return "runs are kept on this machine (MLFLOW_TRACKING_URI is not set)"
-    if not found.lenet5_dvc_remote:
+    if not configured.lenet5_dvc_remote:
         return "data is kept on this machine (LENET5_DVC_REMOTE is not set)"
     return None
 
 
-def _absence(deployed: str) -> str | None:
-    """Why the server has nobody for it."""
+def _missing_on_server(deployed: str) -> str | None:
+    """Return what the Prefect server lacks to run a deployment."""
     pool = deployed.partition("/")[2]
     with get_client(sync_client=True) as client:
         try:
-            found = client.read_work_pool(pool)
+            work_pool = client.read_work_pool(pool)
         except ObjectNotFound:
             return f"there is no work pool {pool} (`lenet5 deploy` makes it)"
         try:
             client.read_deployment_by_name(deployed)
         except ObjectNotFound:
             return f"there is no deployment {deployed} (`lenet5 deploy` makes it)"
-        if found.is_paused:
+        if work_pool.is_paused:
             return f"work pool {pool} is paused"
         if not live_workers(client, pool):
             return f"work pool {pool} has no live worker"
@@ -103,4 +103,4 @@ def _is_alive(worker: Worker, now: datetime) -> bool:
     if worker.status is not WorkerStatus.ONLINE or worker.last_heartbeat_time is None:
         return False
     silence = now - worker.last_heartbeat_time
-    return silence < timedelta(seconds=_BEATS * (worker.heartbeat_interval_seconds or 30))
+    return silence < timedelta(seconds=_MISSED_HEARTBEATS * (worker.heartbeat_interval_seconds or 30))

@@ -1,6 +1,5 @@
-"""What is the same in each flow that a worker runs for another one: where it begins, and how it ends."""
+"""What every flow that a worker runs for another flow has in common: how it begins and how it ends."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,48 +10,77 @@ from prefect.states import Failed
 
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
-from lenet5.orchestration import checkout_lock, workspace
-from lenet5.orchestration.stage_result import StageResult, tell
-from lenet5.system import settings
-from lenet5.system.process import StageFailed, kill_running
+from lenet5.orchestration import checkout_lock, graph, process_group, stage_result, workspace
+from lenet5.orchestration.process_group import VARIABLE
+from lenet5.orchestration.stage_result import StageResult
+from lenet5.system import dvc, process, settings
+from lenet5.system.dvc import StageFailed
+from lenet5.system.process import OnLine
 
 
-def carry_out(
-    work: Callable[[Paths, Callable[[str], None]], StageResult],
+def run(
+    task: Callable[[Paths, OnLine], StageResult],
     *,
     experiment: str | None,
     for_flow_run: str | None = None,
 ) -> State[Any] | None:
-    """Do the work in this workspace, leave word of its end for the sender, and remove the workspace.
+    """Run a task in this workspace, publish its result for the sender, and remove the workspace.
 
     Args:
-        work: is given the workspace and a logger of lines.
-        experiment: where MLflow keeps the runs; the worker's own setting when None.
-        for_flow_run: the flow run that is to be named as the origin of what is recorded; this one when None.
+        task: gets the workspace and a logger of lines.
+        experiment: the MLflow experiment; the worker's own setting when None.
+        for_flow_run: the flow run that records name as their origin; this one when None.
 
     Returns:
-        A failed state when the work failed, whose workspace stays.
+        A failed state when the task failed; its workspace stays.
     """
     paths = Paths.find()
     settings.apply(paths)
     flow_run = str(runtime.flow_run.id)
-    os.environ["LENET5_FLOW_RUN_ID"] = for_flow_run or flow_run
+    settings.export({"LENET5_FLOW_RUN_ID": for_flow_run or flow_run})
     if experiment:
-        os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
+        settings.export({"MLFLOW_EXPERIMENT_NAME": experiment})
     log = get_run_logger()
     try:
-        with checkout_lock.only_one(paths):
-            outcome = work(paths, log.info)
+        with checkout_lock.hold(paths):
+            result = task(paths, log.info)
     except StageFailed as error:
-        outcome = StageResult(exit_code=error.exit_code, message=error.message)
+        result = StageResult(exit_code=error.exit_code, message=error.message)
     except Lenet5Error as error:
-        outcome = StageResult(exit_code=error.exit_code, message=str(error))
-    except BaseException:  # cancelled: what was started has a process group of its own, and hears nothing
-        kill_running()
+        result = StageResult(exit_code=error.exit_code, message=str(error))
+    except BaseException:  # cancelled: the child processes have groups of their own and receive no signal
+        process.kill_running()
         raise
     with get_client(sync_client=True) as client:
-        tell(client, flow_run, outcome)
-    if outcome.exit_code:
-        return Failed(message=outcome.message)
+        stage_result.publish(client, flow_run, result)
+    if result.exit_code:
+        return Failed(message=result.message)
     workspace.leave(paths)
     return None
+
+
+def run_stage(
+    paths: Paths, name: str, *, force: bool, rendezvous: str | None, on_line: OnLine
+) -> StageResult:
+    """Run one stage in this workspace, and push what it made.
+
+    Args:
+        paths: the workspace.
+        name: of the stage.
+        force: run it even if nothing changed.
+        rendezvous: ``RANK@HOST:PORT`` for a process that joins the training of another worker. It records
+            nothing.
+        on_line: called with each line of output.
+    """
+    nodes = graph.stages(paths.root)
+    graph.require([name], nodes)
+    stage = next(node for node in nodes if node.name == name)
+    if rendezvous:
+        dvc.exchange(paths.root, "pull", *sorted(stage.after))
+        timeout = stage.meta.timeout_seconds
+        environment = {VARIABLE: rendezvous}
+        dvc.run_unrecorded(paths.root, name, timeout=timeout, on_line=on_line, environment=environment)
+        return StageResult()
+    process_group.run_stage(paths, stage, force=force, on_line=on_line)
+    dvc.exchange(paths.root, "push", "--run-cache", name)
+    return StageResult(locked=dvc.locked_entry(paths, name))

@@ -1,10 +1,10 @@
-"""What a flow run says at its end, in Markdown."""
+"""The summary of a flow run, in Markdown."""
 
 from lenet5.registry.promotion import Promotion
 
 
 def line(promotion: Promotion) -> str:
-    """The outcome in a line, for lists of flow runs."""
+    """Return the outcome in one line, for lists of flow runs."""
     return f"version {promotion.version.number}: {_decision(promotion)}"
 
 
@@ -15,7 +15,7 @@ def _decision(promotion: Promotion) -> str:
 
 
 def markdown(promotion: Promotion, run_link: str) -> str:
-    """Version, decision and figures of one flow run."""
+    """Return version, decision and metrics of one flow run, as Markdown."""
     version = promotion.version
     figures = "\n".join(
         f"| {name.removeprefix('evaluate.')} | {float(value):.4f} |"

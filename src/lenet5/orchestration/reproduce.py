@@ -1,18 +1,14 @@
-"""Make a registered version again, from its commit and its data, and compare."""
+"""Make a registered version again, from its commit and its data, and compare it."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from dvc.repo import Repo
 
 from lenet5.core.errors import DataError, Unavailable, UsageError
 from lenet5.core.paths import Paths
@@ -22,25 +18,25 @@ from lenet5.registry import model_versions, reproduction
 from lenet5.registry.model_versions import Version
 from lenet5.registry.reproduction import DigestComparison
 from lenet5.stages.params import Params
-from lenet5.system import environment, settings
-from lenet5.system.process import StageFailed, run_stage
+from lenet5.system import dvc, environment, git, settings
+from lenet5.system.dvc import StageFailed
+from lenet5.system.git import GitFailed
+from lenet5.system.process import OnLine
 from lenet5.system.state import LocalState
 from lenet5.tracking import store, tags
 
 LAST = "evaluate"
 """Registering makes nothing that could be compared, and the version is registered already."""
 
-Tell = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Reproduction:
     version: Version
     folder: Path | None
-    """Where everything lies that was made again; None when it was removed, being the same."""
+    """The worktree; None when it was removed, because the result is the same."""
     rows: list[DigestComparison]
     numbers: list[str]
-    """How far apart, when it is not the same."""
+    """How far apart the results are, when they differ."""
     causes: list[str]
 
     @property
@@ -59,7 +55,7 @@ class _Recipe:
 
 
 def reproduce(
-    paths: Paths, params: Params, wanted: str, *, into: Path | None, record: bool, tell: Tell
+    paths: Paths, params: Params, wanted: str, *, into: Path | None, record: bool, on_line: OnLine
 ) -> Reproduction:
     """Make a version again in a git worktree and compare it with what was registered.
 
@@ -70,7 +66,7 @@ def reproduce(
         into: an empty or new folder, which is kept; when None, one below ``.lenet5``, kept when the
             result differs.
         record: leave the outcome with the version.
-        tell: is given each line of progress.
+        on_line: called with each line of progress.
 
     Raises:
         UsageError: there is no such version or commit, or ``into`` is in use.
@@ -78,30 +74,30 @@ def reproduce(
         StageFailed: a stage ended with an error.
         Unavailable: the store does not answer.
     """
-    with store.reachable(), tempfile.TemporaryDirectory() as kept:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as kept:
         client = store.connect(paths)
         version = model_versions.find(client, params.register_.model_name, wanted)
         recipe = _recipe(client, version, Path(kept))
         folder = _free(paths, version, into)
-        tell(
+        on_line(
             f"version {version.number}: commit {recipe.commit[:12]}{' and its patch' if recipe.patch else ''}"
         )
         try:
             _worktree(paths, recipe, folder)
-            _share_data(paths, folder)
+            dvc.share_cache(paths, Paths(folder))
         except BaseException:
             _remove(paths, folder)  # there is nothing to look at yet, and it would be in the way
             raise
-        tell(f"worktree: {folder}")
+        on_line(f"worktree: {folder}")
         other = environment.other_packages(recipe.files["requirements.lock"].read_text())
         for name, (pinned, installed) in other.items():
-            tell(f"warning: {name} is {installed} here, and was {pinned}")
-        stages = _run(folder, _engine(version), tell)
+            on_line(f"warning: {name} is {installed} here, and was {pinned}")
+        stages = _run(folder, _engine(version), on_line)
 
         made = Paths(folder)
-        rows = reproduction.compare(version, made, recipe.files["dvc.lock"].read_text(), stages)
+        rows = reproduction.compare_digests(version, made, recipe.files["dvc.lock"].read_text(), stages)
         same = all(row.same for row in rows)
-        numbers = [] if same else reproduction.numbers(client, version, made)
+        numbers = [] if same else reproduction.describe_differences(client, version, made)
         causes = [] if same else reproduction.causes(version, made, rows, other)
         if record:
             model_versions.tag(client, version, tags.REPRODUCED, _outcome(rows))
@@ -128,10 +124,11 @@ def _recipe(client: store.Client, version: Version, folder: Path) -> _Recipe:
 
 
 def _free(paths: Paths, version: Version, into: Path | None) -> Path:
-    _git(paths.root, "worktree", "prune")  # of folders that were removed by hand
+    """Return a folder for the worktree."""
+    git.run(paths.root, "worktree", "prune")  # forget folders that were removed by hand
     if into is None:
         folder = LocalState(paths.root).folder / "reproduce" / f"{version.name}-{version.number}"
-        _remove(paths, folder)  # of an earlier time
+        _remove(paths, folder)  # of an earlier reproduction
         return folder
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UsageError(
@@ -141,35 +138,21 @@ def _free(paths: Paths, version: Version, into: Path | None) -> Path:
 
 
 def _worktree(paths: Paths, recipe: _Recipe, folder: Path) -> None:
-    if not _git(paths.root, "cat-file", "-e", f"{recipe.commit}^{{commit}}"):
+    if not git.has_commit(paths.root, recipe.commit):
         raise UsageError(
             "The version's commit is not in this clone.",
             expected=recipe.commit,
             fix="`git fetch --all`, or a clone of the repository that it was committed to",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _must(paths.root, "worktree", "add", "--quiet", "--detach", str(folder), recipe.commit)
+    git.run(paths.root, "worktree", "add", "--quiet", "--detach", str(folder), recipe.commit)
     if recipe.patch:
-        _must(folder, "apply", "--whitespace=nowarn", str(recipe.patch))
+        git.run(folder, "apply", "--whitespace=nowarn", str(recipe.patch))
     for name, file in recipe.files.items():
         shutil.copyfile(file, folder / name)
 
 
-def _share_data(paths: Paths, folder: Path) -> None:
-    """Let the worktree find data in the cache and in the remotes of this clone, local settings included."""
-    with Repo(str(paths.root)) as repo:
-        cache = repo.cache.local_cache_dir
-        remotes = {name: str(said["url"]) for name, said in repo.config["remote"].items()}
-    local = paths.root / ".dvc" / "config.local"
-    if local.exists():
-        shutil.copy(local, folder / ".dvc" / "config.local")  # with its mode: it may hold keys
-    words: list[tuple[str, ...]] = [("config", "--local", "cache.dir", cache)]
-    words += [("remote", "modify", "--local", name, "url", url) for name, url in remotes.items()]
-    for each in words:
-        _dvc(folder, *each)
-
-
-def _run(folder: Path, engine: Mapping[str, str | None], tell: Tell) -> set[str]:
+def _run(folder: Path, engine: Mapping[str, str | None], on_line: OnLine) -> set[str]:
     """Run every stage up to :data:`LAST`, from the beginning; nothing is taken from a cache but lost data."""
     stages = {stage.name: stage for stage in graph.stages(folder)}
     needed = _upstream(stages, LAST)
@@ -178,19 +161,19 @@ def _run(folder: Path, engine: Mapping[str, str | None], tell: Tell) -> set[str]
         if stage.name not in needed:
             continue
         try:
-            run_stage(
+            dvc.run_stage(
                 folder,
                 stage.name,
-                timeout=stage.placement.timeout_seconds,
-                on_line=lambda line: tell(f"  {line}"),
+                timeout=stage.meta.timeout_seconds,
+                on_line=lambda line: on_line(f"  {line}"),
                 force=True,
                 environment=apart,
             )
         except StageFailed as error:
             if stage.after or error.exit_code not in (DataError.exit_code, Unavailable.exit_code):
                 raise
-            tell(f"warning: {error}\nthe cache and the remote are asked for what {stage.name} made")
-            if _dvc(folder, "pull", stage.name):
+            on_line(f"warning: {error}\nthe cache and the remote are asked for what {stage.name} made")
+            if dvc.can_pull(folder, stage.name, environment=apart):
                 continue
             raise DataError(
                 "The data that the version was made from is nowhere to be had.",
@@ -219,26 +202,8 @@ def _outcome(rows: list[DigestComparison]) -> str:
 
 
 def _remove(paths: Paths, folder: Path) -> None:
-    _git(paths.root, "worktree", "remove", "--force", str(folder))
-    shutil.rmtree(folder, ignore_errors=True)  # what is no worktree any more
-    _git(paths.root, "worktree", "prune")
-
-
-def _git(root: Path, *words: str) -> bool:
-    return _asked(root, *words).returncode == 0
-
-
-def _dvc(root: Path, *words: str) -> bool:
-    command = [sys.executable, "-m", "dvc", *words]
-    apart = os.environ | settings.embedded(Paths(root))
-    return subprocess.run(command, cwd=root, env=apart, capture_output=True, check=False).returncode == 0
-
-
-def _asked(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-
-
-def _must(root: Path, *words: str) -> None:
-    done = _asked(root, *words)
-    if done.returncode:
-        raise UsageError(f"`git {' '.join(words)}` failed.", found=done.stderr.strip())
+    """Remove a worktree, or what is left of one."""
+    with suppress(GitFailed):  # it may not be a worktree any more
+        git.run(paths.root, "worktree", "remove", "--force", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    git.run(paths.root, "worktree", "prune")

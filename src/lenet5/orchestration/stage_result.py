@@ -1,6 +1,5 @@
-"""What a worker says of a stage that it was given: an artifact of its flow run, for the flow that sent it."""
+"""The result of a remote stage: a JSON artifact of its flow run, read by the flow that sent the stage."""
 
-from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -8,11 +7,11 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from pydantic import BaseModel, ConfigDict
 
-KEY = "lenet5-stage-outcome"
+KEY = "lenet5-stage-result"
 
 
 class StageResult(BaseModel):
-    """What became of a stage, or of a workspace that could not be made for it."""
+    """How a remote stage ended, or why no workspace could be made for it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,33 +19,26 @@ class StageResult(BaseModel):
     message: str = ""
     """Why it failed."""
     locked: str = ""
-    """The stage's entry in ``dvc.lock``, as YAML: its order counts, and a database forgets an object's."""
+    """The stage's entry in ``dvc.lock``, as YAML: the order of its keys counts, and JSON columns lose it."""
 
 
-def tell(client: SyncPrefectClient, flow_run: UUID | str, outcome: StageResult) -> None:
-    """Leave an outcome with a flow run."""
-    about = "What the stage ended with, for the flow that sent it"
-    leave_word(client, flow_run, KEY, about, outcome.model_dump(mode="json"))
+def publish(client: SyncPrefectClient, flow_run: UUID | str, result: StageResult) -> None:
+    """Attach a result to a flow run."""
+    client.create_artifact(
+        ArtifactCreate(
+            key=KEY,
+            type="json",
+            description="How the stage ended, for the flow that sent it",
+            data=result.model_dump(mode="json"),
+            flow_run_id=UUID(str(flow_run)),
+        )
+    )
 
 
 def read(client: SyncPrefectClient, flow_run: UUID) -> StageResult | None:
-    """The outcome that was left with a flow run; None when it ended without a word."""
-    found = word(client, flow_run, KEY)
-    return None if found is None else StageResult.model_validate(found)
-
-
-def leave_word(
-    client: SyncPrefectClient, flow_run: UUID | str, key: str, about: str, data: dict[str, Any]
-) -> None:
-    """Leave something with a flow run for the one that sent it: an artifact of it."""
-    told = ArtifactCreate(key=key, type="json", description=about, data=data, flow_run_id=UUID(str(flow_run)))
-    client.create_artifact(told)
-
-
-def word(client: SyncPrefectClient, flow_run: UUID, key: str) -> Any:
-    """What was left with a flow run under a key; None when nothing was."""
-    wanted = ArtifactFilter(
-        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[key])
+    """Return the result that is attached to a flow run; None when it ended without one."""
+    by_run = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[KEY])
     )
-    found = client.read_artifacts(artifact_filter=wanted)
-    return found[0].data if found else None
+    artifacts = client.read_artifacts(artifact_filter=by_run)
+    return StageResult.model_validate(artifacts[0].data) if artifacts else None

@@ -1,11 +1,11 @@
-"""A sweep: searchers here or on a work pool until all trials are there; what came of them goes to MLflow."""
+"""Run a sweep: start trial workers on this machine or on a work pool, then record the result in MLflow."""
 
 import logging
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,67 +22,67 @@ from lenet5.sweep import plots, result, study
 from lenet5.sweep.result import Result
 from lenet5.sweep.space import Sweep
 from lenet5.sweep.worker_spec import TrialWorkerFailed, TrialWorkerSpec
-from lenet5.system import process, settings
+from lenet5.system import dvc, process, settings
+from lenet5.system.process import OnLine
 from lenet5.system.state import LocalState
 from lenet5.tracking import sweeps
 
 log = logging.getLogger(__name__)
 
-OnLine = Callable[[str], None]
-
 
 def run(
     paths: Paths, params: Params, sweep: Sweep, *, workers: int | None, pool: str | None, on_line: OnLine
 ) -> Result:
-    """Search, or go on with what was ended; when all trials are there, only say what came of them.
+    """Run trials until the study is complete, and record the result. An interrupted study is continued.
 
     Args:
         paths: a checkout whose data is processed.
-        params: for all that is not searched.
-        sweep: what is searched, and how.
-        workers: searchers at a time; on this machine, by default, as many as it has cores for.
-        pool: the work pool that runs them; here when None.
-        on_line: is told each trial that ends.
+        params: the parameters that are not searched.
+        sweep: the search space and the sampler.
+        workers: trial workers at a time; by default one for each core, or one on a pool.
+        pool: the work pool that runs them; this machine when None.
+        on_line: called with a line for each trial that ends.
 
     Raises:
         UsageError: the settings do not allow a pool.
         DataError: the data is not processed.
         TrainingError: no trial was trained to its end.
-        Unavailable: a store, a database or a worker does not answer, or this sweep is at work already.
-        TrialWorkerFailed: what a searcher ended with; the study is not at its end then.
+        Unavailable: a store, a database or a worker does not answer, or the sweep is running already.
+        TrialWorkerFailed: a trial worker ended with an error before the study was complete.
     """
     name = study.name(paths, sweep, params, dataset.load_manifest(paths.processed).digest)
     if pool:
         from lenet5.orchestration import sweep_pool  # Prefect takes seconds to import
 
         sweep_pool.require(paths, pool)
-    with _only_one(paths, name), _ended_by_signals():
-        found = study.create(paths, name, sweep, params)
-        _settle(paths, found)
-        done = len(study.trials(found, *study.DONE))
+    with _exclusive(paths, name), _interrupted_by_sigterm():
+        opened = study.create(paths, name, sweep, params)
+        _recover(paths, opened)
+        done = len(study.trials(opened, *study.DONE))
         run_id = sweeps.open_run(paths, name, sweep.fixed(params))
         try:
             on_line(f"study {name[:8]}: {done} of {sweep.trials} trials are there")
-            if not study.is_complete(found, sweep):
+            if not study.is_complete(opened, sweep):
                 count = min(workers or (1 if pool else _cores(params)), sweep.trials - done)
-                orders = [
-                    TrialWorkerSpec(study=name, run=run_id, worker=n, sweep=sweep) for n in range(count)
+                specs = [
+                    TrialWorkerSpec(study=name, run=run_id, worker=number, sweep=sweep)
+                    for number in range(count)
                 ]
                 if pool:
-                    sweep_pool.search(paths, pool, orders, found, on_line)
+                    sweep_pool.search(paths, pool, specs, opened, on_line)
                 else:
-                    _search_here(paths, orders, found, on_line)
-            _settle(paths, found)
-            came = result.summarize(found, sweep, params)
+                    _run_here(paths, specs, opened, on_line)
+            _recover(paths, opened)
+            summary = result.summarize(opened, sweep, params)
         except BaseException as error:
-            _close_unfinished(paths, run_id, found, error)
+            _close_unfinished(paths, run_id, opened, error)
             raise
-        _record(paths, run_id, found, came)
-    return came
+        _record(paths, run_id, opened, summary)
+    return summary
 
 
-def searcher(paths: Paths, order: TrialWorkerSpec, on_line: OnLine) -> None:
-    """Run one searcher in a process of its own, which ends with this one.
+def run_trial_worker(paths: Paths, spec: TrialWorkerSpec, on_line: OnLine) -> None:
+    """Run one trial worker as a child process.
 
     Raises:
         TrialWorkerFailed: it ended with an error.
@@ -92,86 +92,87 @@ def searcher(paths: Paths, order: TrialWorkerSpec, on_line: OnLine) -> None:
     def pass_on(line: str) -> None:
         nonlocal failed
         failed = failed or line.startswith(("error: ", "Traceback "))
-        if not failed:  # the error is told once, at the end
+        if not failed:  # the error is reported once, at the end
             on_line(line)
 
     command = [sys.executable, "-m", "lenet5.sweep.worker"]
-    ended = process.run(command, paths.root, on_line=pass_on, stdin=order.model_dump_json())
+    ended = process.run(command, paths.root, on_line=pass_on, stdin=spec.model_dump_json())
     if ended.code < 0:
-        message = f"A searcher was killed by signal {-ended.code} (9 can mean that the memory ran out)."
+        message = f"A trial worker was killed by signal {-ended.code} (9 can mean that the memory ran out)."
         raise TrialWorkerFailed(message, 1)
     if ended.code:
-        raise TrialWorkerFailed(*process.reason(ended.lines, ended.code))
+        raise TrialWorkerFailed(*dvc.failure(ended.lines, ended.code))
 
 
-def _search_here(paths: Paths, orders: list[TrialWorkerSpec], found: optuna.Study, on_line: OnLine) -> None:
-    with ThreadPoolExecutor(len(orders)) as threads:
+def _run_here(paths: Paths, specs: list[TrialWorkerSpec], opened: optuna.Study, on_line: OnLine) -> None:
+    with ThreadPoolExecutor(len(specs)) as threads:
         try:
-            running = [threads.submit(searcher, paths, order, on_line) for order in orders]
-            errors = [error for each in running if (error := each.exception())]
-        except BaseException:  # Ctrl-C: the searchers' own process groups do not hear of it
+            running = [threads.submit(run_trial_worker, paths, spec, on_line) for spec in specs]
+            errors = [error for future in running if (error := future.exception())]
+        except BaseException:  # Ctrl-C: the trial workers have process groups of their own
             process.kill_running()
             raise
     if not errors:
         return
-    if not study.is_complete(found, orders[0].sweep):
+    if not study.is_complete(opened, specs[0].sweep):
         raise errors[0]
-    for error in errors:  # the others went on without it
+    for error in errors:  # the other workers completed the study
         log.warning("%s", error)
 
 
 def _cores(params: Params) -> int:
-    """Trainings that this machine has cores for."""
+    """Return how many trainings this machine has cores for."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // params.train.threads)
 
 
-def _settle(paths: Paths, found: optuna.Study) -> None:
-    """Nothing says that it runs and does not: what a killed searcher left is failed, and queued again."""
+def _recover(paths: Paths, opened: optuna.Study) -> None:
+    """Mark trials of dead workers as failed, queue them again, and close their MLflow runs."""
     if study.is_local(settings.load(paths).lenet5_sweep_storage):
-        study.requeue_running(found)  # this machine's lock is held, so nobody is at work
+        study.requeue_running(opened)  # this machine's lock is held, so no worker is alive
     else:
-        study.requeue_stale(found)
-    at_work = [trial.number for trial in study.trials(found, TrialState.RUNNING)]
-    sweeps.close_trials(paths, found.study_name, at_work)
+        study.requeue_stale(opened)
+    running = [trial.number for trial in study.trials(opened, TrialState.RUNNING)]
+    sweeps.close_trials(paths, opened.study_name, running)
 
 
-def _close_unfinished(paths: Paths, run_id: str, found: optuna.Study, error: BaseException) -> None:
-    """End what says that it runs. What was found stays, and the next command goes on from it."""
+def _close_unfinished(paths: Paths, run_id: str, opened: optuna.Study, error: BaseException) -> None:
+    """Close the MLflow runs of an interrupted sweep. Its trials stay, and the next command continues them."""
     status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
     try:
-        _settle(paths, found)
+        _recover(paths, opened)
         sweeps.close_run(paths, run_id, status)
     except Unavailable as problem:
         log.warning("%s", problem)
 
 
-def _record(paths: Paths, run_id: str, found: optuna.Study, came: Result) -> None:
-    metrics = {"sweep.best": came.winner.score, "sweep.trials": float(came.trials)}
+def _record(paths: Paths, run_id: str, opened: optuna.Study, summary: Result) -> None:
+    metrics = {"sweep.best": summary.winner.score, "sweep.trials": float(summary.trials)}
     with tempfile.TemporaryDirectory() as folder:
-        plots.draw(found, Path(folder))
-        best = came.winner.values
+        plots.draw(opened, Path(folder))
+        best = summary.winner.values
         sweeps.close_run(paths, run_id, "FINISHED", best=best, metrics=metrics, pictures=Path(folder))
 
 
 @contextmanager
-def _only_one(paths: Paths, name: str) -> Iterator[None]:
-    """Keep a second command on this machine out of the same sweep."""
-    LocalState(paths.root).sweeps.mkdir(parents=True, exist_ok=True)
+def _exclusive(paths: Paths, name: str) -> Iterator[None]:
+    """Keep a second command of this machine out of the same sweep."""
+    folder = LocalState(paths.root).sweeps
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(LocalState(paths.root).sweeps / f"{name}.lock", timeout=0):
+        with FileLock(folder / f"{name}.lock", timeout=0):
             yield
     except Timeout:
         raise Unavailable(
             "Another command is at work on this sweep.",
-            expected="one at a time on a machine; it starts searchers enough",
+            expected="one at a time on a machine; it starts enough trial workers",
             fix="wait for it, or end it: nothing is lost",
         ) from None
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Ended by SIGTERM, this process still ends its searchers."""
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C, so that this process ends its trial workers."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

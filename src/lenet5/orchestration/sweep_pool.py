@@ -1,4 +1,4 @@
-"""Searchers of a sweep on workers: each is a run of a deployment, in a workspace of its own."""
+"""Trial workers of a sweep on a work pool: each is a flow run in a workspace of its own."""
 
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -11,19 +11,21 @@ from prefect.states import Cancelling, Crashed
 
 from lenet5.core.errors import Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
-from lenet5.orchestration import placement, remote, stage_result, workspace
+from lenet5.orchestration import placement, remote, stage_result
+from lenet5.orchestration.remote_runs import RemoteRuns, poll, stalled_reason, with_retry
+from lenet5.orchestration.stage_result import StageResult
+from lenet5.orchestration.sweep import run_trial_worker
 from lenet5.sweep import study
 from lenet5.sweep.worker_spec import TrialWorkerFailed, TrialWorkerSpec
-from lenet5.system import settings
+from lenet5.system import dvc, settings
+from lenet5.system.process import OnLine
 
 DATA = "preprocess"
-"""The stage whose outputs a trial reads; none but these reach a searcher's workspace."""
-
-OnLine = Callable[[str], None]
+"""The stage whose outputs a trial reads; only these reach the workspace of a trial worker."""
 
 
 def require_shared_storage(paths: Paths) -> None:
-    """Say no to a study that is a file of one machine.
+    """Check that the study is not a file of one machine.
 
     Raises:
         UsageError: it is.
@@ -31,7 +33,7 @@ def require_shared_storage(paths: Paths) -> None:
     url = settings.load(paths).lenet5_sweep_storage
     if study.is_local(url):
         raise UsageError(
-            "The searchers of a work pool have nowhere to keep their trials together.",
+            "The trial workers of a work pool have no common database.",
             expected="the URL of one database in LENET5_SWEEP_STORAGE, here and where the workers run",
             found=url,
             fix="set it, such as postgresql+psycopg://user:password@host/sweeps (docs/sweep.md)",
@@ -39,7 +41,7 @@ def require_shared_storage(paths: Paths) -> None:
 
 
 def require(paths: Paths, pool: str) -> None:
-    """Say no to a pool that cannot search, before anything is begun.
+    """Check that a pool can run trials, before anything is started.
 
     Raises:
         UsageError: the study would be a file of this machine.
@@ -47,72 +49,94 @@ def require(paths: Paths, pool: str) -> None:
     """
     require_shared_storage(paths)
     try:
-        reason = placement.missing(paths, placement.deployment(pool, placement.SEARCH_FLOW))
+        reason = placement.unavailable_reason(paths, placement.deployment(pool, placement.TRIALS_FLOW))
     except httpx.HTTPError as error:
-        reason = f"the Prefect server does not answer: {settings.in_urls(str(error))}"
+        reason = f"the Prefect server does not answer: {settings.mask_urls(str(error))}"
     if reason:
         raise Unavailable(
             f"The sweep has nowhere to run: work pool {pool} cannot take it.",
             expected=f"servers that machines share, and a live worker in work pool {pool}",
             found=reason,
-            fix=f"see docs/workers.md; start a worker with `lenet5 worker --pool {pool}`, or omit --pool",
+            fix=f"start a worker with `lenet5 worker --pool {pool}` (docs/workers.md), or leave out --pool",
         )
 
 
 def search(
-    paths: Paths, pool: str, orders: Sequence[TrialWorkerSpec], found: optuna.Study, on_line: OnLine
+    paths: Paths, pool: str, specs: Sequence[TrialWorkerSpec], opened: optuna.Study, on_line: OnLine
 ) -> None:
-    """Send searchers to a pool, and wait until the study has all its trials, or nobody searches any more.
+    """Run trial workers on a pool until the study is complete or no worker is left.
 
     Args:
         paths: this checkout, whose code and processed data the workers get.
         pool: of the workers.
-        orders: one a searcher.
-        found: the study, to see how far it is.
-        on_line: is given what the workers log.
+        specs: one for each trial worker.
+        opened: the study, to see its progress.
+        on_line: called with each line that the workers log.
 
     Raises:
-        UsageError: what is not committed is too much for a patch.
-        Unavailable: the Prefect server or the DVC remote does not answer, or the searchers died.
-        TrialWorkerFailed: what a searcher ended with.
+        UsageError: the uncommitted changes are too large for a patch.
+        Unavailable: the Prefect server or the DVC remote does not answer, or the workers died.
+        TrialWorkerFailed: a trial worker ended with an error.
     """
-    code = remote.code_of(paths, "the sweep")
+    code = remote.code_parameters(paths, "the sweep")
     if url := settings.load(paths).lenet5_dvc_remote:
-        workspace.use_remote(paths, paths, url)
-    remote.dvc(paths, "push", DATA)
-    deployed = placement.deployment(pool, placement.SEARCH_FLOW)
+        dvc.use_remote(paths, paths, url)
+    dvc.exchange(paths.root, "push", DATA)
+    deployed = placement.deployment(pool, placement.TRIALS_FLOW)
+    runs = RemoteRuns()
     try:
-        heard: dict[UUID, int] = {}
-        for order in orders:
-            run = remote.start(deployed, code | {"order": order.model_dump_json()})
-            on_line(f"searcher {order.worker} is sent to work pool {pool}: flow run {run.name} ({run.id})")
-            heard[run.id] = 0
-        ended = _follow(paths, deployed, heard, lambda: study.is_complete(found, orders[0].sweep), on_line)
+        seen_lines: dict[UUID, int] = {}
+        for spec in specs:
+            run = runs.start(deployed, code | {"spec": spec.model_dump_json()})
+            on_line(f"trial worker {spec.worker} is sent to work pool {pool}: flow run {run.name} ({run.id})")
+            seen_lines[run.id] = 0
+        ended = _follow(
+            paths, deployed, runs, seen_lines, lambda: study.is_complete(opened, specs[0].sweep), on_line
+        )
     except httpx.HTTPError as error:
         raise Unavailable("The Prefect server does not answer any more.", found=error) from error
     except BaseException:  # Ctrl-C
-        remote.recall_sent()
+        runs.cancel()
         raise
-    if not study.is_complete(found, orders[0].sweep):
-        raise _reason(ended)
+    if not study.is_complete(opened, specs[0].sweep):
+        raise _failure(ended)
+
+
+def run_trials(paths: Paths, spec: str, on_line: OnLine) -> StageResult:
+    """Run one trial worker in this workspace.
+
+    Args:
+        paths: the workspace.
+        spec: a ``TrialWorkerSpec`` as JSON.
+        on_line: called with each line of output.
+    """
+    require_shared_storage(paths)
+    dvc.exchange(paths.root, "pull", DATA)
+    run_trial_worker(paths, TrialWorkerSpec.model_validate_json(spec), on_line)
+    return StageResult()
 
 
 def _follow(
-    paths: Paths, deployed: str, heard: dict[UUID, int], is_complete: Callable[[], bool], on_line: OnLine
+    paths: Paths,
+    deployed: str,
+    runs: RemoteRuns,
+    seen_lines: dict[UUID, int],
+    is_complete: Callable[[], bool],
+    on_line: OnLine,
 ) -> list[FlowRun]:
-    """Pass on what the searchers log until all have ended; the ended runs."""
+    """Pass on the logs of the flow runs until all have ended; return the ended ones."""
     over: list[FlowRun] = []
     with get_client(sync_client=True) as client:
-        while heard and not remote.wait_recalled():
+        while seen_lines and not runs.wait():
             complete = is_complete()
-            for number in list(heard):
-                run, lines = remote.patiently(remote.look, client, number, heard[number])
-                heard[number] += len(lines)
+            for run_id in list(seen_lines):
+                run, lines = with_retry(poll, client, run_id, seen_lines[run_id])
+                seen_lines[run_id] += len(lines)
                 for line in lines:
                     on_line(line)
                 if run.state and run.state.is_final():
-                    remote.ended(number)
-                    del heard[number]
+                    runs.ended(run_id)
+                    del seen_lines[run_id]
                     over.append(run)
                 else:
                     _end_if_idle(client, paths, deployed, run, complete=complete)
@@ -122,23 +146,25 @@ def _follow(
 def _end_if_idle(
     client: SyncPrefectClient, paths: Paths, deployed: str, run: FlowRun, *, complete: bool
 ) -> None:
-    """End a searcher that will not begin, or need not."""
-    if message := remote.stuck(run, None):
+    """End a flow run that will never begin, or need not."""
+    if message := stalled_reason(run, None):
         client.set_flow_run_state(run.id, Crashed(message=message))
     elif run.start_time is None and complete:
         client.set_flow_run_state(run.id, Cancelling(message="the sweep has all its trials"))
-    elif run.start_time is None and (reason := placement.missing(paths, deployed)):
+    elif run.start_time is None and (reason := placement.unavailable_reason(paths, deployed)):
         client.set_flow_run_state(run.id, Cancelling(message=reason))
 
 
-def _reason(ended: Sequence[FlowRun]) -> Lenet5Error:
+def _failure(ended: Sequence[FlowRun]) -> Lenet5Error:
     with get_client(sync_client=True) as client:
-        outcomes = [told for run in ended if (told := stage_result.read(client, run.id)) and told.exit_code]
-    if outcomes:
-        return TrialWorkerFailed(outcomes[0].message, outcomes[0].exit_code)
-    said = {run.state.message or str(run.state_type) for run in ended if run.state}
+        results = [
+            result for run in ended if (result := stage_result.read(client, run.id)) and result.exit_code
+        ]
+    if results:
+        return TrialWorkerFailed(results[0].message, results[0].exit_code)
+    reasons = {run.state.message or str(run.state_type) for run in ended if run.state}
     return Unavailable(
-        "The sweep is not at its end, and no searcher is at work any more.",
-        found="; ".join(sorted(said)),
-        fix="start it again: it goes on with the trials that are there",
+        "The sweep is not complete, and no trial worker is left.",
+        found="; ".join(sorted(reasons)),
+        fix="start it again: it continues with the trials that are there",
     )

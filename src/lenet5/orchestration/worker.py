@@ -1,4 +1,4 @@
-"""A worker: it takes flow runs of one work pool and runs each in a workspace of its own."""
+"""A Prefect process worker that runs each flow run of a work pool in a workspace of its own."""
 
 import os
 import signal
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -15,11 +14,12 @@ import psutil
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.system import settings
+from lenet5.system.process import environment_for_child
 from lenet5.system.settings import Settings
 from lenet5.system.terminal import console
 
 DRAIN_SECONDS = 45.0
-"""A flow run that is told to end has so long to say so to the server."""
+"""How long a flow run that is terminated may take to report its end to the server."""
 _FLOW_RUNS = ("prefect.engine", "lenet5.orchestration.workspace")
 
 
@@ -37,12 +37,12 @@ def work(paths: Paths, pool: str, *, limit: int | None, name: str | None) -> Non
         *("--install-policy", "never", "--with-healthcheck"),
         *(("--limit", str(limit)) if limit else ()),
     ]
-    environment = os.environ | {
-        "LENET5_HOME": str(paths.root),
-        "PREFECT_WORKER_WEBSERVER_HOST": os.environ.get("PREFECT_WORKER_WEBSERVER_HOST", "127.0.0.1"),
-        # a flow run calls `python` and `dvc`: those of this environment
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-    }
+    environment = environment_for_child(
+        {
+            "LENET5_HOME": str(paths.root),
+            "PREFECT_WORKER_WEBSERVER_HOST": settings.exports(paths)["PREFECT_WORKER_WEBSERVER_HOST"],
+        }
+    )
     stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -51,27 +51,27 @@ def work(paths: Paths, pool: str, *, limit: int | None, name: str | None) -> Non
 
     for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ending, stop)
-    # a group of its own: Ctrl-C reaches only this process, which then ends things in order
+    # a process group of its own: Ctrl-C reaches only this process, which then ends the others in order
     process = subprocess.Popen(command, env=environment, cwd=paths.root, start_new_session=True)
     while process.poll() is None and not stopped:
         time.sleep(0.2)
     if stopped:
-        console.print(f"ending: flow runs have {DRAIN_SECONDS:g} seconds to say that they are")
+        console.print(f"stopping: flow runs have {DRAIN_SECONDS:g} seconds to report their end")
         _drain(process)
         return
     raise Unavailable(
-        "The worker ended by itself.", expected="it at work", found=f"exit code {process.returncode}"
+        "The worker ended by itself.", expected="a running worker", found=f"exit code {process.returncode}"
     )
 
 
-def _require(found: Settings) -> None:
+def _require(configured: Settings) -> None:
     wanted = {
-        "PREFECT_API_URL": found.prefect_api_url,
-        "LENET5_GIT_URL": found.lenet5_git_url,
-        "LENET5_DVC_REMOTE": found.lenet5_dvc_remote,
+        "PREFECT_API_URL": configured.prefect_api_url,
+        "LENET5_GIT_URL": configured.lenet5_git_url,
+        "LENET5_DVC_REMOTE": configured.lenet5_dvc_remote,
     }
     missing = [name for name, value in wanted.items() if not value]
-    if found.mlflow_tracking_uri.startswith("sqlite:"):
+    if configured.mlflow_tracking_uri.startswith("sqlite:"):
         missing.append("MLFLOW_TRACKING_URI")
     if missing:
         raise UsageError(
@@ -83,12 +83,12 @@ def _require(found: Settings) -> None:
 
 
 def _drain(process: "subprocess.Popen[bytes]") -> None:
-    """End the flow runs, so that each reports it and is run again elsewhere; then the worker."""
+    """End the flow runs, so that each reports it and runs again elsewhere; then end the worker."""
     if process.poll() is not None:
         return
-    process.send_signal(signal.SIGSTOP)  # else it takes up what its own flow runs leave
-    everything = psutil.Process(process.pid).children(recursive=True)
-    flow_runs = [each for each in everything if _is_flow_run(each)]
+    process.send_signal(signal.SIGSTOP)  # or else it would take its own flow runs again
+    descendants = psutil.Process(process.pid).children(recursive=True)
+    flow_runs = [each for each in descendants if _is_flow_run(each)]
     for each in flow_runs:
         with suppress(psutil.NoSuchProcess):
             each.terminate()
@@ -100,7 +100,7 @@ def _drain(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for each in everything:
+    for each in descendants:
         with suppress(psutil.NoSuchProcess):
             each.kill()
 

@@ -1,8 +1,8 @@
-"""One version and its tags, asked of the store directly: MLflow's own client takes seconds to import.
+"""Look up one version and its tags without MLflow's client, which takes seconds to import.
 
-For ``lenet5 predict``, which answers in less than one. Only a plain yes counts here. Whatever else comes back
-(no such version, no answer, a store of another kind) is None, and the caller asks the full client, which
-also knows what to say about it.
+``lenet5 predict`` uses it to answer in less than a second. A lookup returns a version only when the store
+reports exactly that version. In all other cases (no such version, no answer, another kind of store) it
+returns None, and the caller asks MLflow's client, which also reports the error.
 """
 
 import json
@@ -17,51 +17,63 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lenet5.system.settings import Settings
 from lenet5.tracking.tags import MODEL_FOLDER, ONNX_FILE
 
-_ELSEWHERE = re.compile(
+_OTHER_REGISTRY = re.compile(
     "MLFLOW_(REGISTRY_URI|.*WORKSPACE.*|TRACKING_(AUTH|AWS_SIGV4|INSECURE_TLS|(SERVER|CLIENT)_CERT_PATH))"
 )
-"""Variables by which MLflow asks another registry, or this one in another way."""
+"""Variables that make MLflow's client use another registry, or connect to this one in another way."""
 _API = "api/2.0/mlflow"
 """https://mlflow.org/docs/latest/api_reference/rest-api.html"""
 _TIMEOUT = 3
-"""Seconds; the full client waits longer, and tries again."""
+"""Seconds. MLflow's client waits longer and tries again."""
 _QUERY = """
     SELECT v.version, t.key, t.value FROM model_versions v
     LEFT JOIN model_version_tags t ON (t.workspace, t.name, t.version) = (v.workspace, v.name, v.version)
     WHERE v.workspace = 'default' AND v.name = :name AND v.current_stage != 'Deleted_Internal' AND v.version =
 """
-_OF_ALIAS = """
+_VERSION_OF_ALIAS = """
     (SELECT version FROM registered_model_aliases
-     WHERE workspace = 'default' AND name = :name AND alias = :wanted)
+     WHERE workspace = 'default' AND name = :name AND alias = :label)
 """
 
 
 @dataclass(frozen=True)
-class Found:
+class VersionTags:
+    """The number and the tags of one version."""
+
     number: int
     tags: Mapping[str, str]
 
 
-def find(name: str, wanted: str) -> Found | None:
-    """One version, by number (``7``) or alias (``champion``, ``@champion``), as it is at this moment."""
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    if any(value and _ELSEWHERE.fullmatch(variable) for variable, value in os.environ.items()):
+def find(settings: Settings, name: str, reference: str) -> VersionTags | None:
+    """Look up the current state of one version.
+
+    Args:
+        settings: Address of the store and log-in.
+        name: Name of the registered model.
+        reference: A number (``7``) or an alias (``champion``, ``@champion``).
+
+    Returns:
+        The version; None when MLflow's client has to decide.
+    """
+    if any(value and _OTHER_REGISTRY.fullmatch(variable) for variable, value in os.environ.items()):
         return None
-    by_number = re.fullmatch("[1-9][0-9]*", wanted) is not None
-    label = wanted if by_number else wanted.removeprefix("@")
-    if label.lower() in {"", "latest"}:  # `latest` is, to a server and to no one else, the newest version
+    by_number = re.fullmatch("[1-9][0-9]*", reference) is not None
+    label = reference if by_number else reference.removeprefix("@")
+    if label.lower() in {"", "latest"}:  # only servers read `latest` as the newest version
         return None
+    uri = settings.mlflow_tracking_uri
     if uri.startswith(("http://", "https://")):
-        return _ask_server(uri, name, label, by_number)
+        return _query_server(settings, name, label, by_number)
     if uri.startswith("sqlite:///") and "?" not in uri:
-        return _ask_file(Path(uri.removeprefix("sqlite:///")), name, label, by_number)
+        return _query_file(Path(uri.removeprefix("sqlite:///")), name, label, by_number)
     return None
 
 
 def onnx_digest(tags: Mapping[str, str]) -> str | None:
-    """SHA-256 of a version's ONNX file, as it was registered; None when it has none."""
+    """Return the registered SHA-256 of a version's ONNX file; None when the version has no such file."""
     digest = json.loads(tags.get(MODEL_FOLDER, "{}")).get(ONNX_FILE)
     return digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None
 
@@ -71,8 +83,8 @@ class _Tag(BaseModel):
     value: str = ""
 
 
-class _Answer(BaseModel):
-    """A server's answer, as far as it is of interest."""
+class _ServerVersion(BaseModel):
+    """The fields that are needed of a server's response."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -82,48 +94,50 @@ class _Answer(BaseModel):
     tags: list[_Tag] = []
 
 
-def _ask_server(uri: str, name: str, label: str, by_number: bool) -> Found | None:
+def _query_server(settings: Settings, name: str, label: str, by_number: bool) -> VersionTags | None:
     import requests
 
     path, key = ("model-versions/get", "version") if by_number else ("registered-models/alias", "alias")
     try:
         response = requests.get(
-            f"{uri.rstrip('/')}/{_API}/{path}",
+            f"{settings.mlflow_tracking_uri.rstrip('/')}/{_API}/{path}",
             params={"name": name, key: label},
             timeout=_TIMEOUT,
             allow_redirects=False,
-            **_log_in(),
+            **_login(settings),
         )
         if response.status_code != requests.codes.ok:
             return None
-        found = _Answer.model_validate(response.json()["model_version"])
+        version = _ServerVersion.model_validate(response.json()["model_version"])
     except (requests.RequestException, ValidationError, LookupError, TypeError, ValueError):
         return None
-    asked_for = str(found.version) == label if by_number else label in found.aliases
-    if found.name != name or not asked_for:  # some databases tell no upper from lower case
+    matches = str(version.version) == label if by_number else label in version.aliases
+    if version.name != name or not matches:  # some databases ignore case
         return None
-    return Found(found.version, {tag.key: tag.value for tag in found.tags})
+    return VersionTags(version.version, {tag.key: tag.value for tag in version.tags})
 
 
-def _log_in() -> dict[str, Any]:
-    """As MLflow's client does it: a name and password, or else a token; in UTF-8."""
-    said = {word: os.environ.get(f"MLFLOW_TRACKING_{word}", "") for word in ("USERNAME", "PASSWORD", "TOKEN")}
-    if said["USERNAME"] and said["PASSWORD"]:
-        return {"auth": (said["USERNAME"].encode(), said["PASSWORD"].encode())}
-    return {"headers": {"Authorization": f"Bearer {said['TOKEN']}"}} if said["TOKEN"] else {}
+def _login(settings: Settings) -> dict[str, Any]:
+    """Return arguments for requests. As in MLflow's client, a name and password precede a token."""
+    user, password = settings.mlflow_tracking_username, settings.mlflow_tracking_password
+    if user and password:
+        return {"auth": (user.encode(), password.get_secret_value().encode())}
+    if token := settings.mlflow_tracking_token:
+        return {"headers": {"Authorization": f"Bearer {token.get_secret_value()}"}}
+    return {}
 
 
-def _ask_file(database: Path, name: str, label: str, by_number: bool) -> Found | None:
-    query = _QUERY + (":wanted" if by_number else _OF_ALIAS)
-    wanted: int | str = int(label) if by_number else label
+def _query_file(database: Path, name: str, label: str, by_number: bool) -> VersionTags | None:
+    query = _QUERY + (":label" if by_number else _VERSION_OF_ALIAS)
     try:
-        # read-only: a file that is not there is not made
+        # read-only, so that SQLite does not create a missing file
         with closing(
             sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)
-        ) as file:
-            rows = file.execute(query, {"name": name, "wanted": wanted}).fetchall()
-    except (sqlite3.Error, OverflowError):  # locked, of a release with other tables, no number it could hold
+        ) as connection:
+            parameters = {"name": name, "label": int(label) if by_number else label}
+            rows = connection.execute(query, parameters).fetchall()
+    except (sqlite3.Error, OverflowError, ValueError):  # locked, other tables, or too large a number
         return None
     if not rows:
         return None
-    return Found(int(rows[0][0]), {key: value or "" for _, key, value in rows if key is not None})
+    return VersionTags(int(rows[0][0]), {key: value or "" for _, key, value in rows if key is not None})

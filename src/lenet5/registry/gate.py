@@ -1,8 +1,8 @@
 """The promotion gate: absolute limits, then a paired test against the champion.
 
-promote   every limit is kept, and the candidate is shown to be better (or there is no champion)
-keep      neither is shown to be better; which one wins a tie is a parameter
-reject    a limit is broken, or the candidate is worse, or could be by more than the margin
+promote   the candidate keeps every limit and is significantly better, or there is no champion
+keep      neither model is significantly better; a parameter decides such a tie
+reject    the candidate breaks a limit, or may be worse than the champion by more than the margin
 """
 
 from collections.abc import Mapping
@@ -17,62 +17,72 @@ Decision = Literal["promote", "keep", "reject"]
 
 @dataclass(frozen=True)
 class LimitCheck:
-    """One limit, and whether it is kept."""
+    """The comparison of one metric with one limit."""
 
     name: str
     metric: str
-    found: float
+    value: float
     relation: Literal["at least", "at most", "above"]
     limit: float
 
     @property
     def passed(self) -> bool:
-        match self.relation:  # false for NaN, each of them
+        """Return whether the metric keeps the limit. NaN keeps none."""
+        match self.relation:
             case "at least":
-                return self.found >= self.limit
+                return self.value >= self.limit
             case "at most":
-                return self.found <= self.limit
+                return self.value <= self.limit
             case "above":
-                return self.found > self.limit
+                return self.value > self.limit
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}: {self.found:.4f}, {self.relation} {self.limit:.4f} {'✓' if self.passed else '✗'}"
-        )
+        mark = "✓" if self.passed else "✗"
+        return f"{self.name}: {self.value:.4f}, {self.relation} {self.limit:.4f} {mark}"
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """The decision about one candidate, with its reasons."""
+
     decision: Decision
     why: str
     checks: tuple[LimitCheck, ...]
     comparison: Comparison | None = None
-    """None when there was no champion to compare with."""
+    """None when there was no champion."""
 
     def __str__(self) -> str:
         compared = [f"against the champion: {self.comparison}"] if self.comparison else []
         return "\n".join([*map(str, self.checks), *compared, f"{self.decision}: {self.why}"])
 
 
-def limits(params: Register, figures: Mapping[str, float]) -> tuple[LimitCheck, ...]:
-    """The absolute limits, asked of a model's figures (by the names that :class:`Evaluation` gives them)."""
+def limits(params: Register, metrics: Mapping[str, float]) -> tuple[LimitCheck, ...]:
+    """Check the absolute limits.
+
+    Args:
+        params: The floors and ceilings.
+        metrics: Metrics of one model, by their names in :class:`lenet5.core.results.Evaluation`.
+
+    Raises:
+        KeyError: a limit names a metric that was not measured.
+    """
     floors, ceilings = params.floors.model_dump(), params.ceilings.model_dump()
     return (
-        *(LimitCheck(f"floor of {m}", m, figures[m], "at least", limit) for m, limit in floors.items()),
-        *(LimitCheck(f"ceiling of {m}", m, figures[m], "at most", limit) for m, limit in ceilings.items()),
+        *(LimitCheck(f"floor of {m}", m, metrics[m], "at least", limit) for m, limit in floors.items()),
+        *(LimitCheck(f"ceiling of {m}", m, metrics[m], "at most", limit) for m, limit in ceilings.items()),
     )
 
 
-def judge(params: Register, figures: Mapping[str, float], comparison: Comparison | None) -> Verdict:
+def judge(params: Register, metrics: Mapping[str, float], comparison: Comparison | None) -> Verdict:
     """Decide about a candidate.
 
     Args:
-        params: the limits and how sure the gate wants to be.
-        figures: of the candidate, each limit's name among them.
-        comparison: with the champion, on the same images; None when there is no champion, and then the
+        params: The limits, the margin and the confidence.
+        metrics: Metrics of the candidate; every limited metric must be among them.
+        comparison: Candidate against champion on the same images; None when there is no champion. Then the
             limits alone decide.
     """
-    checks = limits(params, figures)
+    checks = limits(params, metrics)
     if comparison:
         lowest = "lowest likely difference in accuracy"
         checks = (*checks, LimitCheck(lowest, "low", comparison.low, "above", -params.gate.margin))
@@ -90,5 +100,6 @@ def _decide(
     if comparison.p_value < 1 - gate.confidence:
         if comparison.difference > 0:
             return "promote", "it is better than the champion"
-        return "keep", f"it is worse than the champion, by less than {gate.margin}"  # whoever wins a tie
+        # a significant loss within the margin is no tie, so gate.tie does not apply
+        return "keep", f"it is worse than the champion, by less than {gate.margin}"
     return gate.tie, f"a tie: neither is shown to be better, and register.gate.tie is {gate.tie}"

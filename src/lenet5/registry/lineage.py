@@ -1,6 +1,5 @@
-"""Where registered versions come from: forwards, backwards, and two beside each other."""
+"""The origin of registered versions: what they were made from, and how two versions differ."""
 
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,92 +10,100 @@ from ruamel.yaml import YAML
 from lenet5.core.paths import Paths
 from lenet5.registry import model_versions, promotion
 from lenet5.registry.model_versions import Version
+from lenet5.registry.promotion import HistoryEntry
 from lenet5.stages.params import Params
-from lenet5.system import environment
-from lenet5.tracking import runs, store, tags
+from lenet5.system import environment, git
+from lenet5.system.git import GitFailed
+from lenet5.tracking import runs, source_code, store, tags
 
 Pair = tuple[Any, Any]
 
-_ALL_BUT_THE_LOCK = ("--", ".", ":(exclude)dvc.lock")
-
 _DATA = {"raw": tags.RAW_DATA, "processed": tags.PROCESSED_DATA, "test": tags.TEST_DATA}
+"""Name of a data set → the tag with its SHA-256."""
 
 
 def select(
     versions: Sequence[Version], *, data: str | None = None, commit: str | None = None
 ) -> list[Version]:
-    """The versions that saw some data, or come from a commit.
+    """Return the versions that used some data, or that were made from a commit.
 
     Args:
-        versions: to choose from.
-        data: how the SHA-256 of a data set, or of one file of the source, begins.
-        commit: how a git commit begins.
+        versions: The versions to choose from.
+        data: First characters of the SHA-256 of a data set or of a source file; None for any data.
+        commit: First characters of a git commit; None for any commit.
     """
 
-    def fits(version: Version) -> bool:
-        seen = [
-            tag for name, tag in version.tags.items() if name in _DATA.values() or name.startswith(tags.PINS)
+    def matches(version: Version) -> bool:
+        digests = [
+            value
+            for name, value in version.tags.items()
+            if name in _DATA.values() or name.startswith(tags.PINS)
         ]
-        return (data is None or any(digest.startswith(data.lower()) for digest in seen)) and (
+        return (data is None or any(digest.startswith(data.lower()) for digest in digests)) and (
             commit is None or version.tags.get(tags.COMMIT, "").startswith(commit.lower())
         )
 
-    return [version for version in versions if fits(version)]
+    return [version for version in versions if matches(version)]
 
 
 def of(paths: Paths, params: Params, wanted: str) -> dict[str, Any]:
-    """Everything that is known of a version's origin and fate, by subject.
+    """Return the origin of a version and the changes of its aliases, by subject.
 
     Raises:
         UsageError: there is no such version.
         Unavailable: the store does not answer.
     """
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
         version = model_versions.find(client, params.register_.model_name, wanted)
-        moves = promotion.history(paths, params)
-    has = version.tags
+        changes = promotion.history(paths, params)
+    of_version = version.tags
     return {
         "name": version.name,
         "version": version.number,
         "aliases": list(version.aliases),
         "registered": version.created.isoformat(timespec="seconds"),
-        "run": {"mlflow": version.run_id, "prefect": has.get(tags.FLOW_RUN)},
+        "run": {"mlflow": version.run_id, "prefect": of_version.get(tags.FLOW_RUN)},
         "code": {
-            "commit": has.get(tags.COMMIT),
-            "patch": has.get(tags.PATCH) or None,
-            "dvc.lock": has.get(tags.DVC_LOCK),
+            "commit": of_version.get(tags.COMMIT),
+            "patch": of_version.get(tags.PATCH) or None,
+            "dvc.lock": of_version.get(tags.DVC_LOCK),
         },
-        "data": {name: has.get(tag) for name, tag in _DATA.items()} | {"files": _named(has, tags.PINS)},
+        "data": {name: of_version.get(tag) for name, tag in _DATA.items()}
+        | {"files": _with_prefix(of_version, tags.PINS)},
         "validation": {
-            "result": has.get(tags.VALIDATION),
+            "result": of_version.get(tags.VALIDATION),
             "data docs": f"runs:/{version.run_id}/validation/index.html",
         },
-        "training": {"digest": has.get(tags.TRAINING), "threads": has.get(f"{tags.ENVIRONMENT}threads")},
-        "environment": _named(has, tags.ENVIRONMENT) | _named(has, tags.MACHINE),
-        "model": {"weights": has.get(tags.WEIGHTS), "file": has.get(tags.MODEL_FILE)},
-        "evaluation": _named(has, tags.METRICS),
-        "parent champion": int(has[tags.PARENT]) if tags.PARENT in has else None,
-        "gate": {"decision": has.get(tags.DECISION), "comparison": has.get(tags.COMPARISON)},
-        "history": [
-            f"{line.entry.time:%Y-%m-%d %H:%M:%S} UTC {line.entry.alias} {line.entry.before or 'none'} → "
-            f"{line.entry.to or 'none'}, {line.entry.kind} by {line.entry.by}: {line.entry.reason}"
-            for line in moves
-            if line.happened and version.number in (line.entry.before, line.entry.to)
-        ],
-        "reproduced": has.get(tags.REPRODUCED),
+        "training": {
+            "digest": of_version.get(tags.TRAINING),
+            "threads": of_version.get(f"{tags.ENVIRONMENT}threads"),
+        },
+        "environment": _with_prefix(of_version, tags.ENVIRONMENT) | _with_prefix(of_version, tags.MACHINE),
+        "model": {"weights": of_version.get(tags.WEIGHTS), "file": of_version.get(tags.MODEL_FILE)},
+        "evaluation": _with_prefix(of_version, tags.METRICS),
+        "parent champion": int(of_version[tags.PARENT]) if tags.PARENT in of_version else None,
+        "gate": {
+            "decision": of_version.get(tags.DECISION),
+            "comparison": of_version.get(tags.COMPARISON),
+        },
+        "history": [_summary(change) for change in changes if _concerns(change, version)],
+        "reproduced": of_version.get(tags.REPRODUCED),
     }
 
 
 def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
-    """What differs between two versions: by subject, then by name, the value in each.
+    """Return what differs between two versions.
+
+    Returns:
+        ``versions``: the two numbers. ``differences``: by subject and name, a pair of values.
 
     Raises:
         UsageError: there is no such version.
-        DataError: a file that was logged with a version is gone or was changed.
+        DataError: a file that was logged with a version is missing or changed.
         Unavailable: the store does not answer.
     """
-    with store.reachable(), tempfile.TemporaryDirectory() as folder:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as folder:
         client = store.connect(paths)
         name = params.register_.model_name
         pair = [model_versions.find(client, name, wanted) for wanted in (one, other)]
@@ -110,65 +117,80 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
             for place, version in enumerate(pair)
         ]
         parameters = [runs.params(client, version.run_id) for version in pair]
-    said = [version.tags for version in pair]
+    left, right = (version.tags for version in pair)
     return {
         "versions": [version.number for version in pair],
         "differences": {
-            "params": _differing(*parameters),
-            "data": _differing(*({n: t.get(tag) for n, tag in _DATA.items()} for t in said)),
-            "metrics": _differing(
-                *({n: float(v) for n, v in _named(t, tags.METRICS, keep=True).items()} for t in said)
+            "params": _differences(*parameters),
+            "data": _differences(*({n: t.get(tag) for n, tag in _DATA.items()} for t in (left, right))),
+            "metrics": _differences(_metrics(left), _metrics(right)),
+            "packages": _differences(*(environment.pinned(texts["requirements.lock"]) for texts in files)),
+            "environment": _differences(
+                *(_with_prefix(t, tags.ENVIRONMENT) | _with_prefix(t, tags.MACHINE) for t in (left, right))
             ),
-            "packages": _differing(*(environment.pinned(each["requirements.lock"]) for each in files)),
-            "environment": _differing(*(_named(t, tags.ENVIRONMENT) | _named(t, tags.MACHINE) for t in said)),
-            "dvc.lock": _differing(*(_locked(each["dvc.lock"]) for each in files)),
-            "code": _differing(
-                *({"commit": t.get(tags.COMMIT), "patch": t.get(tags.PATCH) or None} for t in said)
+            "dvc.lock": _differences(*(_locked_files(texts["dvc.lock"]) for texts in files)),
+            "code": _differences(
+                *({"commit": t.get(tags.COMMIT), "patch": t.get(tags.PATCH) or None} for t in (left, right))
             )
-            | _changed_files(paths.root, *(t.get(tags.COMMIT) for t in said)),
+            | _changed_files(paths.root, left.get(tags.COMMIT), right.get(tags.COMMIT)),
         },
     }
 
 
-def _named(has: Mapping[str, str], prefix: str, *, keep: bool = False) -> dict[str, str]:
-    """The tags below a prefix, in alphabetical order, without it."""
+def _concerns(change: HistoryEntry, version: Version) -> bool:
+    return change.happened and version.number in (change.entry.before, change.entry.to)
+
+
+def _summary(change: HistoryEntry) -> str:
+    entry = change.entry
+    return (
+        f"{entry.time:%Y-%m-%d %H:%M:%S} UTC {entry.alias} {entry.before or 'none'} → {entry.to or 'none'}, "
+        f"{entry.kind} by {entry.by}: {entry.reason}"
+    )
+
+
+def _with_prefix(version_tags: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return the tags with a prefix in alphabetical order, by their names without the prefix."""
     return {
-        name if keep else name.removeprefix(prefix): has[name]
-        for name in sorted(has)
+        name.removeprefix(prefix): version_tags[name]
+        for name in sorted(version_tags)
         if name.startswith(prefix)
     }
 
 
-def _differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Pair]:
+def _metrics(version_tags: Mapping[str, str]) -> dict[str, float]:
+    """Return the metrics on the test images, by dotted name."""
+    return {
+        f"{tags.METRICS}{name}": float(value)
+        for name, value in _with_prefix(version_tags, tags.METRICS).items()
+    }
+
+
+def _differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, Pair]:
+    """Return the pair of values for each name whose values differ; None stands for a missing value."""
     names = list(dict.fromkeys([*left, *right]))
     return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
 
 
-def _locked(lock: str) -> dict[str, str]:
-    """Every file that DVC's lock names, by stage, with the beginning of its MD5."""
+def _locked_files(lock: str) -> dict[str, str]:
+    """Return the first characters of the MD5 of every file in ``dvc.lock``, by stage, kind and path."""
     stages = (YAML(typ="safe").load(lock) or {}).get("stages", {})
     return {
-        f"{stage} {kind[:-1]} {entry['path']}": entry["md5"][:12]
-        for stage, said in stages.items()
+        f"{stage} {kind[:-1]} {file['path']}": file["md5"][:12]
+        for stage, locked in stages.items()
         for kind in ("deps", "outs")
-        for entry in said.get(kind, [])
-        if "md5" in entry
+        for file in locked.get(kind, [])
+        if "md5" in file
     }
 
 
 def _changed_files(root: Path, left: str | None, right: str | None) -> dict[str, Pair]:
-    """The files that git says differ between two commits, if this clone has both."""
+    """Return the files that differ between two commits, if this clone has both."""
     if not left or not right or left == right:
         return {}
-    done = subprocess.run(
-        ["git", "diff", "--name-status", "--no-renames", "--end-of-options", left, right, *_ALL_BUT_THE_LOCK],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
+    try:
+        changed = git.changed_files(root, left, right, exclude=[source_code.LOCK])
+    except GitFailed:
         return {"files": ("a commit is not in this clone: `git fetch`", None)}
     words = {"A": ("absent", "added"), "D": ("there", "deleted")}
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
-    return {name: words.get(status, ("one", "changed")) for status, name in lines}
+    return {name: words.get(status, ("one", "changed")) for name, status in changed.items()}

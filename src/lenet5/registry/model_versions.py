@@ -1,4 +1,4 @@
-"""Versions of the registered model, and the aliases that say which one is which."""
+"""Versions of the registered model, their aliases, and their files."""
 
 import json
 import tempfile
@@ -24,7 +24,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
 PREDICTIONS = "results/predictions.parquet"
-"""Where a version's run keeps one prediction a test image."""
+"""Path of the predictions on the test images, one row for each image, in the run of a version."""
 
 
 @dataclass(frozen=True)
@@ -40,61 +40,72 @@ class Version:
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, int]:
-    """Which version has each alias; none when the model is not registered."""
+    """Return the version number of each alias; empty when the model is not registered."""
     try:
-        return {alias: int(at) for alias, at in client.get_registered_model(name).aliases.items()}
+        registered_model = client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return {}
         raise
+    return {alias: int(number) for alias, number in registered_model.aliases.items()}
 
 
 def versions(client: MlflowClient, name: str) -> list[Version]:
-    """Every version, the newest first; none when the model is not registered."""
-    given = aliases(client, name)
-    found = (_version(version, given) for version in search(client, name))
-    return sorted(found, key=lambda version: version.number, reverse=True)
+    """Return every version, the newest first; empty when the model is not registered."""
+    numbers = aliases(client, name)
+    unsorted = (_version(entity, numbers) for entity in search(client, name))
+    return sorted(unsorted, key=lambda version: version.number, reverse=True)
 
 
 def search(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Every version as MLflow has it, on however many pages."""
-    found: list[ModelVersion] = []
+    """Return every version as MLflow's entity, from all pages of the answer."""
+    entities: list[ModelVersion] = []
     token = None
     while True:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        found += page
+        entities += page
         if not (token := page.token):
-            return found
+            return entities
 
 
 def holder(versions: Sequence[Version], alias: str) -> Version | None:
-    """The version that has an alias."""
+    """Return the version that has an alias."""
     return next((version for version in versions if alias in version.aliases), None)
 
 
-def find(client: MlflowClient, name: str, wanted: str) -> Version:
-    """One version, by number (``7``) or alias (``champion``, ``@champion``).
+def find(client: MlflowClient, name: str, reference: str) -> Version:
+    """Return one version, by its number (``7``) or by an alias (``champion``, ``@champion``).
 
     Raises:
         UsageError: there is no such version.
     """
-    known = versions(client, name)
-    for version in known:
-        if wanted == str(version.number):  # an alias of digits may be given by other means
+    return choose(versions(client, name), name, reference)
+
+
+def choose(versions: Sequence[Version], name: str, reference: str) -> Version:
+    """Return one of the versions of the model ``name``, by its number or by an alias.
+
+    Raises:
+        UsageError: there is no such version.
+    """
+    for version in versions:
+        if reference == str(version.number):  # first, because other clients can set an alias such as "1"
             return version
-    label = wanted.removeprefix("@")
-    for version in known:
-        if label in version.aliases:
-            return version
-    numbers = ", ".join(str(v.number) for v in known) or "none"
-    aliases = ", ".join(sorted(f"@{alias}" for v in known for alias in v.aliases)) or "none"
-    raise UsageError(
-        f"{name} has no version {wanted!r}.",
+    if with_alias := holder(versions, reference.removeprefix("@")):
+        return with_alias
+    raise not_found(versions, name, reference)
+
+
+def not_found(versions: Sequence[Version], name: str, reference: str) -> UsageError:
+    """Return the error for a version that does not exist. It lists the existing ones."""
+    numbers = ", ".join(str(version.number) for version in versions) or "none"
+    aliases = ", ".join(sorted(f"@{alias}" for version in versions for alias in version.aliases)) or "none"
+    fix = "`lenet5 versions` lists them" + ("" if versions else "; `lenet5 run` makes one")
+    return UsageError(
+        f"{name} has no version {reference!r}.",
         expected=f"a version ({numbers}) or an alias ({aliases})",
-        found=wanted,
-        fix="`lenet5 versions` lists them; `lenet5 run` makes one"
-        if not known
-        else "`lenet5 versions` lists them",
+        found=reference,
+        fix=fix,
     )
 
 
@@ -107,12 +118,23 @@ def register(
     tags: Mapping[str, str],
     description: str,
 ) -> tuple[Version, bool]:
-    """The version of a run, and whether it is new; a run has one version, however often this is called.
+    """Register the model of a run. A run has one version, however often this is called.
 
-    What a version says of itself is brought up to date.
+    When the version exists already, this updates its tags and its description.
+
+    Args:
+        client: The registry.
+        name: Name of the registered model. It is created when it does not exist.
+        run_id: The run that holds the model.
+        model_id: The logged model of the run.
+        tags: Tags of the version.
+        description: Description of the version, in Markdown.
+
+    Returns:
+        The version, and whether it is new.
     """
-    known = versions(client, name)
-    for version in known:
+    existing = versions(client, name)
+    for version in existing:
         if version.run_id == run_id:
             changed = {key: value for key, value in tags.items() if version.tags.get(key) != value}
             for key, value in changed.items():
@@ -121,16 +143,21 @@ def register(
                 client.update_model_version(name, str(version.number), description)
             return replace(version, tags={**version.tags, **changed}), False
     create(client, name, "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255.")
-    parent = holder(known, CHAMPION)
-    born = {PARENT: str(parent.number)} if parent else {}
-    made = client.create_model_version(
-        name, f"models:/{model_id}", run_id, tags={**tags, **born}, description=description, model_id=model_id
+    champion = holder(existing, CHAMPION)
+    parent = {PARENT: str(champion.number)} if champion else {}
+    entity = client.create_model_version(
+        name,
+        f"models:/{model_id}",
+        run_id,
+        tags={**tags, **parent},
+        description=description,
+        model_id=model_id,
     )
-    return _version(made, {}), True
+    return _version(entity, {}), True
 
 
 def create(client: MlflowClient, name: str, description: str) -> None:
-    """Create a registered model, unless it is there."""
+    """Create a registered model, unless it exists."""
     try:
         client.create_registered_model(name, description=description)
     except MlflowException as error:
@@ -139,7 +166,7 @@ def create(client: MlflowClient, name: str, description: str) -> None:
 
 
 def set_alias(client: MlflowClient, name: str, alias: str, number: int | None) -> None:
-    """Give an alias to a version, whoever had it; or to none."""
+    """Move an alias to a version; None removes the alias."""
     if number is None:
         client.delete_registered_model_alias(name, alias)
     else:
@@ -147,100 +174,101 @@ def set_alias(client: MlflowClient, name: str, alias: str, number: int | None) -
 
 
 def tag(client: MlflowClient, version: Version, key: str, value: str) -> None:
+    """Set a tag of a version."""
     client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
 def download(client: MlflowClient, version: Version, folder: Path) -> Path:
-    """Fetch a version's ``.keras`` file and compare it with the digest it was registered with.
+    """Download the ``.keras`` file of a version into ``folder`` and verify its SHA-256.
 
     Raises:
-        DataError: the file is gone, or its bytes are not those that were registered.
+        DataError: the file is missing or differs from the registered one.
     """
     expected = version.tags.get(MODEL_FILE)
-    path, found = _fetch(client, f"{_uri(version)}/{KERAS_FILE}", folder)
-    if path is None or found != expected:
-        raise _not_as_registered(version, "model file", expected, found)
-    return path
+    return _download_file(client, version, f"{_uri(version)}/{KERAS_FILE}", folder, "model file", expected)
 
 
 def download_onnx(client: MlflowClient, version: Version, folder: Path) -> Path:
-    """Fetch a version's ONNX file and compare it with the digest it was registered with.
+    """Download the ONNX file of a version into ``folder`` and verify its SHA-256.
 
     Raises:
-        DataError: the file is gone, or its bytes are not those that were registered.
+        DataError: the file is missing or differs from the registered one.
     """
     expected = fast_lookup.onnx_digest(version.tags)
-    path, found = _fetch(client, f"{_uri(version)}/{ONNX_FILE}", folder)
-    if path is None or found != expected:
-        raise _not_as_registered(version, "ONNX file", expected, found)
-    return path
+    return _download_file(client, version, f"{_uri(version)}/{ONNX_FILE}", folder, "ONNX file", expected)
 
 
 def verify(client: MlflowClient, version: Version) -> None:
-    """Fetch the whole model folder and compare every file with what was registered.
+    """Download the whole model folder and compare every file with the registered digests.
 
-    Other clients load more than the ``.keras`` file: ``MLmodel`` names the Python module that is to load it.
+    Other clients use more than the ``.keras`` file: ``MLmodel`` names the Python module that loads the model.
 
     Raises:
-        DataError: a file is gone, was changed, or was added.
+        DataError: a file is missing, changed or added.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        download(client, version, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        download(client, version, Path(temporary))
         expected = _digests(version, MODEL_FOLDER)
-        path, found = _fetch(client, _uri(version), Path(folder) / "whole")
-        files_there = model_package.digests(path) if path else {}
-        files_there.pop("registered_model_meta", None)  # MLflow's client adds it as it downloads
-    if path is None or not expected or files_there != expected:
-        differ = {
-            name
-            for name in expected.keys() | files_there.keys()
-            if expected.get(name) != files_there.get(name)
-        }
-        said = f"{len(expected)} files" if expected else None
-        raise _not_as_registered(version, "model folder", said, found or _named(differ))
+        folder, problem = _fetch(client, _uri(version), Path(temporary) / "whole")
+        actual = model_package.digests(folder) if folder else {}
+    actual.pop("registered_model_meta", None)  # MLflow's client adds this file to a download
+    if folder is None or not expected or actual != expected:
+        differing = {path for path in expected | actual if expected.get(path) != actual.get(path)}
+        raise _not_as_registered(
+            version,
+            "model folder",
+            expected=f"{len(expected)} files" if expected else None,
+            found=problem or f"other bytes in {', '.join(sorted(differing))}",
+        )
 
 
-def artifact(client: MlflowClient, version: Version, name: str, folder: Path) -> Path:
-    """Fetch a file of the run that made a version, such as ``results/predictions.parquet``.
+def artifact(client: MlflowClient, version: Version, path: str, folder: Path) -> Path:
+    """Download an artifact of the run of a version, such as ``results/predictions.parquet``.
 
     Raises:
-        DataError: the file is gone, or its bytes are not those that were logged.
+        DataError: the file is missing or differs from the logged one.
     """
-    expected = artifacts(version).get(name)
-    path, found = _fetch(client, f"runs:/{version.run_id}/{name}", folder)
-    if path is None or found != expected:
-        raise _not_as_registered(version, name, expected, found)
-    return path
+    expected = artifacts(version).get(path)
+    return _download_file(client, version, f"runs:/{version.run_id}/{path}", folder, path, expected)
 
 
 def artifacts(version: Version) -> dict[str, str]:
-    """SHA-256 of the files that were logged with a version, by their path in the run."""
+    """Return the SHA-256 of the artifacts that were logged for a version, by their path in the run."""
     return _digests(version, ARTIFACTS)
 
 
 def patch(client: MlflowClient, version: Version, folder: Path) -> Path | None:
-    """Fetch the patch on top of the version's commit, if there was one.
+    """Download the uncommitted changes that a version was made with; None when there were none.
 
     Raises:
-        DataError: the file is gone, or its bytes are not those that were logged.
+        DataError: the file is missing or differs from the logged one.
     """
     expected = version.tags.get(PATCH)
     if not expected:
         return None
-    path, found = _fetch(client, f"runs:/{version.run_id}/{PATCH_FILE}", folder)
+    uri = f"runs:/{version.run_id}/{PATCH_FILE}"
+    return _download_file(client, version, uri, folder, PATCH_FILE, expected)
+
+
+def _download_file(
+    client: MlflowClient, version: Version, uri: str, folder: Path, title: str, expected: str | None
+) -> Path:
+    """Download one file and compare its SHA-256 with the expected one; errors call the file ``title``."""
+    path, found = _fetch(client, uri, folder)
     if path is None or found != expected:
-        raise _not_as_registered(version, PATCH_FILE, expected, found)
+        raise _not_as_registered(version, title, expected, found)
     return path
 
 
-def _uri(version: Version) -> str:
-    return f"models:/{version.name}/{version.number}"
-
-
 def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, str]:
-    """Where it was put and, of a file, its SHA-256; or None and why it is not there.
+    """Download a file or a folder.
 
-    A store that does not answer is another matter: that passes through.
+    Returns:
+        The local path, and the SHA-256 of a file or an empty text for a folder. When the source is missing:
+        None, and the reason.
+
+    Raises:
+        MlflowException, requests.RequestException: the store does not answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -248,42 +276,44 @@ def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, s
         return path, "" if path.is_dir() else files.sha256(path)
     except (MlflowException, OSError, DataError) as error:
         response = getattr(error, "response", None)
-        if store.unanswered(error) and getattr(response, "status_code", None) != requests.codes.not_found:
+        is_missing = getattr(response, "status_code", None) == requests.codes.not_found
+        if store.is_connection_error(error) and not is_missing:
             raise
         return None, f"none ({str(error).splitlines()[0]})"
+
+
+def _uri(version: Version) -> str:
+    return f"models:/{version.name}/{version.number}"
 
 
 def _digests(version: Version, tag: str) -> dict[str, str]:
     return dict(json.loads(version.tags.get(tag, "{}")))
 
 
-def _named(names: set[str]) -> str:
-    return f"other bytes in {', '.join(sorted(names))}"
-
-
-def _not_as_registered(version: Version, what: str, expected: str | None, found: str) -> DataError:
+def _not_as_registered(version: Version, title: str, expected: str | None, found: str) -> DataError:
     if expected is None:
         return DataError(
-            f"The {what} of {version.name} version {version.number} cannot be trusted.",
-            expected="the SHA-256 it was registered with",
-            found="none: it was not registered by this release of `lenet5 register`",
-            fix="`lenet5 run` registers a version that can be",
+            f"The {title} of {version.name} version {version.number} cannot be trusted.",
+            expected="the SHA-256 from its registration",
+            found="none: this release of `lenet5 register` did not register the version",
+            fix="`lenet5 run` registers a version with digests",
         )
     return DataError(
-        f"The {what} of {version.name} version {version.number} is not the one that was registered.",
+        f"The {title} of {version.name} version {version.number} is not the one that was registered.",
         expected=expected,
         found=found,
         fix="restore the artifact store; until then this version is neither loaded nor promoted",
     )
 
 
-def _version(version: ModelVersion, given: Mapping[str, int]) -> Version:
-    number = int(version.version)  # an int on SQLite, a str over HTTP
+def _version(entity: ModelVersion, numbers: Mapping[str, int]) -> Version:
+    """Convert MLflow's entity; ``numbers`` holds the version number of each alias."""
+    number = int(entity.version)  # an int on SQLite, a str over HTTP
     return Version(
-        name=version.name,
+        name=entity.name,
         number=number,
-        aliases=tuple(sorted(alias for alias, at in given.items() if at == number)),
-        created=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC),
-        run_id=version.run_id or "",
-        tags=version.tags,
+        aliases=tuple(sorted(alias for alias, at in numbers.items() if at == number)),
+        created=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
+        run_id=entity.run_id or "",
+        tags=entity.tags,
     )

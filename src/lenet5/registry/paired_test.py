@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: how sure is it that one is right more often than the other?"""
+"""Statistics for two classifiers on the same images: is one of them more often correct?"""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate beside a champion, image by image."""
+    """A candidate compared with a champion, image by image."""
 
     images: int
     gained: int
-    """Images that the candidate reads right and the champion wrong."""
+    """Images that only the candidate classifies correctly."""
     lost: int
-    """The other way round."""
+    """Images that only the champion classifies correctly."""
     p_value: float
-    """Exact McNemar test, two-sided: how likely so uneven a split is, were both equally good."""
+    """Exact two-sided McNemar test: probability of a split this uneven if both models are equally good."""
     low: float
-    """Of the paired bootstrap interval of :attr:`difference`."""
+    """Lower end of the paired bootstrap interval of :attr:`difference`."""
     high: float
+    """Upper end of the interval."""
     confidence: float
+    """Confidence of the interval, between 0 and 1."""
 
     @property
     def difference(self) -> float:
-        """Accuracy of the candidate less that of the champion."""
+        """Return the accuracy of the candidate minus the accuracy of the champion."""
         return (self.gained - self.lost) / self.images
 
     def __str__(self) -> str:
@@ -43,16 +45,16 @@ def compare(
     resamples: int,
     seed: int,
 ) -> Comparison:
-    """Compare which images two models read right.
-
-    Args:
-        candidate: bool (N,), whether it reads image i right.
-        champion: bool (N,), the same images in the same order.
-        confidence: of the interval, between 0 and 1.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+    """Compare two models by the images that each classifies correctly.
 
     Source: McNemar, 1947, in its exact form; Efron & Tibshirani, 1993, chapter 13 (percentile interval).
+
+    Args:
+        candidate: bool (N,), whether the candidate classifies image i correctly.
+        champion: bool (N,), the same for the champion, in the same order.
+        confidence: Confidence of the interval, between 0 and 1.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
     """
     gained = int(np.count_nonzero(candidate & ~champion))
     lost = int(np.count_nonzero(champion & ~candidate))
@@ -62,16 +64,24 @@ def compare(
 def from_counts(
     images: int, gained: int, lost: int, *, confidence: float, resamples: int, seed: int
 ) -> Comparison:
-    """The same from the two counts that decide it.
+    """Compare two models by the number of images on which they disagree.
 
-    Drawing N images with replacement, each gained, lost or neither, is drawing from a multinomial
-    distribution: this is the bootstrap over images, without N times as many random numbers.
+    To draw N images with replacement, each of them gained, lost or neither, is to draw once from a
+    multinomial distribution. This is the bootstrap over images with 1/N of the random numbers.
+
+    Args:
+        images: Number of images, N.
+        gained: Images that only the candidate classifies correctly.
+        lost: Images that only the champion classifies correctly.
+        confidence: Confidence of the interval, between 0 and 1.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
     """
-    from scipy.stats import binomtest  # slow to import, and few need it
+    from scipy.stats import binomtest  # slow to import; most commands do not need it
 
     shares = np.array([gained, lost, images - gained - lost]) / images
-    drawn = np.random.default_rng(seed).multinomial(images, shares, size=resamples)  # (resamples, 3)
+    samples = np.random.default_rng(seed).multinomial(images, shares, size=resamples)  # (resamples, 3)
     tail = (1 - confidence) / 2
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / images, [tail, 1 - tail])
+    low, high = np.quantile((samples[:, 0] - samples[:, 1]) / images, [tail, 1 - tail])
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     return Comparison(images, gained, lost, p_value, float(low), float(high), confidence)

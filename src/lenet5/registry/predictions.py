@@ -1,4 +1,4 @@
-"""What versions answer to one set of test images, from the registry or from the models themselves."""
+"""Predictions of a candidate and of a champion on the same test images."""
 
 import logging
 import tempfile
@@ -15,7 +15,6 @@ from lenet5.model import metrics
 from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.stages.evaluate.params import Evaluate
-from lenet5.system.terminal import errors
 from lenet5.tracking import tags
 from lenet5.tracking.store import Client
 
@@ -23,59 +22,75 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """One row a test image, as :func:`metrics.predictions` makes them: the same images in the same order."""
+class PairedPredictions:
+    """Predictions of two versions on the same images, in the same order.
+
+    Both frames have one row for each test image and the columns of :func:`lenet5.model.metrics.predictions`:
+    ``index``, ``label``, ``predicted``, ``confidence``, and the probabilities ``p0`` to ``p9``.
+    """
 
     candidate: pd.DataFrame
     champion: pd.DataFrame | None
+    """None when there is no champion."""
 
 
-def answers(
+def collect(
     client: Client, paths: Paths, params: Evaluate, candidate: Version, champion: Version | None
-) -> Answers:
-    """The answers of a candidate and of the champion to the same images.
+) -> PairedPredictions:
+    """Return the predictions of a candidate and of the champion on the same images.
 
-    What was stored when a version was evaluated is used for the test set it was evaluated on. When that is
-    not the same for both, both are asked about the test set of this checkout.
+    When both versions were evaluated on the same test set, this downloads the predictions that were stored
+    then. Otherwise it downloads the models and scores them on the test set of this checkout.
+
+    Args:
+        client: The registry.
+        paths: The checkout, for its test images.
+        params: The batch size for scoring.
+        candidate: The version to promote.
+        champion: The version that has the alias; None when no version has it.
 
     Raises:
-        DataError: a model has to be asked and the test images are not here, or its file was tampered with.
+        DataError: a model must be scored, and the test images are not in this checkout or the model file is
+            not the registered one.
     """
     test_data = candidate.tags.get(tags.TEST_DATA)
     if test_data is None or (champion and champion.tags.get(tags.TEST_DATA) != test_data):
         test_data = dataset.load_manifest(paths.raw).splits["test"].digest
 
-    def of(version: Version) -> pd.DataFrame:
+    def predictions_of(version: Version) -> pd.DataFrame:
         if version.tags.get(tags.TEST_DATA) == test_data:
             try:
-                return _stored(client, version)
+                return _download(client, version)
             except DataError as error:
-                log.warning("%s\nThe model is scored again.", error)
-        errors.print(f"version {version.number} is asked about the test images of this checkout")
-        return _asked(client, paths, params, version, test_data)
+                log.warning("%s", error)
+        log.warning("version %d is scored on the test images of this checkout", version.number)
+        return _score(client, paths, params, version, test_data)
 
-    return Answers(of(candidate), of(champion) if champion else None)
+    return PairedPredictions(predictions_of(candidate), predictions_of(champion) if champion else None)
 
 
-def _stored(client: Client, version: Version) -> pd.DataFrame:
+def _download(client: Client, version: Version) -> pd.DataFrame:
+    """Download the predictions that were stored when the version was evaluated."""
     with tempfile.TemporaryDirectory() as folder:
         return pd.read_parquet(
             model_versions.artifact(client, version, model_versions.PREDICTIONS, Path(folder))
         )
 
 
-def _asked(client: Client, paths: Paths, params: Evaluate, version: Version, test_data: str) -> pd.DataFrame:
+def _score(client: Client, paths: Paths, params: Evaluate, version: Version, test_data: str) -> pd.DataFrame:
+    """Download the model and score it on the test images with the digest ``test_data``."""
     raw = dataset.load(paths.raw)
-    if (found := raw.manifest.splits["test"].digest) != test_data:
+    digest = raw.manifest.splits["test"].digest
+    if digest != test_data:
         raise DataError(
-            f"Version {version.number} cannot be asked about the test images: they are not here.",
+            f"Version {version.number} cannot be scored: its test images are not in this checkout.",
             expected=f"test data {test_data[:12]} in {paths.raw}",
-            found=found[:12],
+            found=digest[:12],
             fix="`dvc repro ingest` in a checkout of that data",
         )
     with quiet_libraries():
         from lenet5.model import backend, keras_file
-    backend.use_threads(1)  # as evaluation does
+    backend.use_threads(1)  # as in the stage evaluate
     with tempfile.TemporaryDirectory() as folder:
         model = keras_file.load(model_versions.download(client, version, Path(folder)))
     test = raw.splits["test"]

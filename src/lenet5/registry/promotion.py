@@ -1,18 +1,20 @@
-"""Moving an alias from one version to another: asked of the gate, verified, written down, then done.
+"""Promotion and rollback: move an alias to another version, with a gate and a log.
 
-    1. look      the history, then the alias; finish what an earlier promoter left pending
-    2. ask       the gate, on the same test images; verify every file of the model
-    3. append    the move to the history: from here on it is decided, or another one was faster
-    4. move      the alias, until it is where the history puts it
-    5. settle    the move in the history
+    1. look             read the log, then the alias: an immutable AliasState
+    2. finish_pending   complete or abort the pending change of another promoter, and look again
+    3. judge            compare candidate and champion on the same test images, then ask the gate
+    4. verify           compare every file of the candidate with its registered digest
+    5. commit           append the change to the log, move the alias, mark the change as committed
 
-Killed anywhere, it leaves the old champion or the new one, and a history that says which.
+Step 5 fails when another promoter has appended a change since step 1: its decision used an old state.
+A process that is killed at any step leaves the old champion or the new one, and a log that says which one.
+``rollback`` does the same without step 3. ``lenet5.registry.promotion_log`` explains the log.
 """
 
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,37 +26,46 @@ from lenet5.core.paths import Paths
 from lenet5.model import metrics
 from lenet5.registry import gate, model_versions, paired_test, predictions
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
-from lenet5.registry.promotion_log import AliasChange, Kind, LogEntry, PromotionLog, named
+from lenet5.registry.predictions import PairedPredictions
+from lenet5.registry.promotion_log import (
+    AliasChange,
+    AliasState,
+    Kind,
+    LogEntry,
+    PromotionLog,
+    version_label,
+)
 from lenet5.stages.params import Params
-from lenet5.system import environment
+from lenet5.system import environment, settings
 from lenet5.tracking import store, tags
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SECOND_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a request to promote."""
+    """The result of a request to promote."""
 
     version: Version
-    """With the aliases it has now."""
+    """The candidate, with its current aliases."""
     verdict: gate.Verdict | None
-    """None when there was nothing to ask: it was the champion already."""
+    """None when the candidate had the alias already, so that there was nothing to decide."""
     moved: bool
+    """Whether this request moved the alias."""
     holder: Version | None
-    """The one that has the alias now, if any."""
+    """The version that has the alias now."""
 
 
 @dataclass(frozen=True)
 class Rollback:
-    """What became of a request to go back."""
+    """The result of a rollback."""
 
     version: Version
-    """The one that has the alias now."""
+    """The version that has the alias now."""
     withdrawn: int
-    """The one that had it."""
+    """Number of the version that had the alias before."""
 
 
 def promote(
@@ -66,351 +77,410 @@ def promote(
     force: bool = False,
     reason: str = "",
 ) -> Promotion:
-    """Ask the gate about a version and, if it says yes, give it the alias.
+    """Ask the gate about a version; move the alias to the version if the gate accepts it.
 
     Args:
-        paths: the checkout; its test images are needed when the versions were evaluated on different ones.
-        params: the model's name, the limits, the test.
-        wanted: a version or an alias; the challenger when None, or the champion if there is no challenger.
-        alias: what the version is to become.
-        force: overrule a no of the gate. Files that are not as they were registered are never promoted.
-        reason: for the history.
+        paths: The checkout. Its test images are needed when the versions were evaluated on different ones.
+        params: Name of the model, limits, and parameters of the paired test.
+        wanted: A number or an alias; None for the challenger, or for the champion if there is no challenger.
+        alias: The alias to move.
+        force: Move the alias even if the gate refuses. Changed files are never promoted.
+        reason: Text for the log; required with ``force``.
 
     Raises:
-        Refused: another promoter was faster.
-        UsageError: there is no such version, or the alias cannot be given.
-        DataError: a file of the version is not the one that was registered.
+        Refused: another promoter changed the alias at the same time.
+        UsageError: there is no such version, or the alias cannot be moved.
+        DataError: a file of the version differs from the registered one.
         Unavailable: the store does not answer.
     """
-    alias = _checked(alias)
+    alias = _valid_alias(alias)
     if force and not reason.strip():
         raise UsageError("To overrule the gate, give a reason.", fix="--force --reason 'why'")
-    with store.reachable():
-        promoter = _Promoter(paths, params, alias)
-        idle = alias == CHAMPION and promoter.holder and not promoter.has(CHALLENGER)
-        candidate = promoter.find(wanted or (CHAMPION if idle else CHALLENGER))
-        if promoter.holder and candidate.number == promoter.holder.number:
+    with store.reachable(paths):
+        log = _open_log(paths, params)
+        state = finish_pending(log, look(log, alias))
+
+        candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))
+        if candidate.number == state.number:
             return Promotion(candidate, None, moved=False, holder=candidate)
-        verdict = _judge(promoter, paths, params, candidate)
+
+        paired = predictions.collect(log.client, paths, params.evaluate, candidate, state.holder)
+        verdict = judge(params, paired, state.withdrawal_of(candidate.number))
         if verdict.decision != "promote" and not force:
-            promoter.note(candidate, verdict)
-            return Promotion(candidate, verdict, moved=False, holder=promoter.holder)
-        model_versions.verify(promoter.client, candidate)
+            _tag_verdict(log, state, candidate, verdict)
+            return Promotion(candidate, verdict, moved=False, holder=state.holder)
+
+        model_versions.verify(log.client, candidate)
         kind: Kind = "promote" if verdict.decision == "promote" else "force"
-        figures = _figures(verdict)
-        promoter.move(candidate, kind, reason or verdict.why, figures)
-        promoter.note(candidate, verdict)
-        now = model_versions.versions(promoter.client, candidate.name)
-        version = next(each for each in now if each.number == candidate.number)
-        return Promotion(version, verdict, moved=True, holder=model_versions.holder(now, alias))
+        commit(log, state, candidate.number, kind, reason or verdict.why, _figures(verdict))
+        _tag_verdict(log, state, candidate, verdict)
+        versions = model_versions.versions(log.client, log.model)
+        promoted = model_versions.choose(versions, log.model, str(candidate.number))
+        return Promotion(promoted, verdict, moved=True, holder=model_versions.holder(versions, alias))
 
 
 def rollback(
     paths: Paths, params: Params, *, reason: str, to: str | None = None, alias: str = CHAMPION
 ) -> Rollback:
-    """Give an alias back to a version that had it; the gate is not asked.
+    """Move an alias back to a version that had it before, without the gate.
 
     Args:
-        paths: the checkout.
-        params: the model's name.
-        reason: for the history.
-        to: a version that had the alias; the one that had it before the present one when None.
-        alias: what is to be given back.
+        paths: The checkout, for the store.
+        params: Name of the model.
+        reason: Text for the log.
+        to: A version that had the alias before; None for the last one.
+        alias: The alias to move.
 
     Raises:
-        Refused: another promoter was faster.
-        UsageError: there is nothing to go back to, or that version never had the alias.
-        DataError: a file of the version is not the one that was registered.
+        Refused: another promoter changed the alias at the same time.
+        UsageError: there is no earlier version, or the version ``to`` never had the alias.
+        DataError: a file of the version differs from the registered one.
         Unavailable: the store does not answer.
     """
-    alias = _checked(alias)
+    alias = _valid_alias(alias)
     if not reason.strip():
-        raise UsageError("A rollback needs a reason.", fix="say it: --reason 'sevens are read as ones'")
-    with store.reachable():
-        promoter = _Promoter(paths, params, alias)
-        if promoter.holder is None:
-            raise UsageError(f"There is no {alias} to go back from.", fix="`lenet5 history` tells who was")
-        former = promoter.former()
-        earlier = ", ".join(map(str, former)) or "none"
-        if to is None and former:
-            to = str(former[0])
-        target = promoter.find(to) if to else None
-        if target is None or target.number not in former:
+        raise UsageError("A rollback needs a reason.", fix="--reason 'sevens are read as ones'")
+    with store.reachable(paths):
+        log = _open_log(paths, params)
+        state = finish_pending(log, look(log, alias))
+
+        if state.holder is None:
             raise UsageError(
-                f"There is no going back to version {to}." if to else "There is nothing to go back to.",
-                expected=f"a version that was {alias} before: {earlier}",
-                found=to,
-                fix="`lenet5 promote VERSION` asks the gate about any other one",
+                f"There is no {alias} to roll back.", fix="`lenet5 history` shows the earlier ones"
             )
+        former = state.former_holders()
+        target = _rollback_target(state, log.model, to)
         try:
-            model_versions.verify(promoter.client, target)
+            model_versions.verify(log.client, target)
         except DataError as error:
-            raise DataError(f"{error}\n  former:   {earlier}; --to names one") from None
-        withdrawn = promoter.holder.number
-        promoter.move(target, "rollback", reason, {})
-        return Rollback(promoter.find(str(target.number)), withdrawn)
+            others = ", ".join(str(number) for number in former if number != target.number) or "none"
+            raise DataError(f"{error}; or choose another former {alias} with --to: {others}") from None
+        commit(log, state, target.number, "rollback", reason, {})
+        version = model_versions.find(log.client, log.model, str(target.number))
+        return Rollback(version, withdrawn=state.holder.number)
 
 
-@dataclass(frozen=True)
-class Line:
-    """An entry of the history as a reader sees it."""
+def look(log: PromotionLog, alias: str) -> AliasState:
+    """Read the log, then the alias.
 
-    entry: LogEntry
-    happened: bool
-    """False for a move that was begun and not ended."""
-
-
-def history(paths: Paths, params: Params) -> list[Line]:
-    """Every move of every alias, the latest first.
+    The order matters. Another promoter may commit a change between the two reads. In this order its entry is
+    missing in the state, so every change that follows the state is void. In the other order the state would
+    hold the entry with the old alias, and the change would be recorded as undone by another client.
 
     Raises:
-        DataError: an entry cannot be read.
-        Unavailable: the store does not answer.
+        UsageError: the model has no versions.
     """
-    with store.reachable():
-        client = store.connect(paths)
-        name = params.register_.model_name
-        entries = PromotionLog(client, name).entries()
-        at = model_versions.aliases(client, name) if entries else {}
-    last = {entry.alias: entry.number for entry in entries}
-    return [
-        # a promoter that died after it moved the alias did move it
-        Line(entry, entry.settled or (last[entry.alias] == entry.number and at.get(entry.alias) == entry.to))
-        for entry in reversed(entries)
-    ]
+    entries = log.entries(alias)
+    versions = model_versions.versions(log.client, log.model)
+    if not versions:
+        raise model_versions.not_found([], log.model, alias)
+    return AliasState(alias, tuple(entries), tuple(versions))
 
 
-def astray(versions: Sequence[Version], lines: Sequence[Line]) -> dict[str, str]:
-    """For each alias that is not where the history left it: what is the matter."""
-    found = {}
-    last = {line.entry.alias: line for line in reversed(lines)}
-    for alias in {*last, CHAMPION}:
-        holder = model_versions.holder(versions, alias)
-        number = holder.number if holder else None
-        line = last.get(alias)
-        if number == (line.entry.to if line else None):
-            continue
-        if line and not line.happened and number == line.entry.before:
-            to = named(line.entry.to)
-            found[alias] = f"a move to {to} was begun and not ended; the next one ends it first"
+def finish_pending(log: PromotionLog, state: AliasState) -> AliasState:
+    """Complete or abort the pending change of another promoter, and look again.
+
+    A state that drifted is read a second time after one second, because another promoter may have committed a
+    change between the two reads. If it still differs from the log, another client has moved the alias.
+
+    Returns:
+        A state without a pending change.
+
+    Raises:
+        Refused: another promoter changed the alias at the same time.
+    """
+    looked_twice = False
+    while state.pending or (state.drifted and not looked_twice):
+        if state.pending:
+            _complete_or_abort(log, state, state.pending)
         else:
-            left = named(line.entry.left_at if line else None)
-            found[alias] = f"{alias} was moved outside the gate: to {named(number)}; the history says {left}"
-    return found
+            time.sleep(_SECOND_LOOK_SECONDS)
+            looked_twice = True
+        state = look(log, state.alias)
+    return state
 
 
-class _Promoter:
-    """One at work on one alias: what it saw when it began, and what it may do about it."""
+def judge(params: Params, paired: PairedPredictions, withdrawal: LogEntry | None) -> gate.Verdict:
+    """Decide about a candidate from its predictions and those of the champion. This does no I/O.
 
-    client: store.Client
-    holder: Version | None
-    _last: LogEntry | None
-    _versions: list[Version]
-
-    def __init__(self, paths: Paths, params: Params, alias: str) -> None:
-        self.client = store.connect(paths)
-        self._name = params.register_.model_name
-        self._alias = alias
-        self._history = PromotionLog(self.client, self._name)
-        looked = 0
-        while looked < 2:
-            self._look()
-            if (pending := self._pending()) is not None:
-                self._finish(pending)
-            elif self._number() == self._left_at():
-                break
-            else:
-                # moved by other means; or somebody is in the middle of a move, and is seen to be so soon
-                looked += 1
-                time.sleep(_SECOND_LOOK_SECONDS if looked == 1 else 0)
-
-    def has(self, alias: str) -> bool:
-        return model_versions.holder(self._versions, alias) is not None
-
-    def find(self, wanted: str) -> Version:
-        return model_versions.find(self.client, self._name, wanted)
-
-    def former(self) -> list[int]:
-        """The other versions that had the alias and are still there, the latest first."""
-        settled = [entry for entry in self._history.entries(self._alias) if entry.settled]
-        had = [self._left_at(), *(entry.before for entry in reversed(settled))]
-        there = {version.number for version in self._versions} - {self._number()}
-        return [number for number in dict.fromkeys(had) if number in there]
-
-    def withdrawn(self, version: Version) -> LogEntry | None:
-        """The rollback that took the alias from this version, unless it got it back since."""
-        for entry in reversed(self._history.entries(self._alias)):
-            if entry.settled and entry.to == version.number:
-                return None
-            if entry.settled and entry.before == version.number and entry.kind == "rollback":
-                return entry
-        return None
-
-    def note(self, candidate: Version, verdict: gate.Verdict) -> None:
-        """Leave the verdict with the version, for those who look at it in the registry."""
-        against = f" against version {self.holder.number}" if self.holder else ""
-        decision = f"{verdict.decision}{against}: {verdict.why}"
-        model_versions.tag(self.client, candidate, tags.DECISION, decision)
-        model_versions.tag(self.client, candidate, tags.COMPARISON, str(verdict.comparison or "with none"))
-
-    def move(self, to: Version, kind: Kind, reason: str, figures: dict[str, float | int]) -> None:
-        """Write the move down and do it. Others may have gone on from it by the time this ends.
-
-        Raises:
-            Refused: another promoter was faster.
-        """
-        if self._number() != self._left_at():
-            log.warning("%s was moved to %s outside the gate", self._alias, named(self._number()))
-            seen = "seen when the next move was asked for"
-            self._last = self._append(self._number(), "outside", seen, {}, settled=True)
-        entry = self._append(to.number, kind, reason, figures)
-        self._apply(entry)
-        if not any(e.settled and e.number == entry.number for e in self._history.entries(self._alias)):
-            raise self._slower(to.number)  # it was given up by another one while this one slept
-
-    def _look(self) -> None:
-        # the history first: what another promoter does between the two looks makes our own move void
-        self._last = self._history.last(self._alias)
-        self._versions = model_versions.versions(self.client, self._name)
-        self.holder = model_versions.holder(self._versions, self._alias)
-        if not self._versions:
-            self.find(self._alias)  # says that there are none
-
-    def _number(self) -> int | None:
-        return self.holder.number if self.holder else None
-
-    def _left_at(self) -> int | None:
-        return self._last.left_at if self._last else None
-
-    def _pending(self) -> LogEntry | None:
-        """A move that was begun and not ended, unless the alias was moved elsewhere since."""
-        last = self._last
-        return last if last and not last.settled and self._number() in (last.before, last.to) else None
-
-    def _finish(self, pending: LogEntry) -> None:
-        try:
-            if self._number() != pending.to:
-                model_versions.verify(self.client, self.find(str(pending.to)))
-        except (DataError, UsageError) as error:
-            what = str(error).splitlines()[0]
-            gave_up = f"the move to version {pending.to}, begun by {pending.by}, cannot be ended: {what}"
-            log.warning("%s", gave_up)
-            self._apply(self._append(pending.before, "abandon", gave_up, {}))
-            return
-        log.warning(
-            f"the move of {self._alias} to version {pending.to}, begun by {pending.by}, is ended first"
+    Args:
+        params: Limits, and parameters of the paired test.
+        paired: Predictions on the same test images.
+        withdrawal: The rollback that took the alias from the candidate. Such a candidate is not promoted.
+    """
+    test = params.register_.gate
+    comparison = None
+    if paired.champion is not None:
+        comparison = paired_test.compare(
+            _correct(paired.candidate),
+            _correct(paired.champion),
+            confidence=test.confidence,
+            resamples=test.resamples,
+            seed=test.seed,
         )
-        self._apply(pending)
-
-    def _append(
-        self,
-        to: int | None,
-        kind: Kind,
-        reason: str,
-        figures: dict[str, float | int],
-        *,
-        settled: bool = False,
-    ) -> LogEntry:
-        move = AliasChange(
-            alias=self._alias,
-            after=self._last.number if self._last else 0,
-            before=self._left_at(),
-            to=to,
-            kind=kind,
-            by=environment.user(),
-            reason=reason,
-            figures=figures,
-        )
-        entry = self._history.append(move, settled=settled)
-        if entry is None:
-            raise self._slower(to)
-        return entry
-
-    def _slower(self, to: int | None) -> Refused:
-        faster = self._history.last(self._alias)
-        return Refused(
-            f"{named(to).capitalize()} is not made {self._alias}: another promoter was faster.",
-            expected=f"{self._alias} to be {named(self._number())} still",
-            found=f"{named(faster.to)} by {faster.by}: {faster.reason}" if faster else "no history",
-            fix="look at `lenet5 history`, and ask again if it is still what you want",
-        )
-
-    def _apply(self, entry: LogEntry) -> None:
-        """Put the aliases where the history puts them, and look again whether it has gone on meanwhile."""
-        while True:
-            entry = self._history.last(entry.alias) or entry  # we may have slept since
-            if self._at(entry.alias) != entry.to:
-                self._set(entry.alias, entry.to)
-            last = self._history.last(entry.alias)
-            if last is None or last.number == entry.number:
-                break
-        if entry.alias == CHAMPION:
-            self._tidy(entry)
-        self._history.settle(entry)
-
-    def _tidy(self, entry: LogEntry) -> None:
-        """The aliases that follow the champion."""
-        if entry.before not in (None, entry.to):
-            self._set(PREVIOUS, entry.before)
-        if entry.to is not None and self._at(CHALLENGER) == entry.to:
-            self._set(CHALLENGER, None)
-
-    def _at(self, alias: str) -> int | None:
-        return model_versions.aliases(self.client, self._name).get(alias)
-
-    def _set(self, alias: str, number: int | None) -> None:
-        model_versions.set_alias(self.client, self._name, alias, number)
-
-
-def _judge(promoter: _Promoter, paths: Paths, params: Params, candidate: Version) -> gate.Verdict:
-    register, evaluate = params.register_, params.evaluate
-    asked = predictions.answers(promoter.client, paths, evaluate, candidate, promoter.holder)
-    figures = metrics.summarize(asked.candidate, evaluate.calibration_bins)
-    compared = None
-    if asked.champion is not None:
-        compared = paired_test.compare(
-            _correct(asked.candidate),
-            _correct(asked.champion),
-            confidence=register.gate.confidence,
-            resamples=register.gate.resamples,
-            seed=register.gate.seed,
-        )
-    verdict = gate.judge(register, figures, compared)
-    if verdict.decision == "promote" and (withdrawal := promoter.withdrawn(candidate)):
+    candidate_metrics = metrics.summarize(paired.candidate, params.evaluate.calibration_bins)
+    verdict = gate.judge(params.register_, candidate_metrics, comparison)
+    if verdict.decision == "promote" and withdrawal:
         why = f"it was rolled back on {withdrawal.time:%Y-%m-%d %H:%M} UTC: {withdrawal.reason}"
         return replace(verdict, decision="keep", why=why)
     return verdict
 
 
-def _correct(answers: pd.DataFrame) -> NDArray[np.bool_]:
-    return (answers["label"] == answers["predicted"]).to_numpy()
+def commit(
+    log: PromotionLog,
+    state: AliasState,
+    to: int,
+    kind: Kind,
+    reason: str,
+    figures: Mapping[str, float | int],
+) -> None:
+    """Append a change to the log, move the alias, mark the change as committed.
+
+    When this returns, the version ``to`` had the alias at least for a moment. Another promoter may have moved
+    the alias again.
+
+    Args:
+        log: The log of the model.
+        state: The state that the decision used. It must not have a pending change.
+        to: Number of the version that gets the alias.
+        kind: Why the alias changes.
+        reason: Text for the log.
+        figures: The numbers behind the decision, by name.
+
+    Raises:
+        Refused: another promoter has appended a change since ``state`` was read.
+    """
+    if state.drifted:
+        logger.warning("%s was moved outside the gate: to %s", state.alias, version_label(state.number))
+        drift = _append(
+            log, state, state.number, "out_of_band", "seen at the next change", {}, committed=True
+        )
+        state = replace(state, entries=(*state.entries, drift))
+    entry = _append(log, state, to, kind, reason, figures)
+    _apply(log, entry)
+    if not log.is_committed(entry):  # this process slept, and another promoter aborted the change
+        raise _overtaken(log, state, to)
+
+
+def _open_log(paths: Paths, params: Params) -> PromotionLog:
+    author = environment.user(settings.load(paths).mlflow_tracking_username)
+    return PromotionLog(store.connect(paths), params.register_.model_name, author)
+
+
+def _append(
+    log: PromotionLog,
+    state: AliasState,
+    to: int | None,
+    kind: Kind,
+    reason: str,
+    figures: Mapping[str, float | int],
+    *,
+    committed: bool = False,
+) -> LogEntry:
+    change = AliasChange(
+        alias=state.alias,
+        after=state.last.number if state.last else 0,
+        before=state.number_in_log,
+        to=to,
+        kind=kind,
+        by=log.author,
+        reason=reason,
+        figures=dict(figures),
+    )
+    entry = log.append(change, committed=committed)
+    if entry is None:
+        raise _overtaken(log, state, to)
+    return entry
+
+
+def _apply(log: PromotionLog, entry: LogEntry) -> None:
+    """Move the alias to the version of the last log entry, and mark that entry as committed.
+
+    The last entry can be later than ``entry``: this process may have slept while another promoter went on. So
+    this reads the log before it moves the alias, and again afterwards.
+    """
+    while True:
+        entry = log.last(entry.alias) or entry
+        if _number(log, entry.alias) != entry.to:
+            _set(log, entry.alias, entry.to)
+        last = log.last(entry.alias)
+        if last is None or last.number == entry.number:
+            break
+    if entry.alias == CHAMPION:
+        if entry.before not in (None, entry.to):
+            _set(log, PREVIOUS, entry.before)
+        if entry.to is not None and _number(log, CHALLENGER) == entry.to:
+            _set(log, CHALLENGER, None)
+    log.mark_committed(entry)
+
+
+def _complete_or_abort(log: PromotionLog, state: AliasState, pending: LogEntry) -> None:
+    """Complete a pending change; abort it if the version is deleted or its files are not as registered."""
+    change = f"the change of {pending.alias} to {version_label(pending.to)}, begun by {pending.by}"
+    try:
+        if state.number != pending.to:
+            version = model_versions.choose(state.versions, log.model, str(pending.to))
+            model_versions.verify(log.client, version)
+    except (DataError, UsageError) as error:
+        reason = f"{change}, cannot be completed: {str(error).splitlines()[0]}"
+        logger.warning("%s", reason)
+        _apply(log, _append(log, state, pending.before, "aborted", reason, {}))
+    else:
+        logger.warning("%s, is pending and is completed first", change)
+        _apply(log, pending)
+
+
+def _number(log: PromotionLog, alias: str) -> int | None:
+    return model_versions.aliases(log.client, log.model).get(alias)
+
+
+def _set(log: PromotionLog, alias: str, number: int | None) -> None:
+    model_versions.set_alias(log.client, log.model, alias, number)
+
+
+def _overtaken(log: PromotionLog, state: AliasState, to: int | None) -> Refused:
+    """Return the error for a change that another promoter has overtaken."""
+    last = log.last(state.alias)
+    return Refused(
+        f"{state.alias} was not moved to {version_label(to)}: another promoter was faster.",
+        expected=f"{state.alias} to be {version_label(state.number)} still",
+        found=f"{version_label(last.to)} by {last.by}: {last.reason}" if last else "an empty log",
+        fix="read `lenet5 history`, and repeat the command if you still want the change",
+    )
+
+
+def _default_candidate(state: AliasState) -> str:
+    has_challenger = model_versions.holder(state.versions, CHALLENGER) is not None
+    return CHAMPION if state.alias == CHAMPION and state.holder and not has_challenger else CHALLENGER
+
+
+def _rollback_target(state: AliasState, model: str, to: str | None) -> Version:
+    """Return the version ``to``, or the last former holder.
+
+    Raises:
+        UsageError: there is no such version, or it never had the alias.
+    """
+    former = state.former_holders()
+    if to is None and former:
+        to = str(former[0])
+    target = model_versions.choose(state.versions, model, to) if to else None
+    if target is None or target.number not in former:
+        raise UsageError(
+            f"{state.alias} cannot go back to version {to}." if to else "There is no version to go back to.",
+            expected=f"a version that was {state.alias} before: {', '.join(map(str, former)) or 'none'}",
+            found=to,
+            fix="`lenet5 promote VERSION` asks the gate about any other version",
+        )
+    return target
+
+
+def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdict: gate.Verdict) -> None:
+    """Store the verdict in tags of the candidate, for readers of the registry."""
+    against = f" against version {state.number}" if state.number else ""
+    decision = f"{verdict.decision}{against}: {verdict.why}"
+    model_versions.tag(log.client, candidate, tags.DECISION, decision)
+    model_versions.tag(log.client, candidate, tags.COMPARISON, str(verdict.comparison or "with none"))
+
+
+def _correct(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which images are classified correctly: bool (N,).
+
+    Args:
+        frame: One row for each image: ``label``, ``predicted``.
+    """
+    return (frame["label"] == frame["predicted"]).to_numpy()
 
 
 def _figures(verdict: gate.Verdict) -> dict[str, float | int]:
-    figures: dict[str, float | int] = {check.metric: round(check.found, 6) for check in verdict.checks}
-    if compared := verdict.comparison:
+    """Return the numbers behind a verdict, by name, rounded for the log."""
+    figures: dict[str, float | int] = {check.metric: round(check.value, 6) for check in verdict.checks}
+    if comparison := verdict.comparison:
         figures |= {
-            "difference": round(compared.difference, 6),
-            "gained": compared.gained,
-            "lost": compared.lost,
-            "p_value": round(compared.p_value, 6),
+            "difference": round(comparison.difference, 6),
+            "gained": comparison.gained,
+            "lost": comparison.lost,
+            "p_value": round(comparison.p_value, 6),
         }
     return figures
 
 
-def _checked(alias: str) -> str:
-    """An alias that may be given, without its ``@``."""
+def _valid_alias(alias: str) -> str:
+    """Return an alias without its ``@``.
+
+    Raises:
+        UsageError: MLflow does not accept the name, or only the pipeline may move this alias.
+    """
     name = alias.removeprefix("@")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or re.fullmatch(r"latest|v\d+", name, re.IGNORECASE):
         raise UsageError(
             f"{alias!r} cannot be an alias.",
-            expected="letters, digits, - and _, a letter first; not latest, and not v1, v2, …",
+            expected="a letter, then letters, digits, - and _; not latest, and not v1, v2, …",
             found=alias,
         )
     if name in (CHALLENGER, PREVIOUS):
         raise UsageError(
-            f"{name} is kept by the pipeline and cannot be given.",
+            f"Only the pipeline moves the alias {name}.",
             expected=f"{CHAMPION}, or an alias of your own such as staging",
             found=name,
         )
     return name
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """A log entry for display."""
+
+    entry: LogEntry
+    happened: bool
+    """False for a pending change whose alias has not moved."""
+
+
+def history(paths: Paths, params: Params) -> list[HistoryEntry]:
+    """Return every change of every alias, the latest first.
+
+    Raises:
+        DataError: an entry of the log cannot be read.
+        Unavailable: the store does not answer.
+    """
+    with store.reachable(paths):
+        log = _open_log(paths, params)
+        entries = log.entries()
+        numbers = model_versions.aliases(log.client, log.model) if entries else {}
+    last = {entry.alias: entry.number for entry in entries}
+
+    def has_moved(entry: LogEntry) -> bool:
+        # a promoter that died between the alias and the mark did move the alias
+        return last[entry.alias] == entry.number and numbers.get(entry.alias) == entry.to
+
+    return [HistoryEntry(entry, entry.committed or has_moved(entry)) for entry in reversed(entries)]
+
+
+def drifted(versions: Sequence[Version], changes: Sequence[HistoryEntry]) -> dict[str, str]:
+    """Compare aliases with the log.
+
+    Args:
+        versions: All versions of the model.
+        changes: The result of :func:`history`.
+
+    Returns:
+        For each alias that differs from the log, a description of the difference.
+    """
+    problems = {}
+    last = {change.entry.alias: change for change in reversed(changes)}
+    for alias in {*last, CHAMPION}:
+        holder = model_versions.holder(versions, alias)
+        number = holder.number if holder else None
+        change = last.get(alias)
+        if number == (change.entry.to if change else None):
+            continue
+        if change and not change.happened and number == change.entry.before:
+            to = version_label(change.entry.to)
+            problems[alias] = (
+                f"the change to {to} is pending; the next promotion or rollback completes it first"
+            )
+        else:
+            in_log = version_label(change.entry.version_after if change else None)
+            problems[alias] = (
+                f"{alias} was moved outside the gate: to {version_label(number)}; the history says {in_log}"
+            )
+    return problems

@@ -1,156 +1,264 @@
-"""Who was champion, when and why: a log in the registry itself.
+"""The promotion log: which version had which alias, when and why. It is stored in the registry itself.
 
-The log of ``lenet5-mnist`` is the registered model ``lenet5-mnist.history``: each of its versions is a move.
-MLflow has no compare-and-set for aliases, but it numbers versions one after the other, in one transaction
-with their tags. So a promoter appends its move together with the number of the move it has seen last, and
-looks where it landed: of two that follow the same move, the first counts and the other is void. Nothing
-blocks, and it is the same on SQLite and on any server.
+The log of ``lenet5-mnist`` is the registered model ``lenet5-mnist.history``. Each of its versions is one log
+entry: the change of one alias.
 
-The alias follows the log. A move is done when the log says so (tag ``settled``) or the alias is where the
-move puts it; a promoter that dies in between leaves a move that is pending, and the next one finishes it.
+MLflow has no compare-and-set for aliases. But it numbers the versions of a model in order, and writes each
+version with its tags in one transaction. So a promoter appends its change together with the number of the
+last entry that it read, its predecessor. Of two entries with the same predecessor the first one counts, and
+the other one is void. This needs no lock, and it is the same on SQLite and on a server.
+
+The alias follows the log. An entry is committed when it has the tag ``settled``. A promoter that dies before
+it sets the tag leaves a pending entry, and the next promoter completes or aborts it.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from mlflow import MlflowClient
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lenet5.core.errors import DataError
 from lenet5.registry import model_versions
+from lenet5.registry.model_versions import Version
 
-_MOVE = "move"
-_SETTLED = "settled"
+_CHANGE_TAG = "move"
+_COMMITTED_TAG = "settled"
+_KINDS_OF_EARLIER_RELEASES = {"outside": "out_of_band", "abandon": "aborted"}
 
-Kind = Literal["promote", "force", "rollback", "outside", "abandon"]
-"""The gate said yes; it was overruled; a return; moved by other means; a move that was begun, given up."""
+
+def _current_kind(kind: Any) -> Any:
+    return _KINDS_OF_EARLIER_RELEASES.get(kind, kind) if isinstance(kind, str) else kind
+
+
+Kind = Annotated[
+    Literal["promote", "force", "rollback", "out_of_band", "aborted"], BeforeValidator(_current_kind)
+]
+"""Why an alias changed.
+
+promote       the gate accepted the version
+force         a user overruled the gate
+rollback      a user returned to an earlier version
+out_of_band   another client moved the alias
+aborted       a pending change could not be completed
+"""
 
 
 class AliasChange(BaseModel):
-    """What is written down of a move."""
+    """One change of one alias, as the log stores it."""
 
-    # a later release may write down more
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a later release may store more fields
 
     id: str = Field(default_factory=lambda: uuid4().hex)
-    """By which a promoter knows its own: a client that got no answer sends a request again."""
+    """Identifies an entry to its author: HTTP clients repeat a request that got no answer."""
     alias: str
     after: int
-    """The number of the alias' last move that its author knew; 0 for none."""
+    """Number of the predecessor: the last entry for this alias that the author read; 0 for none."""
     before: int | None
-    """The version that had the alias; None for none."""
+    """The version that had the alias; None for no version."""
     to: int | None
+    """The version that gets the alias; None to remove the alias."""
     kind: Kind
     by: str
     reason: str
     figures: dict[str, float | int]
+    """The numbers behind the decision, by name."""
 
 
 class LogEntry(AliasChange):
-    """A move as it stands in the log."""
+    """An alias change in the log."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     number: int
     time: datetime
-    """By the store's clock."""
-    settled: bool
+    """Clock of the store, UTC."""
+    committed: bool = Field(serialization_alias="settled")
 
     @property
-    def left_at(self) -> int | None:
-        """Where the log leaves the alias: a move that was not settled did not happen."""
-        return self.to if self.settled else self.before
+    def version_after(self) -> int | None:
+        """Return the version that has the alias after this entry. A pending change has no effect yet."""
+        return self.to if self.committed else self.before
 
 
+@dataclass(frozen=True)
 class PromotionLog:
-    """The log of one registered model."""
+    """The promotion log of one registered model."""
 
-    def __init__(self, client: MlflowClient, model: str) -> None:
-        self._client = client
-        self._model = model
-        self.name = f"{model}.history"
+    client: MlflowClient
+    model: str
+    """Name of the registered model."""
+    author: str
+    """The user who appends entries."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of the registered model that holds the log."""
+        return f"{self.model}.history"
 
     def entries(self, alias: str | None = None) -> list[LogEntry]:
-        """The moves that count, the oldest first, of one alias or of all.
+        """Return the entries that count, the oldest first; void entries are left out.
+
+        Args:
+            alias: Only the entries for this alias; None for all entries.
 
         Raises:
             DataError: an entry cannot be read.
         """
-        known = [_read(line) for line in model_versions.search(self._client, self.name)]
-        numbers = {entry.number for entry in known}
-        heads: dict[str, int] = {}
+        all_entries = [_read(entity) for entity in model_versions.search(self.client, self.name)]
+        numbers = {entry.number for entry in all_entries}
+        heads: dict[str, int] = {}  # the last entry that counts, by alias
         counting = []
-        for entry in sorted(known, key=lambda entry: entry.number):
+        for entry in sorted(all_entries, key=lambda entry: entry.number):
             head = heads.get(entry.alias, 0)
-            # one that somebody deleted leaves a gap and does not end the chain
+            # an entry whose predecessor was deleted still counts: a gap does not end the chain
             if entry.after == head or (entry.after > head and entry.after not in numbers):
                 heads[entry.alias] = entry.number
                 counting.append(entry)
         return [entry for entry in counting if alias in (None, entry.alias)]
 
     def last(self, alias: str) -> LogEntry | None:
+        """Return the last entry for an alias."""
         entries = self.entries(alias)
         return entries[-1] if entries else None
 
-    def append(self, move: AliasChange, *, settled: bool = False) -> LogEntry | None:
-        """Write a move down; None when another one was faster and this one does not count."""
+    def append(self, change: AliasChange, *, committed: bool = False) -> LogEntry | None:
+        """Append a change.
+
+        Args:
+            change: What to append.
+            committed: Whether the alias has its new version already.
+
+        Returns:
+            The entry; None when it is void, because another promoter appended first.
+        """
         model_versions.create(
-            self._client,
+            self.client,
             self.name,
-            f"Every move of an alias of {self._model}, one version a move; `lenet5 history` prints it. "
-            "Nothing here is a model of its own: do not delete versions.",
+            f"The promotion log of {self.model}: one version for each change of an alias. `lenet5 history` "
+            "prints it. These versions are not models: do not delete them.",
         )
-        source = self._source(move)
-        self._client.create_model_version(
+        source = self._source(change)
+        self.client.create_model_version(
             self.name,
             source,
             tags={
-                _MOVE: move.model_dump_json(),
-                # for the UI's list of versions, which shows a tag's beginning
-                "what": f"{move.alias} {move.before or 'none'} → {move.to or 'none'}",
-                **({_SETTLED: "true"} if settled else {}),
+                _CHANGE_TAG: change.model_dump_json(),
+                # for the list of versions in the UI, which shows only the beginning of a tag
+                "what": f"{change.alias} {change.before or 'none'} → {change.to or 'none'}",
+                **({_COMMITTED_TAG: "true"} if committed else {}),
             },
-            description=_describe(move),
-            # a server takes the source of a logged model only together with its id
+            description=_describe(change),
+            # a server accepts the source of a logged model only together with the id of that model
             model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
         )
-        return next((entry for entry in self.entries(move.alias) if entry.id == move.id), None)
+        return next((entry for entry in self.entries(change.alias) if entry.id == change.id), None)
 
-    def settle(self, entry: LogEntry) -> None:
-        """Note that the alias is where the move puts it."""
-        self._client.set_model_version_tag(self.name, str(entry.number), _SETTLED, "true")
+    def mark_committed(self, entry: LogEntry) -> None:
+        """Record that the alias has the version of an entry."""
+        self.client.set_model_version_tag(self.name, str(entry.number), _COMMITTED_TAG, "true")
 
-    def _source(self, move: AliasChange) -> str:
-        """A version must have a source: that of the one moved to; of any other when that was deleted."""
-        known = {int(v.version): str(v.source) for v in model_versions.search(self._client, self._model)}
-        return known.get(move.to or 0) or known.get(move.before or 0) or known[max(known)]
+    def is_committed(self, entry: LogEntry) -> bool:
+        """Read the log again; return whether an entry counts and is committed."""
+        return any(e.committed for e in self.entries(entry.alias) if e.number == entry.number)
+
+    def _source(self, change: AliasChange) -> str:
+        """Return the source of the new version, or of the old one, or of any: MLflow requires a source."""
+        entities = model_versions.search(self.client, self.model)
+        sources = {int(entity.version): str(entity.source) for entity in entities}
+        return sources.get(change.to or 0) or sources.get(change.before or 0) or sources[max(sources)]
 
 
-def named(version: int | None) -> str:
-    return "none" if version is None else f"version {version}"
+@dataclass(frozen=True)
+class AliasState:
+    """One alias at one moment, as the log and the registry show it."""
+
+    alias: str
+    entries: tuple[LogEntry, ...]
+    """The log entries of this alias that count, the oldest first."""
+    versions: tuple[Version, ...]
+    """All versions of the model, the newest first."""
+
+    @property
+    def last(self) -> LogEntry | None:
+        """Return the last log entry."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def holder(self) -> Version | None:
+        """Return the version that has the alias in the registry."""
+        return model_versions.holder(self.versions, self.alias)
+
+    @property
+    def number(self) -> int | None:
+        """Return the number of the holder."""
+        return self.holder.number if self.holder else None
+
+    @property
+    def number_in_log(self) -> int | None:
+        """Return the number of the version that has the alias according to the log."""
+        return self.last.version_after if self.last else None
+
+    @property
+    def drifted(self) -> bool:
+        """Return whether the registry differs from the log."""
+        return self.number != self.number_in_log
+
+    @property
+    def pending(self) -> LogEntry | None:
+        """Return the last entry if it is not committed, unless another client has moved the alias since."""
+        last = self.last
+        return last if last and not last.committed and self.number in (last.before, last.to) else None
+
+    def former_holders(self) -> list[int]:
+        """Return the existing versions that had the alias before the current one, the latest first."""
+        committed = [entry for entry in self.entries if entry.committed]
+        numbers = [self.number_in_log, *(entry.before for entry in reversed(committed))]
+        existing = {version.number for version in self.versions} - {self.number}
+        return [number for number in dict.fromkeys(numbers) if number in existing]
+
+    def withdrawal_of(self, number: int) -> LogEntry | None:
+        """Return the rollback that took the alias from a version, unless the version got it back later."""
+        for entry in reversed(self.entries):
+            if entry.committed and entry.to == number:
+                return None
+            if entry.committed and entry.before == number and entry.kind == "rollback":
+                return entry
+        return None
 
 
-def _read(line: Any) -> LogEntry:
+def version_label(number: int | None) -> str:
+    """Return ``version 7``, or ``none``."""
+    return "none" if number is None else f"version {number}"
+
+
+def _read(entity: ModelVersion) -> LogEntry:
     try:
         return LogEntry(
-            **AliasChange.model_validate_json(line.tags.get(_MOVE, "")).model_dump(),
-            number=int(line.version),
-            time=datetime.fromtimestamp(line.creation_timestamp / 1000, UTC),
-            settled=line.tags.get(_SETTLED) == "true",
+            **AliasChange.model_validate_json(entity.tags.get(_CHANGE_TAG, "")).model_dump(),
+            number=int(entity.version),
+            time=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
+            committed=entity.tags.get(_COMMITTED_TAG) == "true",
         )
     except ValidationError as error:
         raise DataError(
-            f"The history cannot be read: version {line.version} of {line.name} is no move.",
-            expected=f"a tag {_MOVE} that `lenet5` wrote",
+            f"The promotion log is damaged: version {entity.version} of {entity.name} is not a log entry.",
+            expected=f"a tag {_CHANGE_TAG} that `lenet5` wrote",
             found="; ".join(str(details["msg"]) for details in error.errors()),
-            fix=f"put the tag back, or delete version {line.version} of {line.name}",
+            fix=f"restore the tag, or delete version {entity.version} of {entity.name}",
         ) from None
 
 
-def _describe(move: AliasChange) -> str:
-    figures = ", ".join(f"{name} {value}" for name, value in move.figures.items())
-    lines = [
-        f"{move.alias}: {named(move.before)} → {named(move.to)} ({move.kind}, by {move.by})",
-        move.reason,
+def _describe(change: AliasChange) -> str:
+    """Return the description of an entry in the UI, as Markdown."""
+    figures = ", ".join(f"{name} {value}" for name, value in change.figures.items())
+    paragraphs = [
+        f"{change.alias}: {version_label(change.before)} → {version_label(change.to)} "
+        f"({change.kind}, by {change.by})",
+        change.reason,
         figures,
     ]
-    return "\n\n".join(line for line in lines if line)
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)

@@ -1,4 +1,4 @@
-"""A version beside what came out when it was made again: the same to the byte, or how far apart and why."""
+"""Comparison of a registered version with its reproduction: digests, numeric differences, likely causes."""
 
 import shlex
 import tempfile
@@ -25,7 +25,7 @@ from lenet5.tracking.store import Client
 
 @dataclass(frozen=True)
 class DigestComparison:
-    """One thing that is to be the same."""
+    """The digests of one output: at registration, and in the reproduction."""
 
     what: str
     recorded: str
@@ -33,112 +33,151 @@ class DigestComparison:
 
     @property
     def same(self) -> bool:
+        """Return whether the digests are equal."""
         return self.recorded == self.found
 
 
-def compare(version: Version, made: Paths, lock: str, stages: Collection[str]) -> list[DigestComparison]:
-    """Compare digests.
+def compare_digests(
+    version: Version, made: Paths, lock: str, stages: Collection[str]
+) -> list[DigestComparison]:
+    """Compare the digests of all outputs.
 
     Args:
-        version: as it was registered.
-        made: the checkout in which it was made again.
-        lock: the content of the version's ``dvc.lock``.
-        stages: those that were run again.
+        version: The registered version.
+        made: The checkout that holds the reproduction.
+        lock: Content of the version's ``dvc.lock``.
+        stages: The stages that ran again.
     """
     recorded, artifacts = version.tags, model_versions.artifacts(version)
-    again = Lineage.read(made.lineage)
+    lineage = Lineage.read(made.lineage)
     rows = [
         DigestComparison("raw data", recorded[tags.RAW_DATA], dataset.load_manifest(made.raw).digest),
         DigestComparison(
             "processed data", recorded[tags.PROCESSED_DATA], dataset.load_manifest(made.processed).digest
         ),
-        DigestComparison("weights", recorded[tags.WEIGHTS], again.weights),
+        DigestComparison("weights", recorded[tags.WEIGHTS], lineage.weights),
         DigestComparison("model file", recorded[tags.MODEL_FILE], files.sha256(made.model)),
-        *_onnx(recorded, made),
+    ]
+    if onnx_digest := fast_lookup.onnx_digest(recorded):  # versions of earlier releases have no ONNX file
+        rows.append(DigestComparison("ONNX file", onnx_digest, files.sha256(made.onnx)))
+    rows += [
         DigestComparison(
             "predictions", artifacts[model_versions.PREDICTIONS], files.sha256(made.predictions)
         ),
         DigestComparison("metrics", artifacts["results/evaluation.json"], files.sha256(made.evaluation)),
     ]
-    there, here = _outputs(lock, stages), _outputs(made.lock.read_text(), stages)
-    names = there.keys() | here.keys()
-    other = sorted(name for name in names if there.get(name) != here.get(name))
-    told = f"{len(names) - len(other)} of {len(names)}" + (f", not {', '.join(other)}" if other else "")
-    return [*rows, DigestComparison("outputs in dvc.lock", f"{len(names)} of {len(names)}", told)]
+    return [*rows, _compare_outputs(_outputs(lock, stages), _outputs(made.lock.read_text(), stages))]
 
 
-def numbers(client: Client, version: Version, made: Paths) -> list[str]:
-    """How far apart two models are that are not the same to the byte."""
+def describe_differences(client: Client, version: Version, made: Paths) -> list[str]:
+    """Measure how far a reproduction with other digests is from the version: weights, predictions, accuracy.
+
+    Args:
+        client: The registry.
+        version: The registered version.
+        made: The checkout that holds the reproduction.
+    """
     with quiet_libraries(), tempfile.TemporaryDirectory() as folder:
         from lenet5.model import keras_file
 
         old = keras_file.weights(keras_file.load(model_versions.download(client, version, Path(folder))))
         new = keras_file.weights(keras_file.load(made.model))
         stored = model_versions.artifact(client, version, model_versions.PREDICTIONS, Path(folder))
-        predictions = pd.read_parquet(stored)
-    again = pd.read_parquet(made.predictions)
-    return [_weights(old, new), _predictions(predictions, again), _accuracy(predictions, again)]
+        old_predictions = pd.read_parquet(stored)
+    new_predictions = pd.read_parquet(made.predictions)
+    return [
+        _weights_difference(old, new),
+        _predictions_difference(old_predictions, new_predictions),
+        _accuracy_difference(old_predictions, new_predictions),
+    ]
 
 
 def causes(
-    version: Version, made: Paths, rows: list[DigestComparison], other: Mapping[str, tuple[str, str]]
+    version: Version, made: Paths, rows: list[DigestComparison], packages: Mapping[str, tuple[str, str]]
 ) -> list[str]:
-    """What is known to differ between the machine that made a version and this one, the likeliest first."""
-    recorded, here = version.tags, Lineage.read(made.lineage).environment
+    """Return the recorded differences between the machine that made a version and this one, likeliest first.
+
+    Args:
+        version: The registered version.
+        made: The checkout that holds the reproduction.
+        rows: The compared digests.
+        packages: The pinned and the installed version of each package that differs, by name.
+    """
+    recorded, current = version.tags, Lineage.read(made.lineage).environment
     different = {row.what for row in rows if not row.same}
-    found = []
-    if "raw data" in different:
-        found.append("the data is not the same")
     machine = environment.machine()
-    for name, tag, said in (
-        ("device", f"{tags.ENVIRONMENT}device", here.device),
-        ("engine variable", tags.SWITCHES, shlex.join(here.switches)),
+    properties = [
+        ("device", f"{tags.ENVIRONMENT}device", current.device),
+        ("engine variable", tags.SWITCHES, shlex.join(current.switches)),
         ("number of threads", f"{tags.ENVIRONMENT}threads", str(load(made.params).train.threads)),
         ("instruction set", f"{tags.MACHINE}instruction_set", machine["instruction_set"]),
         ("Python", f"{tags.MACHINE}python", machine["python"]),
-    ):
-        if tag in recorded and recorded[tag] != said:
-            found.append(f"another {name}: {recorded[tag] or 'none'} then, {said or 'none'} now")
-    found += [
-        f"another {name}: {pinned} then, {installed} now" for name, (pinned, installed) in other.items()
+    ]
+    likely = ["the data is not the same"] if "raw data" in different else []
+    likely += [
+        f"another {name}: {recorded[tag] or 'none'} then, {value or 'none'} now"
+        for name, tag, value in properties
+        if tag in recorded and recorded[tag] != value
+    ]
+    likely += [
+        f"another {name}: {pinned} then, {installed} now" for name, (pinned, installed) in packages.items()
     ]
     if "weights" not in different:
-        found.insert(0, "not the machine that trained: the weights are the same")
-    return found or ["unknown: everything that was recorded of the machine is the same here"]
+        likely.insert(0, "not the machine that trained: the weights are the same")
+    return likely or ["unknown: everything that was recorded of the machine is the same here"]
 
 
-def _onnx(recorded: Mapping[str, str], made: Paths) -> list[DigestComparison]:
-    """Versions of earlier releases have none."""
-    digest = fast_lookup.onnx_digest(recorded)
-    return [DigestComparison("ONNX file", digest, files.sha256(made.onnx))] if digest else []
+def _compare_outputs(recorded: Mapping[str, str], found: Mapping[str, str]) -> DigestComparison:
+    """Compare the MD5 of all outputs in two ``dvc.lock`` files, by path."""
+    paths = recorded.keys() | found.keys()
+    differing = sorted(path for path in paths if recorded.get(path) != found.get(path))
+    same = f"{len(paths) - len(differing)} of {len(paths)}"
+    return DigestComparison(
+        "outputs in dvc.lock",
+        f"{len(paths)} of {len(paths)}",
+        f"{same}, not {', '.join(differing)}" if differing else same,
+    )
 
 
 def _outputs(lock: str, stages: Collection[str]) -> dict[str, str]:
-    locked = (YAML(typ="safe").load(lock) or {}).get("stages", {})
-    ran = (said for stage, said in locked.items() if stage in stages)
-    return {out["path"]: out["md5"] for said in ran for out in said.get("outs", [])}
+    """Return the MD5 of each output of some stages in a ``dvc.lock``, by path."""
+    locked_stages = (YAML(typ="safe").load(lock) or {}).get("stages", {})
+    return {
+        out["path"]: out["md5"]
+        for stage, locked in locked_stages.items()
+        if stage in stages
+        for out in locked.get("outs", [])
+    }
 
 
-def _weights(old: Mapping[str, NDArray[np.float32]], new: Mapping[str, NDArray[np.float32]]) -> str:
-    shapes = [{name: array.shape for name, array in each.items()} for each in (old, new)]
+def _weights_difference(
+    old: Mapping[str, NDArray[np.float32]], new: Mapping[str, NDArray[np.float32]]
+) -> str:
+    shapes = [{name: array.shape for name, array in weights.items()} for weights in (old, new)]
     if shapes[0] != shapes[1]:
         return "weights: other layers or shapes"
-    apart = {name: float(np.abs(old[name] - new[name]).max()) for name in old}
-    worst = max(apart, key=lambda name: apart[name])
+    differences = {name: float(np.abs(old[name] - new[name]).max()) for name in old}
+    largest = max(differences, key=lambda name: differences[name])
     scale = max(float(np.abs(array).max()) for array in old.values())
-    return f"weights: at most {apart[worst]:.3g} apart (in {worst}; the largest weight is {scale:.3g})"
+    return (
+        f"weights: at most {differences[largest]:.3g} apart (in {largest}; the largest weight is {scale:.3g})"
+    )
 
 
-def _predictions(old: pd.DataFrame, new: pd.DataFrame) -> str:
+def _predictions_difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """Compare two frames with one row for each test image: ``predicted``, ``p0`` to ``p9``."""
     if len(old) != len(new):
         return f"predictions: {len(old):,} images then, {len(new):,} now"
-    other = int((old["predicted"] != new["predicted"]).sum())
+    changed = int((old["predicted"] != new["predicted"]).sum())
     columns = [f"p{digit}" for digit in range(dataset.CLASSES)]
-    apart = float(np.abs(old[columns].to_numpy() - new[columns].to_numpy()).max())
-    told = f"{other:,} of {len(old):,} images read as another digit"
-    return f"predictions: {told}; probabilities at most {apart:.3g} apart"
+    largest = float(np.abs(old[columns].to_numpy() - new[columns].to_numpy()).max())
+    return (
+        f"predictions: {changed:,} of {len(old):,} images have another digit; "
+        f"probabilities at most {largest:.3g} apart"
+    )
 
 
-def _accuracy(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    then, now = ((frame["label"] == frame["predicted"]).mean() for frame in (old, new))
+def _accuracy_difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """Compare two frames with one row for each test image: ``label``, ``predicted``."""
+    then, now = (float((frame["label"] == frame["predicted"]).mean()) for frame in (old, new))
     return f"accuracy: {then:.4f} then, {now:.4f} now"

@@ -23,6 +23,7 @@ from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.registry import fast_lookup
 from lenet5.serving import image_normalization
+from lenet5.system import settings
 from lenet5.system.state import LocalState
 
 Probabilities = NDArray[np.float32]
@@ -56,7 +57,7 @@ def _score(
     paths: Paths, name: str, number_or_alias: str, pixels: NDArray[np.uint8]
 ) -> tuple[int, Probabilities]:
     """Return the number of a version and its probabilities for the pixels (N, 28, 28)."""
-    version = fast_lookup.find(name, number_or_alias)
+    version = fast_lookup.find(settings.load(paths), name, number_or_alias)
     digest = fast_lookup.onnx_digest(version.tags) if version else None
     content = _cached(paths, digest) if digest else None
     if version and content:
@@ -71,7 +72,7 @@ def _score_with_mlflow(
     from lenet5.registry import model_versions
     from lenet5.tracking import store
 
-    with store.reachable(), tempfile.TemporaryDirectory() as folder:
+    with store.reachable(paths), tempfile.TemporaryDirectory() as folder:
         client = store.connect(paths)
         version = model_versions.find(client, name, number_or_alias)
         digest = fast_lookup.onnx_digest(version.tags)

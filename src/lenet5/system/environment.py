@@ -1,4 +1,4 @@
-"""The machine at hand, and who is at work on it."""
+"""Facts about this machine: processor, packages and user."""
 
 import getpass
 import os
@@ -13,7 +13,11 @@ from packaging.requirements import Requirement
 
 
 def machine() -> dict[str, str]:
-    """The machine at hand, for a person who compares two: nothing here decides a byte by itself."""
+    """Describe this machine, so that a reader can compare it with another.
+
+    Returns:
+        The keys ``host``, ``processor``, ``instruction_set``, ``cores``, ``system`` and ``python``.
+    """
     return {
         "host": socket.gethostname(),
         "processor": _processor(),
@@ -25,38 +29,56 @@ def machine() -> dict[str, str]:
 
 
 def pinned(requirements: str) -> dict[str, str]:
-    """The versions that a lock pins for this platform and Python, by package."""
+    """Read the versions that a lock pins for this platform and Python.
+
+    Args:
+        requirements: The text of a requirements file, as ``requirements.lock``.
+
+    Returns:
+        The version of each package.
+    """
     lines = re.findall(r"^[A-Za-z0-9].*?(?=\s*\\?$)", requirements, re.MULTILINE)
-    wanted = [Requirement(line) for line in lines]
     return {
-        each.name: str(each.specifier).removeprefix("==")
-        for each in wanted
-        if each.marker is None or each.marker.evaluate({"extra": ""})
+        requirement.name: str(requirement.specifier).removeprefix("==")
+        for requirement in map(Requirement, lines)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
     }
 
 
 def other_packages(requirements: str) -> dict[str, tuple[str, str]]:
-    """Packages that are installed here in another version than a lock pins: pinned, installed."""
-    other = {}
-    for name, wanted in pinned(requirements).items():
+    """Find installed packages whose version differs from the version that a lock pins.
+
+    Args:
+        requirements: The text of a requirements file, as ``requirements.lock``.
+
+    Returns:
+        For each such package, the pinned version and the installed version.
+    """
+    differences = {}
+    for name, pinned_version in pinned(requirements).items():
         try:
-            installed = version(name)
-        except PackageNotFoundError:  # of another platform, or of an extra that is not wanted here
+            installed_version = version(name)
+        except PackageNotFoundError:  # it belongs to an extra that is not installed
             continue
-        if installed != wanted:
-            other[name] = (wanted, installed)
-    return other
+        if installed_version != pinned_version:
+            differences[name] = (pinned_version, installed_version)
+    return differences
 
 
-def user() -> str:
-    """Who is at work, and where: the name a tracking server knows, or else the one this machine knows."""
-    return f"{os.environ.get('MLFLOW_TRACKING_USERNAME') or _login()}@{socket.gethostname()}"
+def user(tracking_username: str | None) -> str:
+    """Return ``USER@HOST`` of the person who runs this process.
+
+    Args:
+        tracking_username: The user name at the tracking server (``Settings.mlflow_tracking_username``). If it
+            is None, the login name on this machine is used.
+    """
+    return f"{tracking_username or _login()}@{socket.gethostname()}"
 
 
 def _login() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container's numeric user has no name
+    except (OSError, KeyError):  # the numeric user of a container has no name
         return str(os.getuid())
 
 
@@ -70,6 +92,6 @@ def _processor() -> str:
 
 
 def _instruction_set() -> str:
-    """The processor's extensions that NumPy knows and found, such as ``X86_V3 X86_V4``."""
+    """Return the instruction set extensions that NumPy detects, such as ``X86_V3 X86_V4``."""
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     return " ".join([*simd.get("baseline", []), *simd.get("found", [])])

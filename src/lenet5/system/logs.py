@@ -1,40 +1,50 @@
-"""Diagnostic messages: standard ``logging`` on standard error, for people or as JSON lines."""
+"""Messages of this package: standard ``logging`` to standard error, as text or as JSON lines."""
 
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Literal
 
+from lenet5.system.terminal import print_message
+
 Format = Literal["text", "json"]
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_STYLES = {"ERROR": "bold red", "WARNING": "yellow"}
 
 
 def configure(*, verbose: int = 0, log_format: Format = "text") -> None:
-    """Send the messages of this package to standard error.
+    """Send the messages of this package to standard error. Messages of other packages are not changed.
 
     Args:
-        verbose: 0 shows warnings, 1 also what is done, 2 also details.
-        log_format: ``text`` for people; ``json`` writes one object for each line, for log collectors.
+        verbose: 0 shows errors and warnings, 1 also progress, 2 also details.
+        log_format: ``text`` for people; ``json`` writes one object per line, for log collectors, with the
+            keys ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message`` and, with a stack trace,
+            ``exception``.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    handler = _json_handler() if log_format == "json" else _TextHandler()
     logger = logging.getLogger("lenet5")
     logger.handlers = [handler]
     logger.propagate = False
-    logger.setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
+    logger.setLevel(_LEVELS[min(verbose, len(_LEVELS) - 1)])
 
 
-class _TextFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        text = f"{record.levelname.lower()}: {record.getMessage()}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+class _TextHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        style = _STYLES.get(record.levelname, "dim")
+        print_message(record.levelname.lower(), self.format(record), style=style)
+
+
+def _json_handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    return handler
 
 
 class _JsonFormatter(logging.Formatter):
-    default_msec_format = "%s.%03d"
-
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            "time": self.formatTime(record),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),

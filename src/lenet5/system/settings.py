@@ -1,10 +1,11 @@
-"""What a machine says about itself: addresses, keys and folders, from its environment.
+"""Settings of one machine: addresses, credentials, folders and schedules.
 
-``Settings`` has one field for each variable that the product reads. A variable of the environment wins over
-``.env`` in the checkout, and that over the embedded default: local state, and no calls home. Only what
-decides the bytes of a model is not left to chance: ``ENGINE``.
+``Settings`` has one field for each environment variable that the product reads. An environment variable
+overrides ``.env`` of the checkout, which overrides the embedded default. The embedded defaults keep all state
+in ``.lenet5/`` and turn telemetry off.
 
-What decides a result is no setting. That is in ``params.yaml``.
+Parameters that change a result are in ``params.yaml``, not here. A user cannot set the engine variables in
+``ENGINE_FLAGS``, because they change the bytes of a model.
 """
 
 import difflib
@@ -12,20 +13,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
@@ -34,202 +28,301 @@ from lenet5.system.state import LocalState
 
 Origin = Literal["environment", ".env", "default"]
 EXPERIMENT = "lenet5-mnist"
-_OURS = "LENET5_"
-_LOGIN = re.compile(r"(?<=://)[^\s/'\"]+@")  # a name alone can be a token
+_PREFIX = "LENET5_"
+_MASK = "********"
+_LOGIN = re.compile(r"(?<=://)[^\s/'\"]+@")  # also a user name without a password, because it can be a token
+_SET_BY_PARENT = {"LENET5_HOME", "LENET5_SUPERVISOR"}
 
 
 def _time_zone(name: str) -> str:
     if name not in available_timezones():
-        raise ValueError("no time zone of the IANA database, such as UTC or Europe/Paris")
+        raise ValueError("a time zone of the IANA database, such as UTC or Europe/Paris")
     return name
 
 
-WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    """Return a validator of strings; ``expected`` completes "expected: …" of the error."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(expected)
+        return value
+
+    return AfterValidator(check)
+
+
+WebAddress = Annotated[str, _matching(r"https?://\S+", "a web address, such as http://127.0.0.1:4200/api")]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
-DatabaseUrl = Annotated[str, StringConstraints(pattern=r"^[a-z0-9+]+://[^\s]+$")]
-Cron = Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$")]
+DatabaseUrl = Annotated[
+    str, _matching(r"[a-z0-9+]+://.+", "an SQLAlchemy URL, such as postgresql+psycopg://user@host/database")
+]
+Cron = Annotated[str, _matching(r"\S+( \S+){4}", "five cron fields, such as 0 2 * * *")]
+Rendezvous = Annotated[str, _matching(r"\d+@\S+:\d+", "RANK@HOST:PORT")]
 
 
-class Settings(BaseModel):
-    """A field is a variable, in lower case; its description is what ``lenet5 status --settings`` says."""
+class Settings(BaseSettings):
+    """The settings in force. A field is the environment variable of the same name in upper case.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=str.upper)
+    ``lenet5 status --settings`` prints the descriptions.
+    """
 
-    mlflow_tracking_uri: str = Field(description="the tracking store and registry")
-    mlflow_experiment_name: str = Field(EXPERIMENT, description="where runs go")
-    mlflow_tracking_username: str | None = Field(None, description="log-in of the tracking server")
-    mlflow_tracking_password: SecretStr | None = Field(None, description="its password")
-    mlflow_tracking_token: SecretStr | None = Field(None, description="a token in their place")
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",  # the environment and .env also hold variables of other programs
+        alias_generator=str.upper,
+        case_sensitive=True,
+        env_ignore_empty=True,
+        env_file_encoding="utf-8",
+    )
+
+    mlflow_tracking_uri: str = Field(description="Tracking store and registry")
+    mlflow_experiment_name: str = Field(EXPERIMENT, description="MLflow experiment of the runs")
+    mlflow_tracking_username: str | None = Field(None, description="User name for the tracking server")
+    mlflow_tracking_password: SecretStr | None = Field(None, description="Password for the tracking server")
+    mlflow_tracking_token: SecretStr | None = Field(
+        None, description="Token for the tracking server, instead of user name and password"
+    )
     prefect_api_url: WebAddress | None = Field(
-        None, description="the Prefect server, with /api; none: an embedded one"
+        None, description="Prefect server, with /api; unset: an embedded server"
     )
-    prefect_api_auth_string: SecretStr | None = Field(None, description="its log-in, as user:password")
-    aws_access_key_id: str | None = Field(None, description="log-in of the object store")
-    aws_secret_access_key: SecretStr | None = Field(None, description="its key")
-    aws_session_token: SecretStr | None = Field(None, description="for a log-in that ends by itself")
-    aws_default_region: str | None = Field(None, description="the object store's region")
+    prefect_api_auth_string: SecretStr | None = Field(
+        None, description="Credentials for the Prefect server, as user:password"
+    )
+    aws_access_key_id: str | None = Field(None, description="Access key of the object store")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Secret key of the object store")
+    aws_session_token: SecretStr | None = Field(None, description="Session token of temporary credentials")
+    aws_default_region: str | None = Field(None, description="Region of the object store")
     aws_endpoint_url_s3: WebAddress | None = Field(
-        None, description="an object store that is not Amazon's own"
+        None, description="Address of an S3 object store; unset: Amazon S3"
     )
-    lenet5_git_url: str | None = Field(None, description="the repository that a worker checks out")
+    lenet5_git_url: str | None = Field(None, description="Git repository that a worker checks out")
     lenet5_dvc_remote: str | None = Field(
-        None, description="the DVC remote that machines share; none: the one in .dvc/config"
+        None, description="DVC remote that machines share; unset: the remote in .dvc/config"
     )
     lenet5_checkpoints: str = Field(
-        description="where a training keeps its last epoch: a folder or an fsspec URL"
+        description="Folder or fsspec URL where a training stores its last checkpoint"
     )
-    lenet5_sweep_storage: DatabaseUrl = Field(description="where sweeps keep their trials, as a database URL")
-    lenet5_timezone: TimeZone = Field("UTC", description="of every schedule")
-    lenet5_nightly: Cron = Field("0 2 * * *", description="when the nightly training starts, as cron")
-    lenet5_watch: Cron = Field("*/15 * * * *", description="when the source is looked at for new data")
-    lenet5_runs: PositiveInt = Field(2, description="training flows at a time, on all workers together")
-    lenet5_gpus: PositiveInt = Field(1, description="stages at a time on GPU workers")
-    lenet5_keep_days: PositiveInt = Field(7, description="days until a worker's left-overs are removed")
+    lenet5_sweep_storage: DatabaseUrl = Field(description="Database URL where sweeps store their trials")
+    lenet5_timezone: TimeZone = Field("UTC", description="Time zone of every schedule")
+    lenet5_nightly: Cron = Field("0 2 * * *", description="Cron schedule of the nightly training")
+    lenet5_watch: Cron = Field("*/15 * * * *", description="Cron schedule of the check for new source data")
+    lenet5_runs: PositiveInt = Field(2, description="Concurrent training flows on all CPU workers together")
+    lenet5_gpus: PositiveInt = Field(1, description="Concurrent stages on all GPU workers together")
+    lenet5_keep_days: PositiveInt = Field(
+        7, description="Days after which clean-up removes old workspaces and checkpoints"
+    )
+    dvc_stage: str | None = Field(None, description="Set by DVC for a stage: its name")
     lenet5_home: str | None = Field(
-        None, description="the folder whose .lenet5 a worker's flow runs share; set by `lenet5 worker`"
+        None, description="Set by `lenet5 worker`: folder whose .lenet5 its flow runs share"
     )
-    lenet5_flow_run_id: str | None = Field(None, description="set by a flow for its stages")
-    lenet5_rendezvous: Annotated[str, StringConstraints(pattern=r"^\d+@\S+:\d+$")] | None = Field(
-        None, description="set by a flow for a training on several machines: RANK@HOST:PORT"
+    lenet5_flow_run_id: str | None = Field(None, description="Set by a flow for its stages: its flow run id")
+    lenet5_rendezvous: Rendezvous | None = Field(
+        None, description="Set by a flow for a training on several machines: RANK@HOST:PORT"
     )
     lenet5_supervisor: str | None = Field(
-        None, description="set by a flow for its stages: they end when this process does"
+        None, description="Set by a parent process: its PID and start time; the child exits with it"
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Give the arguments the lowest priority, because they are the embedded defaults."""
+        return env_settings, dotenv_settings, init_settings
 
 
 @dataclass(frozen=True)
-class Fact:
+class ResolvedSetting:
     """One setting as it is in force."""
 
     name: str
     value: str
-    """Fit to be shown: what is secret is masked."""
+    """The value without secrets."""
     origin: Origin
     about: str
 
 
 def load(paths: Paths) -> Settings:
-    """The settings in force.
+    """Read the settings in force.
 
     Raises:
-        UsageError: one cannot be used, or a name that begins with LENET5_ is none of ours.
+        UsageError: a value is invalid, or a variable begins with LENET5_ and is not a setting.
     """
-    known = {name.upper() for name in Settings.model_fields}
-    said = {name: value for name, (value, _) in _said(paths).items()}
-    # what a flow or a worker handed on is of its own age; this may be the code of an older commit
-    typed = {} if {"LENET5_HOME", "LENET5_SUPERVISOR"} & said.keys() else said
-    for name in typed:
-        if name.startswith(_OURS) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UsageError(
-                f"There is no setting {name}.",
-                expected=near[0] if near else "one of those that `.env.example` tells of",
-                found=name,
-                fix="correct its name, or unset it",
-            )
-    defaults = embedded(paths) | said
+    assigned = _assigned(paths)
+    _require_known(assigned)
     try:
-        return Settings.model_validate({name: value for name, value in defaults.items() if name in known})
+        settings = Settings(_env_file=paths.root / ".env", **embedded(paths))  # type: ignore[call-arg, arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = str(first["loc"][0])
-        where = ".env" if name not in os.environ else "the environment"
+        value, origin = assigned[name]
         raise UsageError(
-            f"The setting {name} cannot be used.",
+            f"The setting {name} is invalid.",
             expected=first["msg"].removeprefix("Value error, "),
-            found=mask(name, said.get(name)),
-            fix=f"correct it in {where}; `.env.example` tells what it is",
+            found=mask(name, value),
+            fix=f"correct {name} in {'.env' if origin == '.env' else 'the environment'}; "
+            "`.env.example` describes it",
         ) from None
+    if "://" in settings.lenet5_checkpoints:
+        return settings
+    # stages work in other folders, and all of them must find the same checkpoints
+    return settings.model_copy(update={"lenet5_checkpoints": str(paths.root / settings.lenet5_checkpoints)})
 
 
-def facts(paths: Paths) -> list[Fact]:
-    """Every setting, the product's and the tools', with its origin, until :func:`apply` mixes those."""
-    load(paths)  # what cannot be used is an error here, too
-    said = _said(paths)
+def resolved(paths: Paths) -> list[ResolvedSetting]:
+    """List every setting, of the product and of its tools, with its origin.
+
+    After :func:`apply`, the origin of each variable is the environment.
+
+    Raises:
+        UsageError: as :func:`load`.
+    """
+    assigned = _assigned(paths)
     about = {name.upper(): field.description or "" for name, field in Settings.model_fields.items()}
-    defaults: dict[str, Any] = {name.upper(): field.default for name, field in Settings.model_fields.items()}
-    values = defaults | embedded(paths)
-    found = []
-    for name, default in values.items():
-        value, origin = said.get(name, (default, "default"))
-        found.append(Fact(name, mask(name, value), origin, about.get(name, "")))
-    fixed = [Fact(name, value, "default", "fixed: it decides bytes") for name, value in ENGINE_FLAGS.items()]
-    return [*found, *fixed]
+    values = {name.upper(): value for name, value in load(paths)}
+    for name, default in embedded(paths).items():
+        values.setdefault(name, assigned.get(name, (default, "default"))[0])
+    settings = []
+    for name, value in values.items():
+        _, origin = assigned.get(name, ("", "default"))
+        settings.append(ResolvedSetting(name, mask(name, value), origin, about.get(name, "")))
+    flags = [
+        ResolvedSetting(name, value, "default", "Fixed, because it changes the bytes of a model")
+        for name, value in ENGINE_FLAGS.items()
+    ]
+    return [*settings, *flags]
 
 
 def mask(name: str, value: object) -> str:
-    """A value that may be shown: no password, key or token."""
+    """Return the value of a setting without passwords, keys and tokens."""
     if value is None or value == "":
         return ""
     field = Settings.model_fields.get(name.lower())
     if field and "SecretStr" in str(field.annotation):
-        return "********"
-    return in_urls(str(value))
+        return _MASK
+    return mask_urls(str(value))
 
 
-def in_urls(text: str, shown: str = "********@") -> str:
-    """A text with something else in place of the log-in of each URL in it."""
-    return _LOGIN.sub(shown, text)
+def mask_urls(text: str, replacement: str = f"{_MASK}@") -> str:
+    """Replace the credentials in each URL of a text."""
+    return _LOGIN.sub(replacement, text)
+
+
+def exports(paths: Paths) -> dict[str, str]:
+    """Return the environment variables that :func:`apply` sets, secrets included.
+
+    These are the embedded defaults, the variables of ``.env`` and the engine variables, each with the value
+    in force.
+
+    Raises:
+        UsageError: as :func:`load`.
+    """
+    settings = load(paths)
+    defaults = embedded(paths)
+    assigned = _assigned(paths)
+    chosen = {
+        name: value for name, (value, origin) in assigned.items() if origin == ".env" or name in defaults
+    }
+    return {**defaults, **chosen, "LENET5_CHECKPOINTS": settings.lenet5_checkpoints, **ENGINE_FLAGS}
 
 
 def apply(paths: Paths) -> None:
-    """Put the settings into this process's environment, for it and for what it starts.
+    """Export the settings to the environment of this process, for libraries and child processes.
+
+    MLflow, Prefect, DVC and the object store's client read their settings from the environment.
 
     Raises:
-        UsageError: one of them cannot be used.
+        UsageError: as :func:`load`.
     """
-    load(paths)
-    # Prefect's embedded server dies, after two silent minutes, when its home folder is not there.
+    variables = exports(paths)
+    # Without its home folder, Prefect's embedded server fails after two minutes and prints no reason.
     (LocalState(paths.root).folder / "prefect").mkdir(parents=True, exist_ok=True)
-    said = {name: value for name, (value, _) in _said(paths).items()}
-    os.environ.update(embedded(paths) | said | ENGINE_FLAGS)
-    if "://" not in os.environ["LENET5_CHECKPOINTS"]:  # the same folder for stages, which work elsewhere
-        os.environ["LENET5_CHECKPOINTS"] = str(paths.root / os.environ["LENET5_CHECKPOINTS"])
+    os.environ.update(variables)
+
+
+def export(variables: Mapping[str, str | None]) -> None:
+    """Set environment variables of this process, for libraries and child processes; None removes one."""
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def worker_home() -> Path | None:
+    """Return the folder whose ``.lenet5`` a worker's flow runs share; None outside a worker."""
+    home = os.environ.get("LENET5_HOME")
+    return Path(home) if home else None
 
 
 def embedded(paths: Paths) -> dict[str, str]:
-    """Environment variables under which every tool keeps its state in ``.lenet5/`` and calls nobody."""
-    state = LocalState(paths.root).folder
+    """Return the default environment: every tool keeps its state in ``.lenet5/`` and sends no telemetry."""
+    state = LocalState(paths.root)
+    folder = state.folder
     return {
-        # where things lie
-        "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow' / 'mlflow.db'}",
-        "LENET5_CHECKPOINTS": str(state / "checkpoints"),
-        "LENET5_SWEEP_STORAGE": f"sqlite:///{state / 'sweeps' / 'sweeps.db'}",
-        "PREFECT_HOME": str(state / "prefect"),
-        "DVC_SITE_CACHE_DIR": str(state / "dvc"),
-        "DVC_GLOBAL_CONFIG_DIR": str(state / "dvc" / "config"),
-        "KERAS_HOME": str(state / "keras"),
-        "MPLCONFIGDIR": str(state / "matplotlib"),
-        # no analytics, no telemetry, no look-ups of newer versions
-        "DO_NOT_TRACK": "true",  # the word: MLflow does not take "1"
+        # locations
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state.mlflow / 'mlflow.db'}",
+        "LENET5_CHECKPOINTS": str(folder / "checkpoints"),
+        "LENET5_SWEEP_STORAGE": f"sqlite:///{state.sweeps / 'sweeps.db'}",
+        "PREFECT_HOME": str(folder / "prefect"),
+        "DVC_SITE_CACHE_DIR": str(folder / "dvc"),
+        "DVC_GLOBAL_CONFIG_DIR": str(folder / "dvc" / "config"),
+        "KERAS_HOME": str(folder / "keras"),
+        "MPLCONFIGDIR": str(folder / "matplotlib"),
+        # no analytics, no telemetry, no check for newer versions
+        "DO_NOT_TRACK": "true",  # MLflow does not accept "1"
         "DVC_NO_ANALYTICS": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime's
-        # the embedded Prefect server takes up to 19 s on two cores; its own limit is 20
+        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime
+        # the embedded Prefect server starts in up to 19 s on two cores; Prefect's own limit is 20 s
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds, the least there is; they show a dead worker
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's own 7 keep a person waiting for four minutes
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # model files are no code
-        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about twenty
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would take three quarters of a GPU's memory at once
-        # JAX compiles anew in every process, which takes longer than an epoch, unless it finds its own work
-        "JAX_COMPILATION_CACHE_DIR": str(state / "jax"),
+        # seconds, the minimum; a flow run without heartbeats is marked as Crashed
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # the health check of a worker
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's 7 retries take four minutes
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # loading a model must not run code
+        "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about 20 s
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # JAX would reserve 75 % of the GPU memory
+        # JAX compiles in every process, which takes longer than an epoch, unless it has a cache
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        # quiet logs; errors are still printed
+        # short logs; errors are still printed
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
 
 
-def _said(paths: Paths) -> Mapping[str, tuple[str, Origin]]:
-    """What was set by somebody; empty is as good as unset."""
+def _assigned(paths: Paths) -> dict[str, tuple[str, Origin]]:
+    """Return the variables of ``.env`` and of the environment. An empty variable counts as unset."""
     file: dict[str, tuple[str, Origin]] = {
-        name: (value, ".env") for name, value in dotenv_values(paths.root / ".env").items() if value
+        name: (value, ".env")
+        for name, value in dotenv_values(paths.root / ".env", encoding="utf-8").items()
+        if value
     }
     shell: dict[str, tuple[str, Origin]] = {
         name: (value, "environment") for name, value in os.environ.items() if value
     }
     return file | shell
+
+
+def _require_known(assigned: Mapping[str, object]) -> None:
+    if _SET_BY_PARENT & assigned.keys():
+        return  # the parent can run another commit, which has other settings
+    known = {name.upper() for name in Settings.model_fields}
+    for name in sorted(assigned):
+        if name.startswith(_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"There is no setting {name}.",
+                expected=near[0] if near else "a setting that `.env.example` describes",
+                found=name,
+                fix=f"correct the name, or unset {name}",
+            )

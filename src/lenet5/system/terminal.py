@@ -1,33 +1,55 @@
-"""The terminal: a console for answers, one for errors, and a progress bar for transfers."""
+"""The terminal: a console for answers, one for messages, and a progress display for transfers."""
 
-import os
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.text import Text
 
-# Output that a pipe or a log captures is never wrapped: a script that reads a path gets it in one line.
-_UNWRAPPED = 10_000
-_WIDTH = None if Console().is_terminal or "COLUMNS" in os.environ else _UNWRAPPED
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
-console = Console(width=_WIDTH, highlight=False)
-errors = Console(width=_WIDTH, highlight=False, stderr=True)
+_CAPTURED_WIDTH = 10_000
+"""Columns of output that a pipe or a log captures, so that a script reads each value from one line."""
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(highlight=False, stderr=stderr)
+    if not console.file.isatty():
+        console.width = _CAPTURED_WIDTH
+    return console
+
+
+console = _console()
+errors = _console(stderr=True)
+
+
+def print_line(text: object, *, to: Console = console) -> None:
+    """Print a text as it is: brackets are not markup, and a long line is not wrapped."""
+    to.print(str(text), markup=False, emoji=False, soft_wrap=True)
+
+
+def print_message(label: str, message: object, *, style: str = "") -> None:
+    """Print ``LABEL: MESSAGE`` to standard error. Brackets in the message are not markup."""
+    errors.print(Text.assemble((f"{label}: ", style), str(message)), soft_wrap=True)
 
 
 def print_error(message: object) -> None:
-    """Print an error to standard error. Brackets in it are no markup."""
-    errors.print(Text.assemble(("error: ", "bold red"), str(message)), soft_wrap=True)
+    """Print an error to standard error. Brackets in the message are not markup."""
+    print_message("error", message, style="bold red")
 
 
-def byte_progress() -> Progress:
-    """Return a display of transfers in bytes: name, bar, amount, speed, time left. It needs a terminal."""
+def byte_progress() -> "Progress":
+    """Return a progress display for transfers: name, bar, bytes, speed, time left. It needs a terminal."""
+    # the import is slow, and one command needs it
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

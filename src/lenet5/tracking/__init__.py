@@ -1,1 +1,4 @@
-"""MLflow: the only room that knows it."""
+"""MLflow tracking: the store, runs, their records, and the names of all tags.
+
+Only this package and ``lenet5.registry`` import MLflow.
+"""

@@ -1,7 +1,7 @@
-"""An MLflow model around the very ``.keras`` file, and the ONNX file, that were evaluated.
+"""The MLflow model folder around the ``.keras`` file and the ONNX file that were evaluated.
 
-``mlflow.keras.log_model`` would load the model (TensorFlow, six seconds) only to save it again, as other
-bytes than those that DVC tracks. The folder it writes is plain: this writes the same one around the file.
+``mlflow.keras.log_model`` would load the model (TensorFlow, six seconds) and save it again with other bytes
+than DVC tracks. This module writes the same folder, and copies the two files into it unchanged.
 """
 
 import platform
@@ -32,11 +32,11 @@ def write(
     """Write the folder.
 
     Args:
-        folder: where; it must not exist yet.
-        model: the ``.keras`` file.
-        onnx: the ONNX file of the same model.
-        example: a few raw images, uint8 (N, H, W).
-        metadata: what the ``MLmodel`` file says beside the flavors.
+        folder: The folder to create. It must not exist.
+        model: The ``.keras`` file.
+        onnx: The ONNX file of the same model.
+        example: A few raw images, uint8 (N, H, W).
+        metadata: Additional entries for the ``MLmodel`` file.
     """
     (folder / "data").mkdir(parents=True)
     shutil.copyfile(model, folder / KERAS_FILE)
@@ -59,32 +59,32 @@ def write(
     )
     inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))])
     outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, CLASSES))])
-    described = Model(signature=ModelSignature(inputs, outputs), metadata=metadata)
-    _save_example(described, example, folder)
-    described.add_flavor(
+    ml_model = Model(signature=ModelSignature(inputs, outputs), metadata=metadata)
+    _save_example(ml_model, example, folder)
+    ml_model.add_flavor(
         "keras",
         data="data",
         keras_version=version("keras"),
         keras_backend="tensorflow",
         save_exported_model=False,
     )
-    described.add_flavor("onnx", data=ONNX_FILE, onnx_version=version("onnx"), providers=[_PROVIDER])
+    ml_model.add_flavor("onnx", data=ONNX_FILE, onnx_version=version("onnx"), providers=[_PROVIDER])
     mlflow.pyfunc.add_to_model(
-        described, loader_module="mlflow.keras", conda_env="conda.yaml", python_env="python_env.yaml"
+        ml_model, loader_module="mlflow.keras", conda_env="conda.yaml", python_env="python_env.yaml"
     )
-    described.save(str(folder / "MLmodel"))
+    ml_model.save(str(folder / "MLmodel"))
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file, by its path in the folder."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in found}
+    """Return the SHA-256 of every file below a folder, by its path in the folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
 
 
-def _save_example(described: Model, example: NDArray[np.uint8], folder: Path) -> None:
-    saved = _Example(example)
-    saved.save(str(folder))
-    described.saved_input_example_info = saved.info
+def _save_example(ml_model: Model, example: NDArray[np.uint8], folder: Path) -> None:
+    input_example = _Example(example)
+    input_example.save(str(folder))
+    ml_model.saved_input_example_info = input_example.info
 
 
 def _write_yaml(path: Path, content: object) -> None:

@@ -1,14 +1,13 @@
-"""One MLflow run per trained model, however many processes work on it, and however often.
+"""MLflow runs of trainings: one run for each trained model.
 
-A run belongs to a training: the digest of everything that decides the weights, kept as the tag
-``lenet5.training``. Training opens the run and feeds it while it learns; registering completes it and
-says so with the tag ``lenet5.weights``. No file holds a run's id, so a wiped store is rebuilt from files.
+A run belongs to a training, identified by the tag ``lenet5.training``: the digest of everything that decides
+the weights. Training creates the run and logs each epoch. Registering completes the run and then sets the tag
+``lenet5.weights``. No file holds the id of a run, so an empty store can be filled again from the files.
 """
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -19,34 +18,43 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
-from lenet5.system import environment
+from lenet5.system import environment, settings
 from lenet5.tracking import source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
 
 log = logging.getLogger(__name__)
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+"""Takes the number of an epoch, counted from 1, and its metrics."""
 SCORE = "sweep.score"
-_SIGNS_OF_LIFE = ("system/cpu_utilization_percentage", "train.loss", SCORE)
-"""Metrics by which somebody works on a run: each moment, each epoch, each trial of a sweep."""
+_ACTIVITY_METRICS = ("system/cpu_utilization_percentage", "train.loss", SCORE)
+"""Metrics that a running process logs: every two seconds, each epoch, each trial of a sweep."""
 
 
 @contextmanager
 def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iterator[OnEpoch]:
-    """Open the run of a training, yield what to tell each epoch's metrics, close the run.
+    """Open the MLflow run of a training, and close it at the end of the block.
 
-    A training whose run is complete is not recorded again. A store that does not answer costs a warning
-    and not the training: registering fills in what is missing.
+    A training with a complete run is not logged again. When the store does not answer, this logs a warning
+    and the training goes on; registering adds the missing epochs later.
+
+    Args:
+        paths: The checkout, for the store.
+        training: Identity of the training, the value of the tag ``lenet5.training``.
+        params: Parameters of the training, by their names in the section ``train``.
+
+    Yields:
+        A function that logs the metrics of one epoch.
     """
     try:
-        with store.reachable():
+        with store.reachable(paths):
             client = store.connect(paths)
             run_id = _open(client, paths, training, params)
-            recorder = _Recorder(client, run_id) if run_id else None
+            logged_epochs = known_epochs(client, run_id) if run_id else set()  # by an earlier, killed attempt
     except Unavailable as error:
         log.warning("%s", error)
-        recorder = None
-    if recorder is None:
+        run_id = None
+    if run_id is None:
         yield lambda epoch, metrics: None
         return
 
@@ -55,7 +63,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
     monitor.start()
     status = RunStatus.FAILED
     try:
-        yield recorder
+        yield _EpochLogger(paths, client, run_id, logged_epochs)
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
         status = RunStatus.KILLED
@@ -63,74 +71,81 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
     finally:
         monitor.finish()
         try:
-            with store.reachable():
+            with store.reachable(paths):
                 client.set_terminated(run_id, RunStatus.to_string(status))
         except Unavailable as error:
             log.warning("%s", error)
 
 
-class _Recorder:
-    """Sends an epoch's metrics; after the first time that the store does not answer, it keeps still."""
+class _EpochLogger:
+    """Logs the metrics of each epoch. Stops logging after the first failed request."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(
+        self, paths: Paths, client: MlflowClient, run_id: str, logged_epochs: Collection[int]
+    ) -> None:
+        self._paths = paths
         self._client = client
         self._run_id = run_id
-        self._alive = True
-        self._known = known_epochs(client, run_id)  # of an earlier, killed attempt
+        self._logged_epochs = logged_epochs
+        self._store_answers = True
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        if not self._alive or epoch in self._known:
+        if not self._store_answers or epoch in self._logged_epochs:
             return
         try:
-            with store.reachable():
+            with store.reachable(self._paths):
                 log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
         except Unavailable as error:
-            self._alive = False
+            self._store_answers = False
             log.warning("%s", error)
 
 
 def find_complete(client: MlflowClient, paths: Paths, training: str, weights: str) -> Run | None:
-    """The run that holds everything about these weights of this training."""
-    runs = _search(client, paths, training)
-    return next((run for run in runs if run.data.tags.get(WEIGHTS) == weights), None)
+    """Return the complete run of a training that gave these weights (SHA-256)."""
+    return next(
+        (run for run in _search(client, paths, training) if run.data.tags.get(WEIGHTS) == weights), None
+    )
 
 
 def find_unfinished(
     client: MlflowClient, paths: Paths, training: str, params: Mapping[str, Any]
 ) -> Run | None:
-    """A run of this training that was not completed and says nothing else about the parameters."""
+    """Return an incomplete run of a training, if its logged parameters agree with ``params``."""
     for run in _search(client, paths, training):
-        known = run.data.params
-        if WEIGHTS not in run.data.tags and all(known.get(k, str(v)) == str(v) for k, v in params.items()):
+        logged = run.data.params
+        if WEIGHTS not in run.data.tags and all(logged.get(k, str(v)) == str(v) for k, v in params.items()):
             return run
     return None
 
 
 def create(client: MlflowClient, paths: Paths, training: str) -> Run:
-    """A new run of a training."""
+    """Create a run for a training."""
     tags = {TRAINING: training, "mlflow.source.name": "lenet5"}
     experiment = store.experiment(client, paths)
     return client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
 
 
 def known_epochs(client: MlflowClient, run_id: str) -> set[int]:
-    """The epochs that a run holds metrics of."""
+    """Return the epochs whose metrics a run holds."""
     return {metric.step for metric in client.get_metric_history(run_id, "train.loss")}
 
 
 def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> None:
-    """Log what the run lacks; a value that changed since becomes a tag, since MLflow's params are final."""
-    known = run.data.params
-    missing = [Param(k, str(v)) for k, v in params.items() if k not in known]
-    # what was changed once has a tag, and keeps it when it is changed back
-    now = {name: run.data.tags.get(name, value) for name, value in known.items()}
-    changed = [RunTag(k, str(v)) for k, v in params.items() if now.get(k, str(v)) != str(v)]
+    """Log the parameters that the run lacks.
+
+    MLflow does not change a logged parameter. A new value becomes a tag with the name of the parameter.
+    """
+    logged = run.data.params
+    missing = [Param(k, str(v)) for k, v in params.items() if k not in logged]
+    # a parameter that changed once has a tag; the tag stays when the value changes back
+    current = {name: run.data.tags.get(name, value) for name, value in logged.items()}
+    changed = [RunTag(k, str(v)) for k, v in params.items() if current.get(k, str(v)) != str(v)]
     if missing or changed:
         client.log_batch(run.info.run_id, params=missing, tags=changed)
 
 
 def params(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """The parameters of a run as they are now."""
+    """Return the current parameters of a run, by dotted name."""
     data = client.get_run(run_id).data
     return {name: data.tags.get(name, value) for name, value in data.params.items()}
 
@@ -142,7 +157,16 @@ def log_metrics(
     step: int = 0,
     model_id: str | None = None,
 ) -> None:
-    now = time.time_ns() // 1_000_000
+    """Log metrics in one request.
+
+    Args:
+        client: The store.
+        run_id: The run.
+        metrics: Values by name.
+        step: The epoch, or the number of a trial.
+        model_id: The logged model that the metrics describe.
+    """
+    now = time.time_ns() // 1_000_000  # MLflow counts milliseconds
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, now, step, model_id=model_id) for name, value in metrics.items()],
@@ -152,18 +176,22 @@ def log_metrics(
 def close_orphans(
     client: MlflowClient, paths: Paths, *, is_over: Callable[[str], bool], silent: timedelta
 ) -> int:
-    """Close runs that say RUNNING and on which nobody works; how many those were.
+    """Set runs to KILLED that have the status RUNNING but no process.
 
     Args:
-        client: of the store.
-        paths: for the experiment.
-        is_over: whether a flow run, by its id, has ended.
-        silent: how long a run may say nothing: its flow run may be one of another server.
+        client: The store.
+        paths: The checkout, for the experiment.
+        is_over: Takes the id of a flow run; returns whether the flow run has ended.
+        silent: How long a run must have logged nothing. Its flow run may belong to another Prefect server,
+            so ``is_over`` alone is not enough.
+
+    Returns:
+        The number of closed runs.
     """
     running = client.search_runs([store.experiment(client, paths)], "attributes.status = 'RUNNING'")
     orphans = [run for run in running if _is_orphan(client, run, is_over, silent)]
     for run in orphans:
-        client.set_tag(run.info.run_id, CLOSED, "nobody was at work on it any more")
+        client.set_tag(run.info.run_id, CLOSED, "no process was working on this run")
         client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
     return len(orphans)
 
@@ -171,27 +199,35 @@ def close_orphans(
 def _is_orphan(client: MlflowClient, run: Run, is_over: Callable[[str], bool], silent: timedelta) -> bool:
     if (flow_run := run.data.tags.get(FLOW_RUN)) and not is_over(flow_run):
         return False
-    signs = [sign for name in _SIGNS_OF_LIFE for sign in client.get_metric_history(run.info.run_id, name)]
-    last = max([run.info.start_time, *(sign.timestamp for sign in signs)])
-    return bool(time.time() * 1000 - last > silent.total_seconds() * 1000)
+    logged = [
+        metric for name in _ACTIVITY_METRICS for metric in client.get_metric_history(run.info.run_id, name)
+    ]
+    last_activity = max([run.info.start_time, *(metric.timestamp for metric in logged)])  # milliseconds
+    return bool(time.time() * 1000 - last_activity > silent.total_seconds() * 1000)
 
 
 def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str, Any]) -> str | None:
-    named = {f"train.{name}": value for name, value in params.items()}
+    """Find or create the run of a training, and set its status to RUNNING.
+
+    Returns:
+        The id of the run; None when a complete run exists.
+    """
+    dotted = {f"train.{name}": value for name, value in params.items()}
     if any(WEIGHTS in run.data.tags for run in _search(client, paths, training)):
         return None
-    run = find_unfinished(client, paths, training, named) or create(client, paths, training)
-    log_params(client, run, named)
-    source_code.record(client, run.info.run_id, source_code.find(paths.root))
-    here = {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
-    if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
-        here[FLOW_RUN] = flow_run
-    client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in here.items()])
+    run = find_unfinished(client, paths, training, dotted) or create(client, paths, training)
+    log_params(client, run, dotted)
+    source_code.record(client, run.info.run_id, source_code.find(paths))
+    tags = {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
+    if flow_run := settings.load(paths).lenet5_flow_run_id:
+        tags[FLOW_RUN] = flow_run
+    client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
     client.update_run(run.info.run_id, "RUNNING")
     return str(run.info.run_id)
 
 
 def _search(client: MlflowClient, paths: Paths, training: str) -> list[Run]:
+    """Return the runs of a training, the newest first."""
     return list(
         client.search_runs(
             [store.experiment(client, paths)],

@@ -1,7 +1,6 @@
-"""The tracking store: an embedded SQLite file by default, any server by ``MLFLOW_TRACKING_URI``."""
+"""Connection to the MLflow store: an embedded SQLite file, or the server in ``MLFLOW_TRACKING_URI``."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,88 +17,94 @@ from lenet5.system import settings
 from lenet5.system.state import LocalState
 
 Client = MlflowClient
-"""For those outside this room who pass one on."""
+"""The type of a connection, for modules that must not import MLflow."""
 
 
 def connect(paths: Paths) -> MlflowClient:
-    """A client of the store in force; the embedded one is made when it is first needed.
+    """Return a client of the configured store. Creates the embedded store on first use.
 
     Raises:
-        Unavailable: the store does not answer.
+        UsageError: ``MLFLOW_TRACKING_URI`` is not a URI.
     """
-    uri = os.environ["MLFLOW_TRACKING_URI"]
+    uri = settings.load(paths).mlflow_tracking_uri
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # "Waiting up to 300 seconds"
-    if not is_embedded(paths):
+    if not _is_embedded(paths, uri):
         if "://" not in uri:
             raise UsageError(
                 "MLFLOW_TRACKING_URI cannot be used.",
-                expected="https://…, postgresql+psycopg://… or sqlite:///…; unset, it is embedded",
+                expected="https://…, postgresql+psycopg://… or sqlite:///…; unset: the embedded store",
                 found=uri,
             )
         return MlflowClient(uri)
-    (LocalState(paths.root).mlflow).mkdir(parents=True, exist_ok=True)
-    # several processes that create one SQLite file at the same time leave it broken
-    with FileLock(LocalState(paths.root).mlflow / "create.lock"):
+    folder = LocalState(paths.root).mlflow
+    folder.mkdir(parents=True, exist_ok=True)
+    # several processes that create the same SQLite file at once leave it broken
+    with FileLock(folder / "create.lock"):
         return MlflowClient(uri)
 
 
-def is_embedded(paths: Paths) -> bool:
-    return os.environ["MLFLOW_TRACKING_URI"] == settings.embedded(paths)["MLFLOW_TRACKING_URI"]
-
-
 def experiment(client: MlflowClient, paths: Paths) -> str:
-    """The id of the project's experiment, created when it is not there."""
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings.EXPERIMENT
-    location = (LocalState(paths.root).mlflow / "artifacts").as_uri() if is_embedded(paths) else None
+    """Return the id of the configured experiment. Creates the experiment when the store has none."""
+    current = settings.load(paths)
+    name = current.mlflow_experiment_name
+    location = None
+    if _is_embedded(paths, current.mlflow_tracking_uri):
+        location = (LocalState(paths.root).mlflow / "artifacts").as_uri()
     for _ in range(2):
-        if found := client.get_experiment_by_name(name):
-            return str(found.experiment_id)
+        if existing := client.get_experiment_by_name(name):
+            return str(existing.experiment_id)
         try:
-            # the UI opens on runs and models, not on traces of language models
+            # with this tag the UI opens on runs and models, not on traces of language models
             tags = {"mlflow.experimentKind": "custom_model_development"}
             return str(client.create_experiment(name, artifact_location=location, tags=tags))
         except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # someone else was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process created it meanwhile
                 raise
-    raise AssertionError(f"experiment {name} both exists and does not")
+    raise AssertionError(f"experiment {name} both exists and does not exist")
 
 
-def run_link(run_id: str) -> str:
-    """Where a person sees a run: an address of the server, or what to look for in the local UI."""
-    uri = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
+def run_link(paths: Paths, run_id: str) -> str:
+    """Return where a person can open a run: a Markdown link to the server, or a hint to the local UI."""
+    uri = settings.load(paths).mlflow_tracking_uri.rstrip("/")
     if not uri.startswith("http"):
         return f"`{run_id}` (`make ui` shows it)"
-    experiment = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{settings.in_urls(uri, shown='')}/#/experiments/{experiment}/runs/{run_id}>"
+    experiment_id = MlflowClient(uri).get_run(run_id).info.experiment_id
+    return f"<{settings.mask_urls(uri, replacement='')}/#/experiments/{experiment_id}/runs/{run_id}>"
 
 
 @contextmanager
-def reachable() -> Iterator[None]:
-    """Turn the ways in which a store does not answer into one error.
+def reachable(paths: Paths) -> Iterator[None]:
+    """Convert failed connections in the block into one error. Errors that the store reports pass through.
 
     Raises:
-        Unavailable: a connection failed; the store's own answers pass through.
+        Unavailable: the store does not answer.
+        UsageError: MLflow has no registry for this kind of URI.
     """
     try:
         yield
     except UnsupportedModelRegistryStoreURIException as error:
         raise UsageError("MLFLOW_TRACKING_URI cannot be used.", found=error) from None
     except (MlflowException, DatabaseError, requests.RequestException) as error:
-        if not unanswered(error):
+        if not is_connection_error(error):
             raise
         raise Unavailable(
             "The tracking store does not answer.",
-            expected=f"MLflow at {settings.in_urls(os.environ['MLFLOW_TRACKING_URI'])}",
-            found=settings.in_urls(str(error).splitlines()[0]),
-            fix="start it, or correct MLFLOW_TRACKING_URI; nothing is lost: `lenet5 register` records the "
-            "model from its files",
+            expected=f"MLflow at {settings.mask_urls(settings.load(paths).mlflow_tracking_uri)}",
+            found=settings.mask_urls(str(error).splitlines()[0]),
+            fix="start the server, or correct MLFLOW_TRACKING_URI; `lenet5 register` then records the model "
+            "from its files",
         ) from error
 
 
-def unanswered(error: Exception) -> bool:
-    """Whether this is no answer of a store, but the lack of one."""
+def is_connection_error(error: Exception) -> bool:
+    """Return whether the store did not answer, as opposed to an error that the store reported."""
     if isinstance(error, MlflowException):
         return str(error).startswith("API request to")
     return isinstance(error, DatabaseError | requests.RequestException)
+
+
+def _is_embedded(paths: Paths, uri: str) -> bool:
+    """Return whether a URI is the SQLite file of this checkout."""
+    return uri == settings.embedded(paths)["MLFLOW_TRACKING_URI"]

@@ -1,10 +1,9 @@
-"""A sweep in MLflow: one run a study, and a run nested in it for each trial.
+"""MLflow runs of a sweep: one run for each study, with one nested run for each trial.
 
-No run of a sweep is the run of a model: none has the tag ``lenet5.training``, by which those are found.
+These runs lack the tag ``lenet5.training``, so no search for the run of a model returns them.
 """
 
 import logging
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
-from lenet5.system import environment
+from lenet5.system import environment, settings
 from lenet5.tracking import runs, source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, SWEEP, TRIAL, TRIAL_STATE
 
@@ -24,26 +23,29 @@ log = logging.getLogger(__name__)
 
 COMPLETE, PRUNED, DIVERGED = "complete", "pruned", "diverged"
 BEST = "best."
-"""Tags of a study's run: the winner's values, by dotted name."""
+"""Prefix of tags on the run of a study: the parameters of the best trial, by dotted name."""
 
 
-def open_run(paths: Paths, study: str, facts: Mapping[str, Any]) -> str:
-    """The run of a study, made when there is none yet, and running from now on; its id.
+def open_run(paths: Paths, study: str, fixed_params: Mapping[str, Any]) -> str:
+    """Find or create the run of a study, and set its status to RUNNING.
 
     Args:
-        paths: for the store.
-        study: its name, a digest.
-        facts: what all its trials have in common, by dotted name.
+        paths: The checkout, for the store.
+        study: Name of the study, a digest.
+        fixed_params: Parameters that all trials share, by dotted name.
+
+    Returns:
+        The id of the run.
 
     Raises:
         Unavailable: the store does not answer.
     """
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
-        found = [run for run in _search(client, paths, study) if TRIAL not in run.data.tags]
-        run = found[0] if found else _create(client, paths, study, f"sweep-{study[:8]}", {})
-        runs.log_params(client, run, facts)
-        source_code.record(client, run.info.run_id, source_code.find(paths.root))
+        existing = [run for run in _search(client, paths, study) if TRIAL not in run.data.tags]
+        run = existing[0] if existing else _create(client, paths, study, f"sweep-{study[:8]}", {})
+        runs.log_params(client, run, fixed_params)
+        source_code.record(client, run.info.run_id, source_code.find(paths))
         client.update_run(run.info.run_id, "RUNNING")
     return str(run.info.run_id)
 
@@ -57,12 +59,20 @@ def close_run(
     metrics: Mapping[str, float] | None = None,
     pictures: Path | None = None,
 ) -> None:
-    """Say what came of a study so far, and end its run.
+    """Log the results of a study and end its run.
+
+    Args:
+        paths: The checkout, for the store.
+        run_id: The run of the study.
+        status: MLflow's status, such as FINISHED.
+        best: Parameters of the best trial, by dotted name.
+        metrics: Metrics of the study.
+        pictures: A folder of plots.
 
     Raises:
         Unavailable: the store does not answer.
     """
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
         if metrics:
             runs.log_metrics(client, run_id, metrics)
@@ -73,33 +83,42 @@ def close_run(
         client.set_terminated(run_id, status)
 
 
-def close_trials(paths: Paths, study: str, at_work: Collection[int]) -> int:
-    """End the runs of trials on which nobody works any more; how many those were.
+def close_trials(paths: Paths, study: str, active: Collection[int]) -> int:
+    """Set the runs of trials to KILLED whose worker has ended.
 
     Args:
-        paths: for the store.
-        study: its name.
-        at_work: the trials that somebody works on, by number.
+        paths: The checkout, for the store.
+        study: Name of the study.
+        active: Numbers of the trials that a worker is running.
+
+    Returns:
+        The number of closed runs.
 
     Raises:
         Unavailable: the store does not answer.
     """
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
         running = [run for run in _search(client, paths, study) if run.info.status == "RUNNING"]
-        dead = [run for run in running if int(run.data.tags.get(TRIAL, -1)) not in {*at_work, -1}]
-        for run in dead:
-            client.set_tag(run.info.run_id, CLOSED, "its searcher was ended")
+        orphans = [run for run in running if int(run.data.tags.get(TRIAL, -1)) not in {*active, -1}]
+        for run in orphans:
+            client.set_tag(run.info.run_id, CLOSED, "the worker of this trial has ended")
             client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
-    return len(dead)
+    return len(orphans)
 
 
 class TrialRun:
-    """The run of one trial. After the first time that the store does not answer, it keeps still."""
+    """The run of one trial. Stops logging after the first failed request."""
 
     def __init__(
-        self, client: MlflowClient | None, parent: str = "", trial: int = 0, run_id: str = ""
+        self,
+        paths: Paths,
+        client: MlflowClient | None,
+        parent: str = "",
+        trial: int = 0,
+        run_id: str = "",
     ) -> None:
+        self._paths = paths
         self._client = client
         self._parent = parent
         self._trial = trial
@@ -107,33 +126,38 @@ class TrialRun:
         self.is_over = client is None
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Tell an epoch's metrics."""
-        self._tell(lambda client: runs.log_metrics(client, self._run_id, _named(metrics), epoch))
+        """Log the metrics of one epoch."""
+        self._send(lambda client: runs.log_metrics(client, self._run_id, _dotted(metrics), epoch))
 
     def end(self, state: str, score: float | None = None) -> None:
-        """Say what became of the trial."""
+        """Log the final state and end the run.
+
+        Args:
+            state: COMPLETE, PRUNED or DIVERGED.
+            score: Accuracy on the hold-out images, from 0 to 1.
+        """
         status = RunStatus.FAILED if state == DIVERGED else RunStatus.FINISHED
 
-        def say(client: MlflowClient) -> None:
+        def log_result(client: MlflowClient) -> None:
             if score is not None:
                 runs.log_metrics(client, self._run_id, {runs.SCORE: score})
                 runs.log_metrics(client, self._parent, {runs.SCORE: score}, self._trial)
             client.set_tag(self._run_id, TRIAL_STATE, state)
             client.set_terminated(self._run_id, RunStatus.to_string(status))
 
-        self._tell(say)
+        self._send(log_result)
         self.is_over = True
 
     def fail(self, status: int) -> None:
-        """Close it: the trial came to no end."""
-        self._tell(lambda client: client.set_terminated(self._run_id, RunStatus.to_string(status)))
+        """End the run of a trial without a result, with a status of MLflow's ``RunStatus``."""
+        self._send(lambda client: client.set_terminated(self._run_id, RunStatus.to_string(status)))
 
-    def _tell(self, what: Callable[[MlflowClient], None]) -> None:
+    def _send(self, request: Callable[[MlflowClient], None]) -> None:
         if self._client is None:
             return
         try:
-            with store.reachable():
-                what(self._client)
+            with store.reachable(self._paths):
+                request(self._client)
         except Unavailable as error:
             self._client = None
             log.warning("%s", error)
@@ -143,31 +167,31 @@ class TrialRun:
 def trial_run(
     paths: Paths, study: str, parent: str, trial: int, params: Mapping[str, Any]
 ) -> Iterator[TrialRun]:
-    """Open the run of a trial, nested in that of its study; close it, whatever comes.
+    """Open the run of a trial, nested in the run of its study, and close it at the end of the block.
 
-    A store that does not answer costs a warning and not the trial.
+    When the store does not answer, this logs a warning and the trial goes on.
 
     Args:
-        paths: for the store.
-        study: its name.
-        parent: the id of the study's run.
-        trial: its number.
-        params: of the training, by their names in its section.
+        paths: The checkout, for the store.
+        study: Name of the study.
+        parent: Id of the run of the study.
+        trial: Number of the trial.
+        params: Parameters of the training, by their names in the section ``train``.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
-        with store.reachable():
+        with store.reachable(paths):
             client = store.connect(paths)
-            said = {MLFLOW_PARENT_RUN_ID: parent, TRIAL: str(trial), TRIAL_STATE: "running"}
-            said |= {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
-            if flow_run := os.environ.get("LENET5_FLOW_RUN_ID"):
-                said[FLOW_RUN] = flow_run
-            run = _create(client, paths, study, f"trial-{trial:03}", said)
-            runs.log_params(client, run, _named(params))
-            opened = TrialRun(client, parent, trial, run.info.run_id)
+            tags = {MLFLOW_PARENT_RUN_ID: parent, TRIAL: str(trial), TRIAL_STATE: "running"}
+            tags |= {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
+            if flow_run := settings.load(paths).lenet5_flow_run_id:
+                tags[FLOW_RUN] = flow_run
+            run = _create(client, paths, study, f"trial-{trial:03}", tags)
+            runs.log_params(client, run, _dotted(params))
+            opened = TrialRun(paths, client, parent, trial, run.info.run_id)
     except Unavailable as error:
         log.warning("%s", error)
-        opened = TrialRun(None)
+        opened = TrialRun(paths, None)
     status = RunStatus.FAILED
     try:
         yield opened
@@ -179,21 +203,22 @@ def trial_run(
             opened.fail(status)
 
 
-def _create(client: MlflowClient, paths: Paths, study: str, name: str, more: Mapping[str, str]) -> Run:
-    tags = {SWEEP: study, "mlflow.source.name": "lenet5", **more}
+def _create(client: MlflowClient, paths: Paths, study: str, name: str, tags: Mapping[str, str]) -> Run:
+    tags = {SWEEP: study, "mlflow.source.name": "lenet5", **tags}
     return client.create_run(store.experiment(client, paths), tags=tags, run_name=name)
 
 
 def _search(client: MlflowClient, paths: Paths, study: str) -> list[Run]:
-    where = f"tags.`{SWEEP}` = '{study}'"
-    found: list[Run] = []
+    """Return all runs of a study: its own and those of its trials."""
+    experiment = store.experiment(client, paths)
+    runs_of_study: list[Run] = []
     token: str | None = ""
     while token is not None:
-        page = client.search_runs([store.experiment(client, paths)], where, page_token=token or None)
-        found += page
+        page = client.search_runs([experiment], f"tags.`{SWEEP}` = '{study}'", page_token=token or None)
+        runs_of_study += page
         token = page.token or None
-    return found
+    return runs_of_study
 
 
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+def _dotted(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"train.{name}": value for name, value in values.items()}

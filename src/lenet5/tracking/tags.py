@@ -1,58 +1,59 @@
-"""The names under which runs and versions say what they are. Every tag has one, and it is here."""
+"""The names of all tags on MLflow runs and model versions."""
 
 # code
 COMMIT = "mlflow.source.git.commit"
 DIRTY = "git.dirty"
 PATCH = "git.patch"
-"""SHA-256 of what was not committed; empty when nothing was."""
+"""SHA-256 of the uncommitted changes; empty when everything was committed."""
 DVC_LOCK = "lenet5.dvc_lock"
-"""SHA-256 of ``dvc.lock`` as it was when the model was registered."""
+"""SHA-256 of ``dvc.lock`` at registration."""
 
 # data, training, model: SHA-256
 RAW_DATA = "lenet5.raw_data"
 PROCESSED_DATA = "lenet5.processed_data"
 TEST_DATA = "lenet5.test_data"
 PINS = "ingest.sha256."
-"""Of the files of the source, by name."""
+"""Prefix: SHA-256 of each source file, by the name of the file."""
 TRAINING = "lenet5.training"
 WEIGHTS = "lenet5.weights"
 MODEL_FILE = "lenet5.model_file"
 VALIDATION = "lenet5.validation"
-"""What Great Expectations said, in words."""
+"""The result of Great Expectations, as text."""
 
-# files that a later command relies on: JSON, SHA-256 by path
+# files that later commands need: JSON object, path → SHA-256
 ARTIFACTS = "lenet5.artifacts"
 MODEL_FOLDER = "lenet5.model_folder"
 KERAS_FILE = "data/model.keras"
 ONNX_FILE = "data/model.onnx"
-"""In the model folder. Versions of earlier releases have none."""
+"""Path in the model folder. Versions of earlier releases have no such file."""
 
-# where and by whom
+# machine and user
 ENVIRONMENT = "environment."
-"""What decides the last bits, by name."""
+"""Prefix: what decides the last bits of the weights."""
 SWITCHES = f"{ENVIRONMENT}switches"
 MACHINE = "machine."
-"""Where it was trained, by name; a run that was rebuilt from files has none."""
+"""Prefix: the machine that trained. A run that was rebuilt from files has no such tags."""
 FLOW_RUN = "prefect.flow_run_id"
 
-# what became of it
+# results
 METRICS = "evaluate."
+"""Prefix: metrics on the test images."""
 PARENT = "lenet5.parent"
-"""The version that was champion when this one was registered."""
+"""The version that was champion when this version was registered."""
 DECISION = "gate.decision"
 COMPARISON = "gate.comparison"
 REPRODUCED = "reproduced"
 CLOSED = "lenet5.closed"
-"""Why a run that nobody ended was ended."""
+"""Why the cleanup closed a run that its process had not closed."""
 
 # sweeps
 SWEEP = "lenet5.sweep"
-"""The study that a run tells of; its trials have it, too. No model comes from these runs."""
+"""The study of a run. Trials have this tag too. No registered model comes from these runs."""
 TRIAL = "lenet5.trial"
 """The number of a trial in its study."""
 TRIAL_STATE = "lenet5.trial_state"
-"""What became of a trial: complete, pruned, diverged."""
+"""The state of a trial: running, complete, pruned or diverged."""
 
-# for this package alone
+# internal to this package
 MODEL_ID = "lenet5.model_id"
 RECORD = "lenet5.record"

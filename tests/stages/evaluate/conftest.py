@@ -1,9 +1,8 @@
 """Fixtures: a model that was trained for a few seconds, and a project in which to evaluate it."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import keras
 import pandas as pd
 import pytest
 
@@ -11,27 +10,28 @@ from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.paths import Paths
 from lenet5.core.results import Environment, Lineage
-from lenet5.model import backend, keras_file
-from lenet5.model.network import with_preprocessing
 from lenet5.stages import params
 from lenet5.stages.evaluate.params import Evaluate
-from lenet5.stages.preprocess.transform import encode
-from lenet5.stages.train.fit import fit
 from tests.conftest import REPOSITORY, Arrays
 
-backend.use_threads(1)  # the stage does the same; this must come before the first operation of the process
+if TYPE_CHECKING:  # `make test-fast` reads this file without TensorFlow
+    import keras
 
 PARAMS = Evaluate(batch_size=64, calibration_bins=10, mistakes=5)
 
 
 class Trained(NamedTuple):
-    model: keras.Sequential
+    model: "keras.Sequential"
     history: pd.DataFrame
 
 
 @pytest.fixture(scope="session")
 def trained(digits: Arrays) -> Trained:
     """A model that is mostly right and makes some mistakes."""
+    from lenet5.model.network import with_preprocessing
+    from lenet5.stages.preprocess.transform import encode
+    from lenet5.stages.train.fit import fit
+
     real = params.load(REPOSITORY / "params.yaml").train
     settings = real.model_copy(update={"epochs": 2, "batch_size": 32})
     train = encode(Split(digits["train_images"][:640], digits["train_labels"][:640]), padding=0)
@@ -59,7 +59,9 @@ def prepare(root: Path, trained: Trained, test: Split) -> Paths:
     return paths
 
 
-def place(paths: Paths, model: keras.Model, raw_data: str) -> None:
+def place(paths: Paths, model: "keras.Model", raw_data: str) -> None:
+    from lenet5.model import keras_file
+
     keras_file.save(model, paths.model)
     Lineage(
         training="t" * 64,

@@ -185,7 +185,7 @@ def test_interrupted_ingest_keeps_the_earlier_data(
 
 def test_what_a_source_holds_can_be_pinned(project: Project, digits: Arrays) -> None:
     """`lenet5 pin`, for data that changed on purpose."""
-    assert "holds what params.yaml pins" in project.run("lenet5", "pin")
+    assert "has the checksums that params.yaml pins" in project.run("lenet5", "pin")
     other = digits | {"train_labels": digits["train_labels"][::-1]}
     project.put_source(other, pin=False)
     refused = project.command("lenet5", "ingest")

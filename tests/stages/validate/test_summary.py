@@ -1,15 +1,9 @@
 """The summary page lists every check and escapes its texts."""
 
-import subprocess
-import sys
-import zipfile
-from pathlib import Path
-
 import pandas as pd
 
 from lenet5.stages.validate import summary
 from lenet5.stages.validate.check_result import CheckResult
-from tests.conftest import REPOSITORY
 
 
 def result(name: str, *, success: bool, seen: str = "1 of 5", unexpected: int | None = 1234) -> CheckResult:
@@ -45,15 +39,3 @@ def test_texts_are_escaped() -> None:
     page = render(result("label", success=False, seen="<script>alert('x')</script>"))
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-
-
-def test_wheel_contains_the_template_and_styles(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-    folder = Path(summary.__file__).parent
-    data = [path for path in folder.iterdir() if path.suffix in (".j2", ".css")]
-    assert len(data) == 3
-    assert {f"lenet5/stages/validate/{path.name}" for path in data} <= names

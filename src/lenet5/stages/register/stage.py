@@ -56,13 +56,13 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     text = card.build(params, all_params, lineage, training, evaluation, per_class)
     record = run_record.Record(
         lineage=lineage,
-        facts=_origin_tags(all_params, lineage, evaluation, validation),
+        origin_tags=_origin_tags(all_params, lineage, evaluation, validation),
         params=all_params,
         metrics=_metrics(validation, training, evaluation, per_class),
-        history=files.read_csv(paths.history),
+        epochs=files.read_csv(paths.history),
         description=text,
     )
-    with store.reachable():
+    with store.reachable(paths):
         client = store.connect(paths)
         mlflow_run = run_record.complete_run(client, paths, record)
         version_tags = run_record.version_tags(record, mlflow_run)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lenet5.core.errors import DataError
-from lenet5.system.process import StageFailed, run_stage
+from lenet5.system.dvc import StageFailed, run_stage
 
 MESSAGE = "error: the file is not there.\n  expected: a file\n  fix:      make one"
 

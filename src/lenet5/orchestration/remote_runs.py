@@ -1,0 +1,98 @@
+"""Flow runs that this process starts on workers: start them, poll them, cancel them together."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.states import Cancelling
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+POLL_SECONDS = 2.0
+BEGIN_WITHIN = timedelta(minutes=5)
+"""How long a worker may take to make a workspace; it sends no heartbeats until then."""
+
+with_retry = Retrying(
+    retry=retry_if_exception_type(httpx.TransportError),  # the server is being restarted
+    stop=stop_after_delay(300),
+    wait=wait_fixed(POLL_SECONDS),
+    reraise=True,
+)
+
+
+class RemoteRuns:
+    """The flow runs that one flow has started on workers and whose end it has not seen yet."""
+
+    def __init__(self) -> None:
+        self._running: set[UUID] = set()
+        self._cancelled = threading.Event()
+
+    def start(
+        self, deployed: str, parameters: Mapping[str, Any], resources: Mapping[str, Any] | None = None
+    ) -> FlowRun:
+        """Start a run of a deployment.
+
+        Args:
+            deployed: ``flow/deployment``.
+            parameters: of the flow.
+            resources: job variables of the work pool.
+        """
+        run = cast(  # not a coroutine: there is no event loop here
+            FlowRun,
+            run_deployment(
+                deployed,
+                parameters=dict(parameters),
+                timeout=0,
+                job_variables=dict(resources or {}) or None,
+            ),
+        )
+        self._running.add(run.id)
+        return run
+
+    def ended(self, run_id: UUID) -> None:
+        """Note that a run has ended, so that it is not cancelled later."""
+        self._running.discard(run_id)
+
+    def cancel(self) -> None:
+        """Cancel every run that has not ended, because the flow that started them was interrupted."""
+        self._cancelled.set()
+        for run_id in list(self._running):
+            with suppress(httpx.HTTPError, RuntimeError), get_client(sync_client=True) as client:
+                client.set_flow_run_state(run_id, Cancelling(message="its flow was interrupted"))
+
+    def wait(self) -> bool:
+        """Wait until the next poll; return whether the runs were cancelled meanwhile."""
+        return self._cancelled.wait(POLL_SECONDS)
+
+
+def poll(client: SyncPrefectClient, run_id: UUID, seen_lines: int) -> tuple[FlowRun, list[str]]:
+    """Return a run as it is now, and the lines that it logged beyond those that were seen."""
+    run = client.read_flow_run(run_id)  # before the logs: a run that has ended logs no more
+    by_run = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id]))
+    lines = client.read_logs(by_run, offset=seen_lines, limit=200)
+    return run, [line.message for line in lines]
+
+
+def stalled_reason(run: FlowRun, timeout: timedelta | None) -> str | None:
+    """Return why a run will not end by itself; None while it may. A run that waits in a queue may wait on.
+
+    Args:
+        run: as it is now.
+        timeout: of the stage; None when the run may take any time.
+    """
+    if run.state is None:
+        return None
+    age = datetime.now(UTC) - run.state.timestamp
+    if run.state.is_pending() and age > BEGIN_WITHIN:
+        return f"its worker took it and did not begin within {BEGIN_WITHIN}"
+    # a live worker ends the run itself at the timeout, and the end of a dead one was noticed long before
+    if timeout and run.state.is_running() and age > timeout + 2 * BEGIN_WITHIN:
+        return f"it has not ended within {timeout}"
+    return None

@@ -1,0 +1,262 @@
+"""DVC: as a subprocess where it works on files, as a library where it only reads or edits its own files."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from lenet5.core.errors import Lenet5Error, Unavailable
+from lenet5.core.paths import Paths
+from lenet5.system import process
+from lenet5.system.process import Ended, OnLine
+from lenet5.system.settings import mask_urls
+
+# DVC repeats this advice after every stage; it would be half of the log
+_ADVICE = re.compile(
+    r"\s*$|To track the changes|\s+git add|To enable auto staging|\s+dvc config|Use `dvc push`"
+)
+_STAGE_EXITED = re.compile(r"failed to run: .* exited with (-?\d+)$")
+_LINE = "\n            "
+
+
+class StageFailed(Lenet5Error):
+    """A stage ended with an error; carries its message and its exit code."""
+
+    def __init__(self, stage: str, message: str, exit_code: int) -> None:
+        super().__init__(f"stage {stage} failed: {message}")
+        self.message = message
+        self.exit_code = exit_code
+
+
+def run_stage(
+    root: Path,
+    stage: str,
+    *,
+    timeout: float,
+    on_line: OnLine,
+    force: bool = False,
+    pull: bool = False,
+    environment: Mapping[str, str | None] | None = None,
+) -> None:
+    """Bring one stage up to date; the stages before it stay as they are.
+
+    Args:
+        root: the checkout.
+        stage: its name in ``dvc.yaml``.
+        timeout: seconds; then the stage and everything it started are killed.
+        on_line: called with each line of output as it comes.
+        force: run the stage even if nothing changed.
+        pull: fetch from the DVC remote what the local cache lacks.
+        environment: variables that differ from those of this process; None removes one.
+
+    Raises:
+        StageFailed: the stage refused, broke, or took too long.
+    """
+    options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
+
+    def pass_on(line: str) -> None:
+        if not _ADVICE.match(line):
+            on_line(line)
+
+    ended = process.run(
+        _command("repro", "--single-item", stage, *options),
+        root,
+        timeout=timeout,
+        on_line=pass_on,
+        environment=environment,
+    )
+    _require_success(stage, ended, timeout)
+
+
+def run_unrecorded(
+    root: Path, stage: str, *, timeout: float, on_line: OnLine, environment: Mapping[str, str]
+) -> None:
+    """Run the command of a stage without DVC, for a stage that another machine records.
+
+    Raises:
+        StageFailed: as in :func:`run_stage`.
+    """
+    ended = process.run(
+        ["lenet5", stage],
+        root,
+        timeout=timeout,
+        on_line=on_line,
+        environment={"DVC_STAGE": stage, **environment},
+    )
+    _require_success(stage, ended, timeout)
+
+
+def stale_stages(root: Path) -> list[str]:
+    """Return the stages that ``dvc repro`` would run.
+
+    Raises:
+        Unavailable: DVC cannot say.
+    """
+    return list(json.loads(_output(root, "status", "--json")))
+
+
+def changes(root: Path, stage: str) -> dict[str, str]:
+    """Return what differs from ``dvc.lock`` for a stage: files and parameters by name, and how each differs.
+
+    Outputs that are only missing do not count, because they can be fetched.
+
+    Raises:
+        StageFailed: DVC cannot say.
+    """
+    done = _call(root, "status", "--json", stage)
+    if done.returncode:
+        raise StageFailed(stage, *failure(done.stderr.splitlines(), done.returncode))
+    found: dict[str, str] = {}
+    for change in json.loads(done.stdout).get(stage, []):
+        if isinstance(change, str):  # "changed command"
+            found[stage] = change
+            continue
+        for kind, names in change.items():
+            missing = ("deleted", "not in cache") if kind == "changed outs" else ()
+            found |= {name: str(how) for name, how in names.items() if how not in missing}
+    return found
+
+
+def exchange(root: Path, *arguments: str) -> None:
+    """Run ``dvc push`` or ``dvc pull``.
+
+    Raises:
+        Unavailable: the remote does not answer, or lacks what was asked for.
+    """
+    done = _call(root, *arguments)
+    if done.returncode:
+        raise Unavailable(
+            f"`dvc {' '.join(arguments)}` failed.",
+            expected="a DVC remote that answers",
+            found=_last_lines(done.stderr),
+            fix="correct LENET5_DVC_REMOTE or .dvc/config, and the keys of its store",
+        )
+
+
+def can_pull(root: Path, stage: str, *, environment: Mapping[str, str | None] | None = None) -> bool:
+    """Fetch the outputs of a stage that ``dvc.lock`` names; return whether all of them are here now."""
+    return _call(root, "pull", stage, environment=environment).returncode == 0
+
+
+def remove_unused(root: Path, *, keep: Sequence[Path]) -> str:
+    """Remove from the cache what no commit and no listed checkout names; return DVC's last line.
+
+    Raises:
+        Unavailable: DVC failed.
+    """
+    kept = [word for folder in keep for word in ("--projects", str(folder))]
+    output = _output(root, "gc", "--workspace", "--all-commits", "--force", *kept)
+    return output.splitlines()[-1] if output else "nothing to remove"
+
+
+def failure(lines: Sequence[str], code: int) -> tuple[str, int]:
+    """Return the message of a failed stage, and its exit code; DVC's own is 255 for every failure."""
+    exits = [int(match[1]) for line in lines if (match := _STAGE_EXITED.search(line))]
+    kept = [line for line in lines if line and not _STAGE_EXITED.search(line)]
+    starts = [number for number, line in enumerate(kept) if line.startswith("error: ")]
+    kept = kept[starts[-1] :] if starts else kept[-20:]
+    if exits and exits[-1] < 0:
+        return f"it was killed by signal {-exits[-1]} (9 can mean that the memory ran out)", 1
+    return "\n".join(kept).removeprefix("error: "), exits[-1] if exits else code
+
+
+def locked_entry(paths: Paths, stage: str) -> str:
+    """Return the entry of a stage in ``dvc.lock``, as YAML. The order of its keys counts."""
+    entry, text = YAML().load(paths.lock)["stages"][stage], StringIO()
+    YAML().dump(entry, text)
+    return text.getvalue()
+
+
+def replace_locked_entry(paths: Paths, stage: str, entry: str | None) -> str | None:
+    """Write the entry of a stage into ``dvc.lock`` as DVC does, or remove it; return the previous entry."""
+    from dvc.repo import Repo
+    from dvc.utils.serialize import modify_yaml
+
+    with (
+        Repo(str(paths.root), _wait_for_lock=True) as repo,
+        repo.lock,
+        modify_yaml(str(paths.lock), fs=repo.fs) as content,
+    ):
+        before = locked_entry(paths, stage) if stage in content["stages"] else None
+        if entry is None:
+            content["stages"].pop(stage, None)
+        else:
+            content["stages"][stage] = YAML().load(entry)
+    return before
+
+
+def use_remote(checkout: Paths, home: Paths, url: str, **sections: Mapping[str, str]) -> None:
+    """Write a DVC remote into the local settings of a checkout, which git ignores.
+
+    Args:
+        checkout: whose ``.dvc/config.local`` is written.
+        home: the folder that a relative path starts from.
+        url: of the remote that ``.dvc/config`` names as its default.
+        sections: further settings of DVC, by section.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(checkout.root)) as repo:
+        name = str(repo.config["core"].get("remote") or "storage")
+        place = url if "://" in url else str((home.root / url).resolve())
+        with repo.config.edit("local") as local:
+            for section, values in {**sections, "remote": {name: {"url": place}}}.items():
+                local[section] = {**local.get(section, {}), **values}
+
+
+def share_cache(source: Paths, worktree: Paths) -> None:
+    """Let a worktree use the cache and the remotes of another checkout, its local settings included."""
+    from dvc.repo import Repo
+
+    with Repo(str(source.root)) as repo:
+        cache = {"dir": str(repo.cache.local_cache_dir)}
+        remotes = {name: {"url": str(remote["url"])} for name, remote in repo.config["remote"].items()}
+    local_config = source.root / ".dvc" / "config.local"
+    if local_config.exists():
+        shutil.copy(local_config, worktree.root / ".dvc" / "config.local")  # with its mode: it may hold keys
+    with Repo(str(worktree.root)) as repo, repo.config.edit("local") as local:
+        local["cache"] = {**local.get("cache", {}), **cache}
+        known = local.get("remote", {})
+        local["remote"] = {**known, **{name: {**known.get(name, {}), **url} for name, url in remotes.items()}}
+
+
+def _require_success(stage: str, ended: Ended, timeout: float) -> None:
+    if ended.timed_out:
+        raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
+    if ended.code:
+        raise StageFailed(stage, *failure(ended.lines, ended.code))
+
+
+def _output(root: Path, *arguments: str) -> str:
+    done = _call(root, *arguments)
+    if done.returncode:
+        raise Unavailable(f"`dvc {arguments[0]}` failed.", found=_last_lines(done.stderr or done.stdout))
+    return done.stdout.strip()
+
+
+def _call(
+    root: Path, *arguments: str, environment: Mapping[str, str | None] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        _command(*arguments),
+        cwd=root,
+        env=process.environment_for_child(environment or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _command(*arguments: str) -> list[str]:
+    # without --wait-for-lock, DVC gives up after 3 s and throws the result of a finished stage away
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+
+
+def _last_lines(output: str) -> str:
+    return mask_urls(_LINE.join(output.strip().splitlines()[-5:]))

@@ -1,0 +1,195 @@
+"""git as a subprocess. A git that fails is an error with git's own words, never an empty answer."""
+
+import os
+import subprocess
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet5.core.errors import UsageError
+from lenet5.system.settings import mask_urls
+
+_REPOSITORY_VARIABLES = frozenset(
+    # `git rev-parse --local-env-vars`: git sets them for its hooks, and then they name another repository
+    [
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_NAMESPACE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_WORK_TREE",
+    ]
+)
+_IDENTITY = {
+    "GIT_AUTHOR_NAME": "lenet5",
+    "GIT_AUTHOR_EMAIL": "lenet5@localhost",
+    "GIT_COMMITTER_NAME": "lenet5",
+    "GIT_COMMITTER_EMAIL": "lenet5@localhost",
+}
+"""For commits on machines where nobody set a name."""
+# independent of the user's settings: colours, prefixes and external tools make patches that do not apply
+_DIFF = (
+    *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
+
+
+class GitFailed(UsageError):
+    """git ended with an error."""
+
+    def __init__(self, command: str, message: str) -> None:
+        super().__init__(f"`{command}` failed.", found=message)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source code of a checkout."""
+
+    commit: str
+    patch: bytes
+    """What ``git apply`` needs to turn the commit into the working tree; empty when nothing was changed."""
+
+
+def run(
+    folder: Path,
+    *arguments: str,
+    stdin: bytes | None = None,
+    accept: Collection[int] = (0,),
+    timeout: float | None = None,
+) -> bytes:
+    """Run git in a folder and return its standard output.
+
+    Args:
+        folder: the working directory.
+        arguments: of git.
+        stdin: what git reads.
+        accept: exit codes that are no failure; ``git diff --no-index`` uses 1 for a difference.
+        timeout: seconds.
+
+    Raises:
+        GitFailed: git is not installed, ended with another exit code, or took too long.
+    """
+    shown = mask_urls(f"git {' '.join(arguments)}")
+    environment = {k: v for k, v in os.environ.items() if k not in _REPOSITORY_VARIABLES}
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            input=stdin,
+            capture_output=True,
+            env={**_IDENTITY, **environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"},
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise GitFailed(shown, "git is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise GitFailed(shown, f"no answer within {timeout:g} seconds") from None
+    if done.returncode not in accept:
+        message = mask_urls(done.stderr.decode(errors="replace").strip())
+        raise GitFailed(shown, message or f"exit code {done.returncode}")
+    return done.stdout
+
+
+def text(folder: Path, *arguments: str, stdin: bytes | None = None, timeout: float | None = None) -> str:
+    """Run git and return its standard output as stripped text.
+
+    Raises:
+        GitFailed: as in :func:`run`.
+    """
+    return run(folder, *arguments, stdin=stdin, timeout=timeout).decode(errors="replace").strip()
+
+
+def is_checkout(folder: Path) -> bool:
+    """Return whether a folder is in the working tree of a git repository, without calling git."""
+    return any((parent / ".git").exists() for parent in (folder, *folder.parents))
+
+
+def source(root: Path, *, exclude: Sequence[str] = ()) -> Source | None:
+    """Return the commit of a checkout and the patch on top of it; None outside a git repository.
+
+    Args:
+        root: the checkout.
+        exclude: paths that are left out of the patch.
+
+    Raises:
+        GitFailed: there is a repository and git cannot read it: a filter is missing, or another user owns it.
+    """
+    if not is_checkout(root):
+        return None
+    return Source(text(root, "rev-parse", "--verify", "HEAD"), patch(root, exclude=exclude))
+
+
+def patch(root: Path, *, exclude: Sequence[str] = ()) -> bytes:
+    """Return the changes since the commit, files that git does not track included.
+
+    Raises:
+        GitFailed: git cannot compare them.
+    """
+    where = ("--", ".", *(f":(exclude){path}" for path in exclude))
+    added = [
+        run(root, *_DIFF, "--no-index", "/dev/null", name, accept=(0, 1)) for name in untracked(root, where)
+    ]
+    return b"".join([run(root, *_DIFF, "HEAD", *where), *added])
+
+
+def untracked(root: Path, where: Sequence[str]) -> list[str]:
+    """Return the files below some paths that git neither tracks nor ignores.
+
+    Raises:
+        GitFailed: git cannot list them.
+    """
+    listed = run(root, "ls-files", "--others", "--exclude-standard", "-z", *where)
+    return [name for name in listed.decode().split("\0") if name]
+
+
+def is_unchanged_since(root: Path, commit: str, paths: Sequence[str]) -> bool:
+    """Return whether some paths are the same as in a commit.
+
+    Raises:
+        GitFailed: git cannot compare them.
+    """
+    where = ("--", *paths)
+    return not run(root, *_DIFF, commit, *where) and not untracked(root, where)
+
+
+def first_commit_with(root: Path, content: str, path: str) -> str | None:
+    """Return the first commit in which a file holds some text; None when no commit does.
+
+    Raises:
+        GitFailed: git cannot read the history.
+    """
+    commits = text(root, "log", f"-S{content}", "--format=%H", "--", path).split()
+    return commits[-1] if commits else None
+
+
+def has_commit(root: Path, commit: str) -> bool:
+    """Return whether a commit is in this clone.
+
+    Raises:
+        GitFailed: git cannot read the repository.
+    """
+    text(root, "rev-parse", "--git-dir")  # a repository that cannot be read is not a clone without the commit
+    try:
+        run(root, "cat-file", "-e", f"{commit}^{{commit}}")
+    except GitFailed:
+        return False
+    return True
+
+
+def changed_files(root: Path, left: str, right: str, *, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """Return the files that differ between two commits, each with git's status letter: A, D, M or T.
+
+    Raises:
+        GitFailed: a commit is not in this clone.
+    """
+    where = ("--", ".", *(f":(exclude){path}" for path in exclude))
+    listed = text(root, "diff", "--name-status", "--no-renames", "--end-of-options", left, right, *where)
+    return {name: status for status, _, name in (line.partition("\t") for line in listed.splitlines())}

@@ -1,0 +1,84 @@
+"""Which tests a run takes, and in which order.
+
+``--fast`` is for ``make test-fast``. TensorFlow and Keras cannot be imported in such a run: a file that needs
+them is skipped, and a test that imports them nevertheless fails. Tests that are marked ``slow`` are left out,
+and so are those that need a server or a project in which the pipeline was run.
+"""
+
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+HIDDEN = ("tensorflow", "keras")
+SLOW_FIXTURES = {"finished", "postgres", "serve"}
+"""A test that needs one of these is slow, directly or through another fixture."""
+LEFT_OUT = {"slow", "long", "stack"}
+"""Markers of the tests that ``--fast`` leaves out."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="hide TensorFlow, skip the files that need it, and leave out tests marked slow, long or stack",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("fast"):
+        _require_hidden("before the first test")
+        for name in HIDDEN:
+            sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("fast"):
+        _require_hidden("during the tests")
+
+
+def _require_hidden(when: str) -> None:
+    if imported := [name for name in HIDDEN if sys.modules.get(name) is not None]:
+        raise RuntimeError(
+            f"A fast run imported {imported[0]} {when}.\n  expected: `make test-fast` needs no TensorFlow\n"
+            "  fix:      import it where it is needed, or mark the test `slow`"
+        )
+
+
+class _FastModule(pytest.Module):
+    """A file of tests, which is skipped where it cannot be imported without TensorFlow."""
+
+    def collect(self) -> Generator[pytest.Item | pytest.Collector]:
+        try:
+            yield from super().collect()
+        except self.CollectError as error:
+            cause = error.__cause__
+            if isinstance(cause, ImportError) and (cause.name or "").partition(".")[0] in HIDDEN:
+                pytest.skip(f"needs {cause.name}", allow_module_level=True)
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    if not parent.config.getoption("fast"):
+        return None
+    return _FastModule.from_parent(parent, path=module_path)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if SLOW_FIXTURES & set(_fixtures(item)):
+        item.add_marker("slow")
+
+
+@pytest.hookimpl(trylast=True)  # after the order of pytest-randomly
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests that need ``finished`` last: it is built while the others run."""
+    if config.getoption("fast"):
+        left_out = {item for item in items if LEFT_OUT & {mark.name for mark in item.iter_markers()}}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: "finished" in _fixtures(item))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
