@@ -13,7 +13,7 @@ Pixels = NDArray[np.uint8]
 
 
 def seven(size: tuple[int, int], ink: int = 0, background: int = 255, *, at: float = 0.5) -> Image.Image:
-    """Draw a seven, half as high as the shorter side of the picture; ``at`` is its centre, as a share."""
+    """Draw a seven, half as high as the shorter side; ``at`` is its centre as a share of both sides."""
     scale = max(1, 1000 // min(size))  # Pillow draws a line of few pixels too coarsely
     width, height = (scale * length for length in size)
     side = min(width, height) / 2

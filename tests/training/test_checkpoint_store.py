@@ -1,7 +1,9 @@
 """Checkpoints are saved and loaded by training; damaged and unreachable ones cost a warning."""
 
 import multiprocessing
+import threading
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,6 @@ import pytest
 
 from lenet5.core.paths import Paths
 from lenet5.stages.train.checkpoint import Checkpoint
-from lenet5.system.state import LocalState
 from lenet5.training.checkpoint_store import CheckpointStore, exclusive
 
 CHECKPOINT = Checkpoint(
@@ -82,20 +83,34 @@ def test_interrupted_save_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"{'a' * 64}.npz"]
 
 
-def _hold(folder: str, seconds: float) -> None:
+def _hold(folder: str, held: Event, release: Event) -> None:
     with exclusive(Paths(Path(folder)), "a"):
-        time.sleep(seconds)
+        held.set()
+        release.wait()
+
+
+def _enter(paths: Paths) -> None:
+    with exclusive(paths, "a"):
+        pass
 
 
 def test_same_training_waits_for_the_first_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = multiprocessing.get_context("spawn").Process(target=_hold, args=(str(tmp_path), 2))
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    first = context.Process(target=_hold, args=(str(tmp_path), held, release))
     first.start()
-    for _ in range(600):
-        if (LocalState(tmp_path).training_locks / "a.lock").exists():
-            break
-        time.sleep(0.05)
+    assert held.wait(300)
     with exclusive(Paths(tmp_path), "b"):
         pass  # another training does not wait
-    with exclusive(Paths(tmp_path), "a"):
-        assert "waiting for its end" in capsys.readouterr().out
+    second = threading.Thread(target=_enter, args=(Paths(tmp_path),))
+    second.start()
+    output = ""
+    while "waiting for its end" not in output:
+        assert second.is_alive()
+        time.sleep(0.05)
+        output += capsys.readouterr().out
+    assert second.is_alive(), "it waits as long as the first one runs"
+    release.set()
+    second.join(300)
+    assert not second.is_alive()
     first.join()

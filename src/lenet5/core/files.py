@@ -99,7 +99,7 @@ def read_yaml(path: Path, *, fix: str) -> Any:
     except FileNotFoundError:
         raise UsageError(f"There is no {path.name}.", expected=path, fix=fix) from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML.", found=error) from None
+        raise UsageError(f"{path} is not YAML.", found=error, fix="correct the syntax of the file") from None
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The code of a stage, as ``dvc.yaml`` lists it. It is stated there once; everybody else reads it here."""
+"""Read the dependencies of stages from ``dvc.yaml``, the only place that lists them."""
 
 from typing import Any
 
@@ -14,13 +14,15 @@ def digests(paths: Paths, stage: str) -> dict[str, str]:
 
     Raises:
         UsageError: ``dvc.yaml`` cannot be read, or has no such stage.
-        DataError: a file that it names does not exist.
+        DataError: a file that ``dvc.yaml`` names does not exist.
     """
     code = [
         paths.root / dependency for dependency in dependencies(paths, stage) if dependency.startswith(_CODE)
     ]
-    found = [file for path in code for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
-    return {file.relative_to(paths.root).as_posix(): files.sha256(file) for file in found}
+    code_files = [
+        file for path in code for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))
+    ]
+    return {file.relative_to(paths.root).as_posix(): files.sha256(file) for file in code_files}
 
 
 def dependencies(paths: Paths, stage: str) -> list[str]:
@@ -32,30 +34,33 @@ def dependencies(paths: Paths, stage: str) -> list[str]:
     stages = _stages(paths)
     if stage not in stages:
         raise UsageError(
-            f"dvc.yaml has no stage {stage}.", expected=", ".join(stages) or "a stage", found=stage
+            f"dvc.yaml has no stage {stage}.",
+            expected=", ".join(stages) or "a stage",
+            found=stage,
+            fix="git checkout dvc.yaml",
         )
     return [str(dependency) for dependency in stages[stage].get("deps", [])]
 
 
 def sources(paths: Paths) -> list[str]:
-    """Return everything that the graph reads and no stage makes: the graph, parameters, code, source data.
+    """Return the inputs of the whole graph: ``dvc.yaml``, parameters, code and source data.
 
     Raises:
         UsageError: ``dvc.yaml`` cannot be read.
     """
     stages = _stages(paths).values()
-    made = {
+    outputs = {
         str(_path(out))
         for stage in stages
         for kind in ("outs", "metrics", "plots")
         for out in stage.get(kind, [])
     }
-    read = {str(dependency) for stage in stages for dependency in stage.get("deps", [])}
-    return sorted({paths.graph.name, paths.params.name} | read - made)
+    inputs = {str(dependency) for stage in stages for dependency in stage.get("deps", [])}
+    return sorted({paths.graph.name, paths.params.name} | inputs - outputs)
 
 
 def _path(out: str | dict[str, object]) -> str:
-    """Return the path of an output: with options, it is the only key of a mapping."""
+    """Return the path of an output. An output with options is a mapping, and the path is its only key."""
     return out if isinstance(out, str) else next(iter(out))
 
 

@@ -41,6 +41,7 @@ def load(content: bytes) -> "InferenceSession":
             "ONNX Runtime cannot load this model.",
             expected="an ONNX file written by `lenet5 evaluate`",
             found=str(error).strip().splitlines()[0],
+            fix="export the model again: `dvc repro --force evaluate`",
         ) from None
 
 

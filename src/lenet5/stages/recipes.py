@@ -66,5 +66,8 @@ def load(folder: Path, name: str) -> Recipe:
         return Recipe.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except (YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise UsageError(
-            f"{path} is not a recipe.", expected="the keys `about` and `overrides`", found=error
+            f"{path} is not a recipe.",
+            expected="the keys `about` and `overrides`",
+            found=error,
+            fix="correct the file",
         ) from None

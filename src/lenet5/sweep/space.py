@@ -181,7 +181,7 @@ def load(path: Path, params: Params) -> Sweep:
             fix="git checkout sweep.yaml, or give another file with --space",
         ) from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML.", found=error) from None
+        raise UsageError(f"{path} is not YAML.", found=error, fix="correct the syntax of the file") from None
     try:
         sweep = Sweep.model_validate(content)
     except ValidationError as error:
@@ -200,7 +200,9 @@ def _require_searchable(path: Path, name: str, params: Params) -> None:
     searchable = [key for key in params.flat() if key.startswith(SECTION) and key not in _NOT_SEARCHED]
     if name in searchable:
         return
-    reason = _NOT_SEARCHED.get(name, "only parameters of the training can be, on data that is made already")
+    reason = _NOT_SEARCHED.get(
+        name, "only parameters of the training can be, because all trials use the same data"
+    )
     raise UsageError(
         f"{path}: {name} cannot be searched: {reason}.",
         expected=", ".join(searchable),

@@ -168,6 +168,7 @@ def _storage(paths: Paths) -> RDBStorage:
             "LENET5_SWEEP_STORAGE cannot be used.",
             expected="a database URL of SQLAlchemy, such as postgresql+psycopg://user:password@host/sweeps",
             found=f"{settings.mask_urls(url)}: {str(error).splitlines()[0]}",
+            fix="correct LENET5_SWEEP_STORAGE in the environment or in .env",
         ) from None
     except OperationalError as error:
         raise Unavailable(

@@ -77,6 +77,7 @@ def connected(group: ProcessGroup, address: str, timeout: int) -> Iterator[None]
             "The processes of this training are not connected.",
             expected=f"process {group.rank} of {group.size}",
             found=f"process {jax.process_index()} of {jax.process_count()}",
+            fix="run the training again; if it fails again, set train.workers to 1",
         )
     import keras
 

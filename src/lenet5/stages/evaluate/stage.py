@@ -37,7 +37,12 @@ def run(paths: Paths, params: Evaluate) -> str:
     test = raw.splits["test"]
     probabilities = metrics.probabilities(model, test.images, params.batch_size)
     if not np.isfinite(probabilities).all():
-        raise TrainingError("The model's answers are not probabilities.", found="NaN or infinity")
+        raise TrainingError(
+            "The model's answers are not probabilities.",
+            expected="finite numbers",
+            found="NaN or infinity",
+            fix="train the model again: `dvc repro --force train`",
+        )
     predictions = metrics.predictions(test.labels, probabilities)
     calibration = metrics.calibration(predictions, params.calibration_bins)
     onnx_file = onnx_export.export(model)

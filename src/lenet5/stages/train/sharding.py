@@ -32,7 +32,7 @@ class ProcessGroup:
         """Check that every validation image is scored.
 
         Raises:
-            UsageError: the number of images is no multiple of the number of processes.
+            UsageError: the number of images is not a multiple of the number of processes.
         """
         if images % self.size:
             raise UsageError(
