@@ -1,4 +1,4 @@
-"""A small project with real digits, in a temporary folder, and commands run in it as a user would."""
+"""Fixtures: a small project with real digits in a temporary folder, commands that run in it, and servers."""
 
 import contextlib
 import gzip
@@ -37,13 +37,13 @@ from tests.postgres import NewDatabase, postgresql
 
 pytest_plugins = ["tests.selection", "tests.training_fixtures"]
 
-# a shell ignores Ctrl-C for what it starts in the background, and so would all that the tests interrupt
+# a shell starts background commands with SIGINT ignored, and the processes of the tests would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ.update(engine.ENGINE_FLAGS)  # as the stages have it; it must come before the first operation
+os.environ.update(engine.ENGINE_FLAGS)  # the stages set them too; they must be set before the first operation
 
 REPOSITORY = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-# what git would clone and the stages read; the package itself is the installed one
+# files of a clone that the stages read; the package itself is the installed one
 CLONED = (
     "dvc.yaml",
     "params.yaml",
@@ -58,30 +58,30 @@ CLONED = (
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
 KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
-"""Variables that commands in a project inherit; the last two let `make coverage` measure them."""
+"""Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
 IN_PROCESS = {"versions", "status", "history", "lineage", "diff", "promote", "rollback", "predict"}
-"""Commands of ``lenet5`` that need no process of their own in a test."""
+"""Commands of ``lenet5`` that tests can run in their own process."""
 ARTIFACTS = {
     "experiments": "artifact_location",
     "runs": "artifact_uri",
     "logged_models": "artifact_location",
     "model_versions": "storage_location",
 }
-"""Where MLflow's database keeps addresses of files: table, column."""
+"""Columns of MLflow's database that hold addresses of files, by table."""
 
 Arrays = dict[str, NDArray[np.uint8]]
 
 
 @pytest.fixture(autouse=True)
 def unchanged() -> Iterator[None]:
-    """Give the process back as it was, so that no test depends on the one before it."""
+    """Restore the state of the process after each test, so that no test depends on an earlier one."""
     with _as_before():
         yield
 
 
 @contextmanager
 def _as_before() -> Iterator[None]:
-    """Restore the environment, the working folder, the signal handlers and the product's log afterwards."""
+    """Restore the environment, the working folder, signal handlers and the package's logger at the end."""
     environment, folder = dict(os.environ), Path.cwd()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     log = logging.getLogger("lenet5")
@@ -100,7 +100,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Let TensorFlow use one thread, as the stages do. It must come before the first operation."""
+    """Limit TensorFlow to one thread, as the stages do. This must come before the first operation."""
     if sys.modules.get("keras"):
         from lenet5.model import backend
 
@@ -109,14 +109,14 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server of the machine's own takes part in a test."""
+    """Hide the servers that the developer's own environment names."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "PREFECT_API_URL", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
 def digits() -> Arrays:
-    """Real digits, some of each class as in the whole: the keys are those of ``ingest.sha256``."""
+    """A random sample of MNIST, with the keys of ``ingest.sha256``."""
     return real_digits()
 
 
@@ -143,8 +143,8 @@ def flip_a_bit(path: Path, at: int) -> None:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedded store that was only made: forty migrations, which a copy need not go through."""
-    from lenet5.tracking import store  # MLflow is slow to import
+    """The database of an empty embedded store. A copy of it saves a test the forty migrations."""
+    from lenet5.tracking import store  # MLflow takes seconds to import
 
     paths = Paths(tmp_path_factory.mktemp("empty"))
     with pytest.MonkeyPatch.context() as environment:
@@ -159,7 +159,7 @@ class Project:
 
     root: Path
     home: Path
-    """The user's home folder, empty."""
+    """The user's home folder. It is empty."""
 
     @property
     def paths(self) -> Paths:
@@ -172,7 +172,7 @@ class Project:
         timeout: float = 400,
         process: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of the virtual environment in the project; its output is kept.
+        """Run a command of the virtual environment in the project, and return its exit code and output.
 
         A command of ``lenet5`` that only asks the project's own registry or moves an alias runs in this
         process, which has imported MLflow already. With variables, or with ``process=True``, it runs in a
@@ -214,7 +214,7 @@ class Project:
         return subprocess.CompletedProcess(list(words), code, output.getvalue(), errors.getvalue())
 
     def run(self, *words: str, environment: dict[str, str] | None = None) -> str:
-        """Run a command that must succeed; its standard output."""
+        """Run a command that must succeed, and return its standard output."""
         done = self.command(*words, environment=environment)
         assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
@@ -224,14 +224,14 @@ class Project:
         return done.stdout
 
     def environment(self) -> dict[str, str]:
-        """What the shell of a user with an empty home folder would have."""
+        """The environment of a user whose home folder is empty."""
         kept = {name: value for name, value in os.environ.items() if name in KEPT}
-        # a bare `dvc` keeps its site cache in /var/tmp unless it is told otherwise
+        # without this variable, a bare `dvc` keeps its site cache in /var/tmp
         site = {"DVC_SITE_CACHE_DIR": str(self.root / ".lenet5/dvc"), "DVC_NO_ANALYTICS": "1"}
         return kept | site | {"HOME": str(self.home), "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin"}
 
     def processes(self) -> list[str]:
-        """The commands of the processes that work in this checkout, or name it."""
+        """The command lines of the processes that work in this checkout or name it."""
         return [
             " ".join(process.info["cmdline"] or ())
             for process in psutil.process_iter(["cwd", "cmdline"])
@@ -263,7 +263,7 @@ class Project:
                 self.set_params(**{f"ingest.sha256.{item.key}": hashlib.sha256(content).hexdigest()})
 
     def copy(self, folder: Path) -> "Project":
-        """The same project, its cache, outputs and state included, elsewhere."""
+        """Copy the project, with its cache, outputs and state."""
         copied = Project(folder / "project", folder / "home")
         shutil.copytree(self.root, copied.root, symlinks=True)
         copied.home.mkdir()
@@ -272,7 +272,7 @@ class Project:
 
 
 def own_artifacts(copied: Project, original: Project) -> None:
-    """Let the store of a copy lead to the copy's files: it names those of the original, which others read."""
+    """Replace the addresses of the original's files in the store of a copy by those of the copy."""
     database = LocalState(copied.paths.root).mlflow / "mlflow.db"
     if not database.exists():
         return
@@ -285,7 +285,7 @@ def own_artifacts(copied: Project, original: Project) -> None:
 
 
 def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
-    """A committed checkout with a few thousand digits, a training of seconds, and these parameters."""
+    """Make a committed checkout with a few thousand digits, a training of seconds, and these parameters."""
     project = Project(folder / "project", folder / "home")
     project.home.mkdir(parents=True)
     for name in CLONED:
@@ -298,7 +298,7 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
     shutil.copyfile(REPOSITORY / "data/reference.json", project.root / "data/reference.json")
     project.set_params(
         **{
-            # a few thousand images differ from the whole by chance
+            # the shares of a small sample differ more from the defaults
             "validate.class_share_min": 0.06,
             "validate.class_share_max": 0.14,
             "preprocess.validation_images": 300,
@@ -307,7 +307,7 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
             "register.floors.accuracy": 0.85,
             "register.floors.worst_class_recall": 0.5,
             "register.ceilings.calibration_error": 0.3,
-            "register.gate.margin": 0.05,  # a thousand images tell less than ten thousand
+            "register.gate.margin": 0.05,  # the interval of a thousand images is wide
             **params,
         }
     )
@@ -319,7 +319,7 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
 
 
 def clone(project: Project, folder: Path) -> Project:
-    """A fresh clone of a project: no cache, no outputs, no state."""
+    """Clone a project: without cache, outputs and state."""
     folder.mkdir()
     subprocess.run(["git", "clone", "--quiet", str(project.root), str(folder / "project")], check=True)
     (folder / "home").mkdir()
@@ -328,7 +328,7 @@ def clone(project: Project, folder: Path) -> Project:
 
 @pytest.fixture
 def project(tmp_path: Path, digits: Arrays) -> Project:
-    """A fresh checkout in which nothing was run."""
+    """A new checkout, in which nothing was run."""
     return make_project(tmp_path, digits)
 
 
@@ -363,7 +363,7 @@ def building(
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # where it fails, `finished` tries again, and says why
+        stderr=subprocess.DEVNULL,  # after a failure, `finished` runs it again and shows the error
         start_new_session=True,
     )
     yield
@@ -373,29 +373,33 @@ def building(
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project of ``finished`` of which every process of this run of pytest has a copy."""
+    """The folder of the original, of which every process of this pytest run makes its copy."""
     return tmp_path_factory.getbasetemp().parent / "finished"
 
 
 def finish(folder: Path) -> None:
-    """Make a project and run the pipeline in it, unless another process did."""
+    """Make a project and run the pipeline in it, unless another process has done so."""
     with FileLock(folder.with_suffix(".lock")):
         if (folder / FIRST_RUN).exists():
             return
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+        shutil.rmtree(folder, ignore_errors=True)  # left by a process that failed
         project = make_project(folder, real_digits())
         (folder / FIRST_RUN).write_text(project.run("lenet5", "run"))
 
 
 def free_port() -> int:
-    """A port that nothing listens on, most likely for some time yet."""
+    """Return a port on which nothing listens now."""
     with socket.socket() as some:
         some.bind(("127.0.0.1", 0))
         return int(some.getsockname()[1])
 
 
 def until(ask: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Ask until the answer is true; the answer."""
+    """Call ``ask`` until its result is true, and return that result.
+
+    Raises:
+        AssertionError: no result was true within the time.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := ask():
@@ -409,14 +413,14 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start a real server on a free port of this machine; ended with the test."""
+    """Start servers on this machine. They end with the test."""
     with servers(tmp_path) as start:
         yield start
 
 
 @contextmanager
 def servers(folder: Path) -> Iterator[Serve]:
-    """What ``serve`` gives, with the logs in ``folder``; the servers end with the block."""
+    """Start servers that log to ``folder``. They end with the block."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(*words: str, port: int, probe: str, environment: dict[str, str]) -> str:
@@ -442,27 +446,27 @@ def servers(folder: Path) -> Iterator[Serve]:
         yield start
     finally:
         for server in running:
-            with suppress(ProcessLookupError):  # it ended by itself, and the test says why
+            with suppress(ProcessLookupError):  # it has ended already
                 os.killpg(server.pid, signal.SIGKILL)
             server.wait()
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[NewDatabase]:
-    """A real PostgreSQL; each call gives the URL of a new, empty database."""
+    """A real PostgreSQL. Each call creates an empty database and returns its URL."""
     with postgresql() as new_database:
         yield new_database
 
 
 @pytest.fixture(scope="session")
 def mlflow_database(postgres: NewDatabase) -> str:
-    """The URL of what lies behind ``mlflow_server``."""
+    """The URL of the database of ``mlflow_server``."""
     return postgres()
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(mlflow_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real MLflow server on PostgreSQL. It is shared: take names that nobody else has."""
+    """The address of a real MLflow server on PostgreSQL. Tests share it, so each must use its own names."""
     folder = tmp_path_factory.mktemp("mlflow-server")
     with servers(folder) as start:
         yield serve_mlflow(start, mlflow_database, folder / "artifacts")
@@ -471,7 +475,7 @@ def mlflow_server(mlflow_database: str, tmp_path_factory: pytest.TempPathFactory
 def serve_mlflow(
     start: Serve, database: str, artifacts: Path | str, environment: dict[str, str] | None = None
 ) -> str:
-    """Start an MLflow server that hands out the artifacts, too; its address."""
+    """Start an MLflow server that also serves the artifacts, and return its address."""
     port = free_port()
     return start(
         *("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),

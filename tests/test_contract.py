@@ -34,7 +34,7 @@ def stages_as_written() -> dict[str, dict[str, list[str]]]:
 
 
 def imported(file: Path) -> set[str]:
-    """Every module of this package that a file imports, anywhere in it, as a dotted name."""
+    """Return the modules of this package that a file imports, anywhere in it, as dotted names."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
@@ -45,7 +45,7 @@ def imported(file: Path) -> set[str]:
 
 
 def folder_of(name: str) -> str | None:
-    """The folder that a stage must depend on to see a change of this module."""
+    """Return the folder that a stage must depend on so that DVC sees a change of this module."""
     parts = name.split(".")
     if len(parts) == 1:
         return None
@@ -54,7 +54,7 @@ def folder_of(name: str) -> str | None:
 
 
 def closure(stage: str) -> set[str]:
-    """The folders of all modules that a stage imports, directly or not."""
+    """Return the folders of all modules that a stage imports, directly or indirectly."""
     found, waiting = set(), {f"src/lenet5/stages/{stage}"}
     while waiting:
         folder = waiting.pop()
@@ -114,12 +114,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
 
 
 def paths(entries: Iterable[str | dict[str, Any]]) -> list[str]:
-    """The paths of a list in ``dvc.yaml``, whose entries may have options."""
+    """Return the paths in a list of ``dvc.yaml``, whose entries may have options."""
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 def stale(repo: Repo) -> set[str]:
-    """The stages of which DVC says that a file they depend on has changed."""
+    """Ask DVC for the stages that depend on a changed file."""
     with repo.lock:
         return {
             stage.addressing
@@ -128,8 +128,8 @@ def stale(repo: Repo) -> set[str]:
         }
 
 
-def watching(module: Path) -> set[str]:
-    """The stages that a change of a module makes stale, by where it lies: the boundary of the cache."""
+def expected_stale(module: Path) -> set[str]:
+    """Return the stages that a change of a module must make stale. Its folder decides."""
     match module.parts:
         case ("src", "lenet5", "core", *_):
             return set(STAGES)
@@ -149,7 +149,7 @@ def test_a_changed_module_makes_only_the_stages_stale_whose_bytes_it_decides(rec
     for module in modules:
         content = module.read_bytes()
         module.write_bytes(content + b"# changed\n")
-        assert stale(recorded) == watching(module.relative_to(root)), module.relative_to(root)
+        assert stale(recorded) == expected_stale(module.relative_to(root)), module.relative_to(root)
         module.write_bytes(content)
     assert stale(recorded) == set()
 
@@ -163,7 +163,7 @@ def test_every_later_stage_depends_on_an_earlier_one(recorded: Repo) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_only_registering_reports(stage: str) -> None:
+def test_only_the_stage_register_reports(stage: str) -> None:
     reports = {
         name
         for file in (PACKAGE / "stages" / stage).glob("*.py")
@@ -173,7 +173,7 @@ def test_only_registering_reports(stage: str) -> None:
     assert bool(reports) == (stage == "register")
 
 
-def test_every_output_is_cached_so_that_the_run_cache_keeps_the_stage() -> None:
+def test_every_output_is_cached() -> None:
     assert "cache: false" not in (REPOSITORY / "dvc.yaml").read_text()
 
 
@@ -195,13 +195,13 @@ def test_only_tracking_and_registry_import_mlflow() -> None:
         ("lenet5.orchestration.local_run", {"dvc"}),
     ],
 )
-def test_nothing_heavy_is_imported_where_it_is_not_needed(module: str, allowed: set[str]) -> None:
+def test_module_imports_no_library_that_it_does_not_need(module: str, allowed: set[str]) -> None:
     script = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not (HEAVY - allowed) & set(loaded.stdout.split())
 
 
-def test_training_imports_nothing_that_keras_can_do_without() -> None:
+def test_training_does_without_the_optional_imports_of_keras() -> None:
     script = (
         "import sys; from lenet5.model import engine\n"
         "with engine.lean_keras(for_training=True): import lenet5.stages.train.stage\n"
@@ -212,7 +212,7 @@ def test_training_imports_nothing_that_keras_can_do_without() -> None:
     assert not {"jax", "sklearn", "matplotlib"} & set(loaded.stdout.split())
 
 
-def test_importing_changes_nothing(tmp_path: Path) -> None:
+def test_importing_every_module_has_no_side_effect(tmp_path: Path) -> None:
     modules = ", ".join(
         ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
         for file in PACKAGE.rglob("*.py")
@@ -250,7 +250,7 @@ def test_the_committed_lock_describes_the_committed_code_and_parameters() -> Non
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-gpu.lock"])
-def test_images_hold_the_packages_that_the_project_pins(lock: str) -> None:
+def test_container_images_hold_the_packages_that_the_project_pins(lock: str) -> None:
     """A worker refuses a commit that pins others than it has; what a GPU needs is pinned nowhere else."""
     ours = environment.pinned((REPOSITORY / "requirements.lock").read_text())
     of_the_image = environment.pinned((REPOSITORY / "docker" / lock).read_text())

@@ -1,4 +1,4 @@
-"""The Kubernetes pages: the pool's template and the worker's manifests, against Kubernetes' own schemas."""
+"""The template of the work pool and the manifests of the worker follow Kubernetes' own schemas."""
 
 import json
 import re
@@ -29,13 +29,13 @@ COMMANDS = {
 
 
 def job(**variables: Any) -> dict[str, Any]:
-    """The job that a worker makes of the template, by Prefect's own substitution."""
+    """Make the job as a worker does: Prefect substitutes the variables in the template."""
     known = TEMPLATE["variables"]["properties"]
-    jsonschema.validate(variables, TEMPLATE["variables"])  # so does the server, for a flow run
+    jsonschema.validate(variables, TEMPLATE["variables"])  # the server validates a flow run in the same way
     defaults = {name: each["default"] for name, each in known.items() if "default" in each}
     made: dict[str, Any] = apply_values(TEMPLATE["job_configuration"], defaults | variables)["job_manifest"]
     [container] = made["spec"]["template"]["spec"]["containers"]
-    container["args"] = shlex.split(container["args"])  # and so does the worker
+    container["args"] = shlex.split(container["args"])  # as the worker does
     return made
 
 
@@ -79,7 +79,7 @@ def test_every_placeholder_is_a_variable_and_every_variable_is_used() -> None:
     assert used == set(TEMPLATE["variables"]["properties"])
 
 
-def test_what_the_worker_of_prefect_insists_on() -> None:
+def test_job_has_the_fields_that_the_worker_of_prefect_requires() -> None:
     made = job()
     assert made["spec"]["template"]["spec"]["restartPolicy"] == "Never"
     assert pod(made)["containers"][0]["name"] == "prefect-job"
@@ -88,13 +88,13 @@ def test_what_the_worker_of_prefect_insists_on() -> None:
 
 
 @pytest.mark.parametrize("stage", PLACED, ids=lambda stage: stage.name)
-def test_what_a_stage_needs_reaches_its_pod(stage: graph.Stage) -> None:
+def test_resources_of_a_stage_reach_its_pod(stage: graph.Stage) -> None:
     assert set(stage.meta.resources) <= set(TEMPLATE["variables"]["properties"])
     limits = pod(job(**stage.meta.resources))["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == stage.meta.resources["gpus"]
 
 
-def test_only_what_asks_for_a_gpu_gets_one() -> None:
+def test_a_job_gets_no_gpu_by_default() -> None:
     assert pod(job())["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 0
 
 
@@ -137,7 +137,7 @@ def test_nothing_is_privileged() -> None:
             }
 
 
-def test_what_jobs_refer_to_is_there() -> None:
+def test_every_object_that_a_job_refers_to_is_in_the_manifests() -> None:
     made = pod(job())
     assert not manifest("ServiceAccount", made["serviceAccountName"])["automountServiceAccountToken"]
     config, secret = made["containers"][0]["envFrom"]
@@ -152,7 +152,7 @@ def test_what_jobs_refer_to_is_there() -> None:
     assert not secrets & set(data)
 
 
-def test_the_page_names_what_is_there() -> None:
+def test_the_page_names_files_and_variables_that_exist() -> None:
     typed = code(PAGE)
     for path in re.findall(r"docs/kubernetes/[a-z.-]+", typed):
         assert (REPOSITORY / path).exists(), path

@@ -1,4 +1,4 @@
-"""The whole pipeline on real digits, through both runners, as a user runs it."""
+"""The whole pipeline on real digits, with `lenet5 run` and with `dvc repro`."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def versions(project: Project) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def copy(finished: Project, tmp_path: Path) -> Project:
-    """The finished project, to be changed."""
+    """A copy of the finished project. A test may change it."""
     return finished.copy(tmp_path)
 
 
 def test_one_command_ends_with_a_champion(finished: Project) -> None:
-    told = (finished.home.parent / "first-run.log").read_text()
-    assert re.search(r"1 +│ champion +│ 0\.\d{4}", told)
-    assert "Next: " in told
+    output = (finished.home.parent / "first-run.log").read_text()
+    assert re.search(r"1 +│ champion +│ 0\.\d{4}", output)
+    assert "Next: " in output
     [version] = versions(finished)
     assert version["aliases"] == ["champion"]
     assert version["commit"] == finished.git("rev-parse", "HEAD").strip()
@@ -113,9 +113,9 @@ def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(finished: Pro
 
 def test_a_second_run_trains_nothing_and_makes_no_new_run(copy: Project) -> None:
     before = copy.paths.lock.read_bytes()
-    told = copy.command("lenet5", "run")
-    assert told.returncode == 0, told.stderr
-    assert "Running stage" not in told.stdout + told.stderr
+    done = copy.command("lenet5", "run")
+    assert done.returncode == 0, done.stderr
+    assert "Running stage" not in done.stdout + done.stderr
     assert len(runs(client(copy))) == 1
     assert len(versions(copy)) == 1
     assert copy.paths.lock.read_bytes() == before
@@ -124,8 +124,8 @@ def test_a_second_run_trains_nothing_and_makes_no_new_run(copy: Project) -> None
 @pytest.mark.long  # reproducing a version in test_servers.py compares the same bytes
 def test_forcing_every_stage_gives_the_same_bytes_and_no_new_run(copy: Project) -> None:
     before = copy.paths.lock.read_bytes()
-    told = copy.run("dvc", "repro", "--force")
-    assert told.count("Running stage") == 6
+    output = copy.run("dvc", "repro", "--force")
+    assert output.count("Running stage") == 6
     assert copy.paths.lock.read_bytes() == before
     assert len(runs(client(copy))) == 1
     assert [v["aliases"] for v in versions(copy)] == [["champion"]]
@@ -133,8 +133,8 @@ def test_forcing_every_stage_gives_the_same_bytes_and_no_new_run(copy: Project) 
 
 def test_a_wiped_store_is_rebuilt_from_the_files(finished: Project, copy: Project) -> None:
     shutil.rmtree(LocalState(copy.paths.root).folder)
-    told = copy.run("lenet5", "register")
-    assert "version 1" in told
+    output = copy.run("lenet5", "register")
+    assert "version 1" in output
     [was], [now] = runs(client(finished)), runs(client(copy))
     assert now.data.params == was.data.params
     measured_then = {k: v for k, v in was.data.metrics.items() if not k.startswith("system/")}
@@ -169,8 +169,7 @@ def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Proje
     patch = mlflow.download_artifacts(new.info.run_id, "code/uncommitted.patch", str(copy.home))
     assert "+  learning_rate: 1.23e-05" in Path(patch).read_text()
 
-    found = versions(copy)
-    assert [(v["version"], v["aliases"]) for v in found] == [(2, ["challenger"]), (1, ["champion"])]
+    assert [(v["version"], v["aliases"]) for v in versions(copy)] == [(2, ["challenger"]), (1, ["champion"])]
     compared = json.loads(copy.run("dvc", "params", "diff", "--json"))
     assert compared["params.yaml"]["train.learning_rate"]["new"] == 1.23e-05
 

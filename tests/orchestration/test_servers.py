@@ -137,7 +137,7 @@ def test_servers_that_do_not_answer_are_a_clear_error(finished: Project, tmp_pat
     assert status.count("answers no") == 2
 
 
-def test_a_source_that_does_not_answer_is_tried_again_and_then_told(project: Project) -> None:
+def test_a_source_that_does_not_answer_is_an_error_after_two_retries(project: Project) -> None:
     project.set_params(**{"ingest.source": f"http://127.0.0.1:{free_port()}/mnist", "ingest.attempts": 1})
     done = project.command("lenet5", "run")
     assert done.returncode == 6
