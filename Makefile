@@ -113,7 +113,7 @@ clean: ## remove the environment and the tools' caches; runs, models and data st
 
 # The file holds the folder that was set up, because programs in .venv/bin start with that path. In a folder that
 # was moved or copied it names another one; .PHONY then makes the rule run again.
-ifneq ($(shell test -x $(BIN)/python && cat .venv/installed),$(CURDIR))
+ifneq ($(shell test -x $(BIN)/python && cat .venv/installed 2>/dev/null),$(CURDIR))
 .PHONY: .venv/installed
 endif
 

