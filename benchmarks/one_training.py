@@ -29,10 +29,10 @@ def main() -> None:
     section = params.load(paths.params).train
     with quiet_libraries(), settings.lean_keras(for_training=True):
         from lenet5.train import member, stage
-    clock = _clock()
+    clock = _clock(section.batch_size)
     _add_to_fit(member, clock, in_memory=arguments.in_memory)
     stage.run(paths, section)
-    print(json.dumps(clock.rate(section.batch_size)))
+    print(json.dumps(float(np.median(clock.rates))))
 
 
 def _add_to_fit(member: Any, clock: Any, *, in_memory: bool) -> None:
@@ -48,32 +48,25 @@ def _add_to_fit(member: Any, clock: Any, *, in_memory: bool) -> None:
     member.fit = timed
 
 
-def _clock() -> Any:
+def _clock(batch_size: int) -> Any:
     import keras
 
     class Clock(keras.callbacks.Callback):
-        """The time at which each call into the compiled graph returned."""
+        """Images per second of each epoch."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.epochs: list[list[tuple[int, float]]] = []
+            self.rates: list[float] = []
 
         def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-            self.epochs.append([])
+            self.calls: list[tuple[int, float]] = []
 
         def on_train_batch_end(self, batch: int, logs: object = None) -> None:
-            self.epochs[-1].append((batch, time.perf_counter()))
+            self.calls.append((batch, time.perf_counter()))
 
-        def rate(self, batch_size: int) -> float:
-            """Images per second: the median of the epochs, each without its first call, which may compile."""
-            return float(
-                np.median(
-                    [
-                        (last - first) * batch_size / (ended - began)
-                        for (first, began), *_, (last, ended) in self.epochs
-                    ]
-                )
-            )
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            (first, began), *_, (last, ended) = self.calls  # the first call may compile
+            self.rates.append((last - first) * batch_size / (ended - began))
 
     return Clock()
 
