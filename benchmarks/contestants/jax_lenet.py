@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contestants.program import Epochs, answer, digits, options
+from benchmarks.contestants.program import digits, options, train
 
 SHAPES = ((3, 3, 1, 6), (3, 3, 6, 16), (400, 120), (120, 84), (84, 10))
 
@@ -70,22 +70,20 @@ def main() -> None:
     state = adam.init(params)
 
     random = np.random.default_rng(arguments.seed)
-    epochs = Epochs()
-    for _ in range(arguments.epochs):
+
+    def epoch() -> None:
+        nonlocal params, state
         order = random.permutation(len(x_train))
         for begin in range(0, len(order), arguments.batch_size):
             rows = order[begin : begin + arguments.batch_size]
             params, state = step(params, state, x_train[rows], y_train[rows])
         jax.block_until_ready(params)
-        if arguments.mode == "rate":
-            epochs.end()
-            continue
+
+    def accuracy() -> float:
         batches = [slice(at, at + 1000) for at in range(0, len(x_test), 1000)]
-        counted = sum(int(right(params, x_test[some], y_test[some])) for some in batches)
-        epochs.end(test_accuracy=(reached := counted / len(x_test)))
-        if arguments.until and reached >= arguments.until:
-            break
-    answer(weights=sum(leaf.size for leaf in jax.tree.leaves(params)), **epochs.facts(len(x_train)))
+        return sum(int(right(params, x_test[some], y_test[some])) for some in batches) / len(x_test)
+
+    train(arguments, len(x_train), sum(leaf.size for leaf in jax.tree.leaves(params)), epoch, accuracy)
 
 
 if __name__ == "__main__":

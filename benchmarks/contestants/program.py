@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,32 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, help="the number of images to train on; all by default")
     return parser
+
+
+def train(
+    arguments: argparse.Namespace,
+    images: int,
+    weights: int,
+    epoch: Callable[[], object],
+    accuracy: Callable[[], float],
+) -> None:
+    """Train with a peer's own epoch, until the arguments say that it is enough, and answer.
+
+    Args:
+        arguments: of :func:`options`.
+        images: of an epoch.
+        weights: of the model.
+        epoch: trains all images once.
+        accuracy: scores the test images.
+    """
+    epochs = Epochs()
+    for _ in range(arguments.epochs):
+        epoch()
+        metrics = {} if arguments.mode == "rate" else {"test_accuracy": accuracy()}
+        epochs.end(**metrics)
+        if metrics and arguments.until and metrics["test_accuracy"] >= arguments.until:
+            break
+    answer(weights=weights, **epochs.facts(images))
 
 
 def answer(**facts: Any) -> None:

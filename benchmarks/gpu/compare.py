@@ -144,7 +144,8 @@ def turns(
                     "round": number + 1,
                     "learning_rate": task.learning_rate,
                 }
-                expected = took.get((name, task.name), max(took.values(), default=_FIRST_GUESS))
+                others = (seconds for (side, _), seconds in took.items() if side == name)
+                expected = took.get((name, task.name), max(others, default=_FIRST_GUESS))
                 left = deadline - time.monotonic()
                 if left < expected:
                     yield run | {"skipped": f"{left:.0f} seconds were left; {expected:.0f} were expected"}
