@@ -6,7 +6,6 @@ returns None, and the caller asks MLflow's client, which also reports the error.
 """
 
 import json
-import os
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lenet5.system.settings import Settings
+from lenet5.system.settings import Settings, any_variable_matches
 from lenet5.tracking.tags import MODEL_FOLDER, ONNX_FILE
 
 _OTHER_REGISTRY = re.compile(
@@ -58,7 +57,7 @@ def find(settings: Settings, name: str, reference: str) -> VersionTags | None:
     Returns:
         The version; None when MLflow's client has to decide.
     """
-    if any(value and _OTHER_REGISTRY.fullmatch(variable) for variable, value in os.environ.items()):
+    if any_variable_matches(_OTHER_REGISTRY):
         return None
     by_number = re.fullmatch("[1-9][0-9]*", reference) is not None
     label = reference if by_number else reference.removeprefix("@")

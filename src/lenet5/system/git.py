@@ -1,12 +1,12 @@
 """git as a subprocess. A git that fails is an error with git's own words, never an empty answer."""
 
-import os
 import subprocess
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lenet5.core.errors import UsageError
+from lenet5.system import process
 from lenet5.system.settings import mask_urls
 
 _REPOSITORY_VARIABLES = frozenset(
@@ -77,14 +77,20 @@ def run(
         GitFailed: git is not installed, ended with another exit code, or took too long.
     """
     shown = mask_urls(f"git {' '.join(arguments)}")
-    environment = {k: v for k, v in os.environ.items() if k not in _REPOSITORY_VARIABLES}
+    environment = process.environment_for_child(
+        {
+            **dict.fromkeys(_REPOSITORY_VARIABLES),
+            "GIT_TERMINAL_PROMPT": "0",
+            "LC_ALL": "C.UTF-8",
+        }
+    )
     try:
         done = subprocess.run(
             ["git", *arguments],
             cwd=folder,
             input=stdin,
             capture_output=True,
-            env={**_IDENTITY, **environment, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"},
+            env={**_IDENTITY, **environment},
             timeout=timeout,
             check=False,
         )

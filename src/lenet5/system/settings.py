@@ -254,6 +254,11 @@ def export(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
+def any_variable_matches(pattern: re.Pattern[str]) -> bool:
+    """Return whether the environment has a variable, not empty, whose whole name matches a pattern."""
+    return any(value and pattern.fullmatch(name) for name, value in os.environ.items())
+
+
 def worker_home() -> Path | None:
     """Return the folder whose ``.lenet5`` a worker's flow runs share; None outside a worker."""
     home = os.environ.get("LENET5_HOME")
