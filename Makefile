@@ -6,6 +6,8 @@ BIN := .venv/bin
 
 # Without compiled bytecode every process that imports TensorFlow starts seconds later.
 export UV_COMPILE_BYTECODE := 1
+# A busy machine takes longer than uv's limit of 60 seconds.
+export UV_COMPILE_BYTECODE_TIMEOUT ?= 0
 # Nothing is written to the home folder; a cache of your own wins.
 export UV_CACHE_DIR ?= $(CURDIR)/.lenet5/uv
 # Certificates are the system's, so that a company's own are trusted.

@@ -2,7 +2,7 @@
 
 ``--fast`` is for ``make test-fast``. TensorFlow and Keras cannot be imported in such a run: a file that needs
 them is skipped, and a test that imports them nevertheless fails. Tests that are marked ``slow`` are left out,
-and so are those that need a server or a project in which the pipeline was run.
+and so are those that need a project, a tracking store, Great Expectations or a server.
 """
 
 import sys
@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 HIDDEN = ("tensorflow", "keras")
-SLOW_FIXTURES = {"finished", "postgres", "serve"}
+SLOW_FIXTURES = {
+    "finished",
+    "project",
+    "empty_database",
+    "examine",
+    "postgres",
+    "serve",
+    "origin",
+    "repository",
+}
 """A test that needs one of these is slow, directly or through another fixture."""
 LEFT_OUT = {"slow", "long", "stack"}
 """Markers of the tests that ``--fast`` leaves out."""

@@ -194,6 +194,7 @@ def documented() -> dict[str, set[str]]:
     return commands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", sorted(documented()))
 def test_every_documented_command_does_something(module: str) -> None:
     spec = importlib.util.find_spec(module)

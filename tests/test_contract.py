@@ -141,6 +141,7 @@ def expected_stale(module: Path) -> set[str]:
             return set()
 
 
+@pytest.mark.slow
 def test_a_changed_module_makes_only_the_stages_stale_whose_bytes_it_decides(recorded: Repo) -> None:
     root = Path(recorded.root_dir)
     modules = sorted([*root.glob("src/**/*.py"), *root.glob("pipelines/*.py")])
@@ -183,6 +184,7 @@ def test_only_tracking_and_registry_import_mlflow() -> None:
             assert not re.search(r"^\s*(import|from) mlflow", file.read_text(), re.MULTILINE), file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
@@ -201,6 +203,7 @@ def test_module_imports_no_library_that_it_does_not_need(module: str, allowed: s
     assert not (HEAVY - allowed) & set(loaded.stdout.split())
 
 
+@pytest.mark.slow
 def test_training_does_without_the_optional_imports_of_keras() -> None:
     script = (
         "import sys; from lenet5.model import engine\n"
@@ -212,6 +215,7 @@ def test_training_does_without_the_optional_imports_of_keras() -> None:
     assert not {"jax", "sklearn", "matplotlib"} & set(loaded.stdout.split())
 
 
+@pytest.mark.slow
 def test_importing_every_module_has_no_side_effect(tmp_path: Path) -> None:
     modules = ", ".join(
         ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)

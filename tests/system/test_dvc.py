@@ -10,6 +10,8 @@ import pytest
 from lenet5.core.errors import DataError
 from lenet5.system.dvc import StageFailed, run_stage
 
+pytestmark = pytest.mark.slow  # real stages, through DVC
+
 MESSAGE = "error: the file is not there.\n  expected: a file\n  fix:      make one"
 
 
