@@ -85,13 +85,13 @@ def test_lost_source_data_comes_from_the_cache(finished: Project, tmp_path: Path
     project.run("dvc", "repro")
     shutil.rmtree(source)
     told = project.run("lenet5", "reproduce", "2")
-    assert "the cache and the remote are asked for what ingest made" in told
+    assert "looking in the cache and the remote for the outputs of ingest" in told
     assert "version 2 is bit-identical" in told
 
     shutil.rmtree(project.root / ".dvc/cache")
     gone = project.command("lenet5", "reproduce", "2")
     assert gone.returncode == 4
-    assert "is nowhere to be had" in gone.stderr
+    assert "cannot be found" in gone.stderr
 
 
 def test_a_commit_that_is_not_there_and_tampered_files_are_told(finished: Project, tmp_path: Path) -> None:

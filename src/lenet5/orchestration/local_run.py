@@ -36,7 +36,7 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
         placement: what to do with stages that name a work pool: a value of ``placement.Mode``.
 
     Raises:
-        Lenet5Error: what a stage or the gate said.
+        Lenet5Error: the error of a stage, or the refusal of the gate.
         Unavailable: the Prefect server does not answer, or another run is at work in this checkout.
     """
     paths = Paths.find()

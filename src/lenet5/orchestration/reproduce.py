@@ -26,11 +26,13 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import store, tags
 
 LAST = "evaluate"
-"""Registering makes nothing that could be compared, and the version is registered already."""
+"""The last stage that runs: registering makes nothing to compare, and the version is registered already."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
+    """The result of making a version again."""
+
     version: Version
     folder: Path | None
     """The worktree; None when it was removed, because the result is the same."""
@@ -62,15 +64,15 @@ def reproduce(
     Args:
         paths: a clone that has the version's commit.
         params: the model's name.
-        wanted: a version or an alias.
-        into: an empty or new folder, which is kept; when None, one below ``.lenet5``, kept when the
+        wanted: a version number or an alias.
+        into: an empty or new folder, which is kept; when None, one below ``.lenet5``, which is kept when the
             result differs.
-        record: leave the outcome with the version.
+        record: tag the version with the outcome.
         on_line: called with each line of progress.
 
     Raises:
         UsageError: there is no such version or commit, or ``into`` is in use.
-        DataError: what was logged with the version is gone or was changed; or the data is nowhere to be had.
+        DataError: a file that was logged with the version is gone or changed, or the data cannot be found.
         StageFailed: a stage ended with an error.
         Unavailable: the store does not answer.
     """
@@ -86,7 +88,7 @@ def reproduce(
             _worktree(paths, recipe, folder)
             dvc.share_cache(paths, Paths(folder))
         except BaseException:
-            _remove(paths, folder)  # there is nothing to look at yet, and it would be in the way
+            _remove(paths, folder)  # an unfinished worktree would block the next reproduction
             raise
         on_line(f"worktree: {folder}")
         other = environment.other_packages(recipe.files["requirements.lock"].read_text())
@@ -109,7 +111,7 @@ def reproduce(
 
 def _recipe(client: store.Client, version: Version, folder: Path) -> _Recipe:
     commit = version.tags.get(tags.COMMIT, "")
-    if not re.fullmatch("[0-9a-f]{40}", commit):  # and nothing that git takes for an option
+    if not re.fullmatch("[0-9a-f]{40}", commit):  # so git cannot take it for an option
         raise UsageError(
             f"Version {version.number} cannot be made again.",
             expected="the git commit it was made from",
@@ -152,11 +154,11 @@ def _worktree(paths: Paths, recipe: _Recipe, folder: Path) -> None:
         shutil.copyfile(file, folder / name)
 
 
-def _run(folder: Path, engine: Mapping[str, str | None], on_line: OnLine) -> set[str]:
-    """Run every stage up to :data:`LAST`, from the beginning; nothing is taken from a cache but lost data."""
+def _run(folder: Path, engine_variables: Mapping[str, str | None], on_line: OnLine) -> set[str]:
+    """Run every stage up to :data:`LAST`; only source data that is lost comes from the cache."""
     stages = {stage.name: stage for stage in graph.stages(folder)}
     needed = _upstream(stages, LAST)
-    apart = {**settings.embedded(Paths(folder)), **engine, "PYTHONPATH": str(folder / "src")}
+    variables = {**settings.embedded(Paths(folder)), **engine_variables, "PYTHONPATH": str(folder / "src")}
     for stage in stages.values():
         if stage.name not in needed:
             continue
@@ -167,16 +169,16 @@ def _run(folder: Path, engine: Mapping[str, str | None], on_line: OnLine) -> set
                 timeout=stage.meta.timeout_seconds,
                 on_line=lambda line: on_line(f"  {line}"),
                 force=True,
-                environment=apart,
+                environment=variables,
             )
         except StageFailed as error:
             if stage.after or error.exit_code not in (DataError.exit_code, Unavailable.exit_code):
                 raise
-            on_line(f"warning: {error}\nthe cache and the remote are asked for what {stage.name} made")
-            if dvc.can_pull(folder, stage.name, environment=apart):
+            on_line(f"warning: {error}\nlooking in the cache and the remote for the outputs of {stage.name}")
+            if dvc.can_pull(folder, stage.name, environment=variables):
                 continue
             raise DataError(
-                "The data that the version was made from is nowhere to be had.",
+                "The data that the version was made from cannot be found.",
                 expected="it at ingest.source, in the DVC cache or in the DVC remote",
                 found=error,
             ) from None
@@ -184,9 +186,9 @@ def _run(folder: Path, engine: Mapping[str, str | None], on_line: OnLine) -> set
 
 
 def _engine(version: Version) -> dict[str, str | None]:
-    """The variables that decide the last bits, as they were then: none of this shell's own."""
-    now = dict.fromkeys((said.partition("=")[0] for said in engine.variables()), None)
-    then = (said.partition("=") for said in shlex.split(version.tags.get(tags.SWITCHES, "")))
+    """Return the engine variables of the version, and None for every other one that is set here."""
+    now = dict.fromkeys((variable.partition("=")[0] for variable in engine.variables()), None)
+    then = (variable.partition("=") for variable in shlex.split(version.tags.get(tags.SWITCHES, "")))
     return now | {name: value for name, _, value in then}
 
 

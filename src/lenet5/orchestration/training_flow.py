@@ -49,7 +49,7 @@ def run(
         graph.require(force, nodes)
         with checkout_lock.hold(paths):
             _prepare(paths, new_data=new_data)
-            # whoever asks for these wants a run, even of a version that exists
+            # these options ask for a run, even when a version of this code exists
             wants_a_run = bool(force or experiment or branch)
             if workspace.is_workspace(paths) and not wants_a_run and (same := _version_of_this_code(paths)):
                 workspace.leave(paths)

@@ -33,7 +33,7 @@ _IDENTITY = {
     "GIT_COMMITTER_NAME": "lenet5",
     "GIT_COMMITTER_EMAIL": "lenet5@localhost",
 }
-"""For commits on machines where nobody set a name."""
+"""The author of commits on machines where git has no user name."""
 # independent of the user's settings: colours, prefixes and external tools make patches that do not apply
 _DIFF = (
     *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),

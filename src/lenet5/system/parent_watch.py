@@ -35,7 +35,7 @@ def _watch(pid: int, started: float) -> None:
             and not _is_zombie(parent)
         ):
             threading.Event().wait(POLL_SECONDS)
-    os._exit(1)  # like a kill: files are written aside, and nobody is left to read an error
+    os._exit(1)  # like a kill: files are written aside, and no parent is left to read an error
 
 
 def _is_zombie(process: psutil.Process) -> bool:
