@@ -158,6 +158,7 @@ def test_status_shows_an_alias_that_another_program_moved(project: Project) -> N
     assert "champion was moved outside the gate: to version 2" in project.run("lenet5", "status")
 
 
+@pytest.mark.long
 def test_on_another_test_set_the_champion_is_scored_again(project: Project, digits: Arrays) -> None:
     project.put_source({name: a[:900] if name.startswith("test") else a for name, a in digits.items()})
     project.run("dvc", "repro")

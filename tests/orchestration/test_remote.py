@@ -79,6 +79,7 @@ def test_a_run_that_comes_to_no_end_is_given_up() -> None:
     assert stalled_reason(run(Completed(), 600), hour) is None
 
 
+@pytest.mark.long
 def test_where_it_has_to_run_elsewhere_the_lack_of_a_worker_is_an_error(project: Project) -> None:
     with pytest.raises(Unavailable, match="Stage train has nowhere to run") as refused:
         placement.local_reason(project.paths, train(project), Mode.REQUIRE_REMOTE)

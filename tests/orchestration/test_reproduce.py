@@ -53,6 +53,7 @@ def test_what_was_not_committed_is_made_again_too(dirty: Project, tmp_path: Path
     assert "is in use" in taken.stderr
 
 
+@pytest.mark.long
 def test_another_result_is_explained(finished: Project, tmp_path: Path) -> None:
     """What a record does not tell cannot be made again: here, that the version came of other kernels."""
     project = finished.copy(tmp_path)
@@ -65,7 +66,7 @@ def test_another_result_is_explained(finished: Project, tmp_path: Path) -> None:
     assert other.returncode == 3, other.stdout + other.stderr
     assert "The reproduction of version 1 differs." in other.stderr
     assert "weights: at most" in other.stderr
-    assert "images read as another digit" in other.stderr
+    assert "images have another digit" in other.stderr
     assert "unknown: everything that was recorded of the machine is the same here" in other.stderr
     assert "Traceback" not in other.stderr
     kept = LocalState(project.paths.root).folder / "reproduce/lenet5-mnist-1"

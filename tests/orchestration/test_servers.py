@@ -137,6 +137,7 @@ def test_servers_that_do_not_answer_are_a_clear_error(finished: Project, tmp_pat
     assert status.count("answers no") == 2
 
 
+@pytest.mark.long
 def test_a_source_that_does_not_answer_is_an_error_after_two_retries(project: Project) -> None:
     project.set_params(**{"ingest.source": f"http://127.0.0.1:{free_port()}/mnist", "ingest.attempts": 1})
     done = project.command("lenet5", "run")
@@ -148,6 +149,7 @@ def test_a_source_that_does_not_answer_is_an_error_after_two_retries(project: Pr
     assert "stage ingest failed" in done.stderr[done.stderr.rindex("error: ") :]
 
 
+@pytest.mark.long
 def test_training_goes_on_without_the_store_and_registering_fills_it(
     finished: Project, tmp_path: Path
 ) -> None:

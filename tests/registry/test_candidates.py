@@ -16,7 +16,7 @@ from lenet5.stages.train.fit import fit
 from lenet5.stages.train.params import Train
 from tests.conftest import REPOSITORY, decode
 
-pytestmark = pytest.mark.xdist_group("candidates")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("candidates")]  # trainings of all of MNIST
 
 PARAMS = params.load(REPOSITORY / "params.yaml")
 FLIPPED = 0.05

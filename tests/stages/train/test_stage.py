@@ -113,6 +113,7 @@ def test_mixed_precision_on_a_cpu_is_an_error_with_tensorflow(project: Paths, se
     assert not project.model.exists()
 
 
+@pytest.mark.long
 def test_jax_trains_the_same_network_in_mixed_precision(project: Paths, settings: Train) -> None:
     """JAX has 16-bit kernels on every device. The saved model has float32 layers, which TensorFlow loads."""
     mixed = settings.model_copy(update={"precision": "mixed_bfloat16", "epochs": 1})
