@@ -36,12 +36,12 @@ test: .venv/installed-dev ## run every test except the longest (six minutes on t
 
 .PHONY: test-stack
 test-stack: .venv/installed-dev ## run the tests of the whole stack, with servers and workers (ten minutes)
-	$(BIN)/pytest -m "stack and not long"
+	$(BIN)/pytest -p no:randomly -m "stack and not long"
 
 .PHONY: test-all
 test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not stack"
-	$(BIN)/pytest -m stack
+	$(BIN)/pytest -p no:randomly -m stack
 
 .PHONY: coverage
 coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files

@@ -287,7 +287,7 @@ def test_a_dead_worker_is_noticed_and_another_one_ends_its_training(stack: Stack
     )
     assert first["id"] == cut.sent["id"]
     log = stack.log(second["id"])
-    assert "an earlier training was ended after epoch " in log
+    assert "resuming an interrupted training after epoch " in log
     assert f"epoch 5/{EPOCHS} " not in log, "what was trained is not trained again"
     assert f"epoch {EPOCHS}/{EPOCHS} " in log
 
@@ -321,7 +321,7 @@ def test_a_worker_that_is_told_to_stop_says_so_and_another_one_goes_on(
 
     def goes_on() -> bool:
         again = stack.sent_for(flow_run)[1:]
-        return bool(again) and "an earlier training was ended after epoch " in stack.log(again[0]["id"])
+        return bool(again) and "resuming an interrupted training after epoch " in stack.log(again[0]["id"])
 
     until(goes_on, 120, "the training on another worker")
     # and a flow run that is cancelled takes along what it sent
