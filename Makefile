@@ -31,7 +31,7 @@ test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor
 	$(BIN)/pytest $(PARALLEL) --fast
 
 .PHONY: test
-test: .venv/installed-dev ## run every test except the longest (six minutes on two cores)
+test: .venv/installed-dev ## run every test except the longest (ten to thirteen minutes on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not (stack or long)"
 
 .PHONY: test-stack
