@@ -27,7 +27,7 @@ def test_each_process_is_a_flow_run_of_the_pool(stack: Stack, machines: list[Wor
     ended = stack.wait(stack.start("lenet5/train", ref="spread"))
     [primary] = stack.sent_for(ended["id"])
     assert primary["state_type"] == "COMPLETED"
-    assert primary["parameters"]["rendezvous"] is None
+    assert primary["parameters"].get("rendezvous") is None
     [other] = stack.sent_for(primary["id"])
     assert other["state_type"] == "COMPLETED"
     assert other["parameters"]["rendezvous"].startswith("1@")
