@@ -1,12 +1,13 @@
 """The answer of ``lenet5 status``: stages, model versions and services of a checkout."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
 
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.orchestration import heartbeat
 from lenet5.registry import model_versions, promotion
 from lenet5.stages.params import Params
 from lenet5.system import dvc, git, settings
@@ -16,15 +17,13 @@ from lenet5.tracking import store, tags
 
 _TIMEOUT_SECONDS = 5.0
 _GIT_TIMEOUT_SECONDS = 10.0
-_MISSED_HEARTBEATS = 3
-"""A worker that missed this many heartbeats counts as dead."""
 
 
 def report(paths: Paths, params: Params) -> dict[str, Any]:
     """Return the state of a checkout by subject, then by fact.
 
     A service that does not answer is a fact (``answers`` is False, and ``problem`` says why), not an error. A
-    service that only machines in a group need is left out if no setting names it.
+    service that several machines share is left out if no setting names it.
     """
     found = settings.load(paths)
     return {
@@ -118,8 +117,11 @@ def _work_pools(found: Settings) -> dict[str, Any]:
 def _count_live(workers: list[dict[str, Any]]) -> int:
     now = datetime.now(UTC)
     return sum(
-        now - datetime.fromisoformat(worker["last_heartbeat_time"])
-        < _MISSED_HEARTBEATS * timedelta(seconds=worker.get("heartbeat_interval_seconds") or 30)
+        heartbeat.is_recent(
+            datetime.fromisoformat(worker["last_heartbeat_time"]),
+            worker.get("heartbeat_interval_seconds"),
+            now,
+        )
         for worker in workers
         if worker["status"] == "ONLINE" and worker["last_heartbeat_time"]
     )

@@ -1,6 +1,6 @@
 """Where a stage runs: on this machine, or on the work pool that its ``meta`` in ``dvc.yaml`` names."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -9,6 +9,7 @@ from prefect.exceptions import ObjectNotFound
 
 from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
+from lenet5.orchestration import heartbeat
 from lenet5.orchestration.graph import Stage
 from lenet5.system import settings
 from lenet5.system.settings import Settings
@@ -17,8 +18,6 @@ STAGE_FLOW = "lenet5-stage"
 """The flow that runs one stage. Its deployment for a pool has the name of the pool."""
 TRIALS_FLOW = "lenet5-search"
 """The flow that runs trials of a sweep. Its deployment for a pool has the name of the pool."""
-_MISSED_HEARTBEATS = 3
-"""A worker that is killed cannot sign off: it is dead when it has missed this many heartbeats."""
 
 
 class Mode(StrEnum):
@@ -100,7 +99,6 @@ def _missing_on_server(deployed: str) -> str | None:
 
 
 def _is_alive(worker: Worker, now: datetime) -> bool:
-    if worker.status is not WorkerStatus.ONLINE or worker.last_heartbeat_time is None:
-        return False
-    silence = now - worker.last_heartbeat_time
-    return silence < timedelta(seconds=_MISSED_HEARTBEATS * (worker.heartbeat_interval_seconds or 30))
+    return worker.status is WorkerStatus.ONLINE and heartbeat.is_recent(
+        worker.last_heartbeat_time, worker.heartbeat_interval_seconds, now
+    )
