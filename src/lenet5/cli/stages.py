@@ -43,7 +43,7 @@ def validate(
 
     Needs: data/raw (`lenet5 ingest`).
 
-    Next: `lenet5 preprocess`; reports/validation/index.html shows every check.
+    Next: `lenet5 preprocess`; reports/validation/summary.html shows every check.
     """
     paths, params = _begin()
     from lenet5.stages.validate import reference, report, stage

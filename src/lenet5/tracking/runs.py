@@ -36,7 +36,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
     """Open the MLflow run of a training, and close it at the end of the block.
 
     A training with a complete run is not logged again. When the store does not answer, this logs a warning
-    and the training goes on; registering adds the missing epochs later.
+    and the training continues; registering adds the missing epochs later.
 
     Args:
         paths: The checkout, for the store.

@@ -169,7 +169,7 @@ def trial_run(
 ) -> Iterator[TrialRun]:
     """Open the run of a trial, nested in the run of its study, and close it at the end of the block.
 
-    When the store does not answer, this logs a warning and the trial goes on.
+    When the store does not answer, this logs a warning and the trial continues.
 
     Args:
         paths: The checkout, for the store.

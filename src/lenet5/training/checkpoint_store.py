@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class CheckpointStore:
     """Stores the last checkpoint of one training.
 
-    If the store does not answer, it logs a warning and the training goes on.
+    If the store does not answer, it logs a warning and the training continues.
     """
 
     def __init__(self, url: str, training: str) -> None:
