@@ -19,6 +19,7 @@ IDENTITY = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory, digits: Arrays) -> Project:
+    """A repository with two branches and a tag. The tests share it: read it, or change a clone."""
     project = make_project(tmp_path_factory.mktemp("origin"), digits)
     project.git("branch", "other")
     project.git("tag", "v1")
@@ -55,10 +56,14 @@ def test_a_ref_is_a_branch_a_tag_a_commit_or_the_default(
     assert git.patch(made.root) == b""
 
 
-def test_what_is_pushed_later_is_found(origin: Project, home: Paths) -> None:
+def test_what_is_pushed_later_is_found(
+    origin: Project, home: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = clone(origin, tmp_path / "own")  # the other tests share `origin`
+    monkeypatch.setenv("LENET5_GIT_URL", str(own.root))
     workspace.make(home, Code(), "one")
-    origin.git(*IDENTITY, "commit", "--quiet", "--allow-empty", "--message", "Later")
-    commit = origin.git("rev-parse", "HEAD").strip()
+    own.git(*IDENTITY, "commit", "--quiet", "--allow-empty", "--message", "Later")
+    commit = own.git("rev-parse", "HEAD").strip()
     assert head(workspace.make(home, Code(), "two")) == commit
     assert head(workspace.make(home, Code(ref=commit), "one")) == commit, "made anew"
 
