@@ -1,5 +1,6 @@
 """Registered versions without a training: the tags and files that the gate uses are real."""
 
+import functools
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -34,8 +35,12 @@ def params(name: str, **gate: Any) -> Params:
             **{"margin": 0.02, "confidence": 0.95, "tie": "keep", "resamples": 1000, "seed": 1, **gate}
         ),
     )
-    real = load(REPOSITORY / "params.yaml")
-    return real.model_copy(update={"register_": register})
+    return _params_of_project().model_copy(update={"register_": register})
+
+
+@functools.cache
+def _params_of_project() -> Params:
+    return load(REPOSITORY / "params.yaml")
 
 
 def add(

@@ -1,10 +1,7 @@
 """Promotion, rollback and history with real stores: SQLite, and a server on PostgreSQL."""
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +13,56 @@ from lenet5.core.errors import DataError, Refused, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.registry import model_versions, promotion
 from lenet5.registry.promotion_log import PromotionLog
+from lenet5.system import settings
 from lenet5.system.state import LocalState
-from lenet5.tracking import tags
-from tests.conftest import REPOSITORY
+from lenet5.tracking import store, tags
+from tests.registry.embedded_store import EmbeddedStore
 from tests.registry.factory import TEST_DATA, add, params
+from tests.registry.promoter import Promoter, stop_server
 from tests.tracking.conftest import long_on_server
 
 # misclassified images of 1000: FAIR for the first champion, then a better, an equal and a worse version
 GOOD, SAME, WORSE = range(10), range(30, 70), range(90)
 FAIR = range(40)
+MODEL = "digits"
+"""Name of the model in an embedded store. The models of a server have names of their own."""
 
 
 class Registry:
-    """One model in one store, with short calls for the tests."""
+    """One model in one store, with short calls for the tests.
 
-    def __init__(self, client: MlflowClient, paths: Paths, name: str) -> None:
+    Args:
+        client: A connection to the store.
+        paths: The checkout.
+        name: Name of the model.
+        restore_champion: Replaces the store by one that has this model with a champion; None on a server.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        paths: Paths,
+        name: str,
+        restore_champion: Callable[[], None] | None = None,
+    ) -> None:
         self.client, self.paths, self.name = client, paths, name
-        self.processes: list[subprocess.Popen[str]] = []
+        self._restore_champion = restore_champion
+        self._promoters: list[Promoter] = []
+
+    def another(self, suffix: object) -> "Registry":
+        """Return a model without versions. In an embedded store it replaces this one at ``add_champion``."""
+        name = self.name if self._restore_champion else f"{self.name}-{suffix}"
+        another = Registry(self.client, self.paths, name, self._restore_champion)
+        another._promoters = self._promoters
+        return another
+
+    def add_champion(self) -> None:
+        """Register a first version that misclassifies the images ``FAIR``, and promote it."""
+        if self._restore_champion:
+            self._restore_champion()
+        else:
+            self.add()
+            self.promote()
 
     def add(self, wrong: range = FAIR, test_data: str = TEST_DATA) -> int:
         """Register a version that misclassifies the images ``wrong``; return its number."""
@@ -64,51 +94,73 @@ class Registry:
     def drifted(self) -> dict[str, str]:
         return promotion.drifted(model_versions.versions(self.client, self.name), self.changes())
 
-    def start_held(self, number: int, method: str) -> "subprocess.Popen[str]":
-        """Start a promoter that waits for a line on standard input before its first call of a method."""
-        process = self.start(self.name, str(number), "--hold", method)
-        assert process.stdout
-        while (line := process.stdout.readline()) != "held\n":
-            assert line, process.wait()
-        return process
+    def start_held(self, number: int, method: str) -> Promoter:
+        """Start a promoter, and wait until it is held before its first call of a method."""
+        promoter = self.start(number, hold=method)
+        promoter.wait_until_held()
+        return promoter
 
     def leave_pending(self, number: int) -> None:
         """Append a change to the log whose promoter dies before it moves the alias."""
-        process = self.start_held(number, "set_registered_model_alias")
-        process.kill()
-        process.communicate()
+        self.start_held(number, "set_registered_model_alias").kill()
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, number: int, *, hold: str = "", die_after: int | None = None) -> Promoter:
         """Start a promoter as a separate process."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.registry.promoter", str(self.paths.root), *arguments],
-            cwd=REPOSITORY,
-            env=dict(os.environ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.processes.append(process)
-        return process
+        promoter = Promoter(self.paths.root, self.name, number, hold=hold, die_after=die_after)
+        self._promoters.append(promoter)
+        return promoter
 
     def kill_all(self) -> None:
-        for process in self.processes:
-            with process:
-                process.kill()
+        for promoter in self._promoters:
+            promoter.kill()
+
+
+@pytest.fixture(scope="session")
+def restore_champion(
+    embedded_store: EmbeddedStore, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], None]:
+    """Return a function that replaces the embedded store by one whose model ``MODEL`` has a champion."""
+    saved = tmp_path_factory.mktemp("champion") / "mlflow"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+        for name, value in settings.embedded(embedded_store.paths).items():
+            environment.setenv(name, value)
+        embedded_store.clear()
+        first = Registry(store.connect(embedded_store.paths), embedded_store.paths, MODEL)
+        first.add_champion()
+    embedded_store.save(saved)
+    return lambda: embedded_store.restore(saved)
+
+
+@pytest.fixture(scope="session")
+def promoters() -> Iterator[None]:
+    """Promoters can be started. The first one starts the server of their processes, which this stops."""
+    yield
+    stop_server()
 
 
 @pytest.fixture
-def registry(any_client: MlflowClient, any_paths: Paths, model_name: str) -> Iterator[Registry]:
-    registry = Registry(any_client, any_paths, model_name)
+def registry(
+    any_client: MlflowClient,
+    any_paths: Paths,
+    model_name: str,
+    restore_champion: Callable[[], None],
+    promoters: None,
+) -> Iterator[Registry]:
+    if any_client.tracking_uri.startswith("sqlite:"):
+        registry = Registry(any_client, any_paths, MODEL, restore_champion)
+    else:
+        registry = Registry(any_client, any_paths, model_name)
     yield registry
     registry.kill_all()
 
 
 @pytest.fixture
-def sqlite(client: MlflowClient, paths: Paths, model_name: str) -> Iterator[Registry]:
+def sqlite(
+    client: MlflowClient, paths: Paths, restore_champion: Callable[[], None], promoters: None
+) -> Iterator[Registry]:
     """SQLite only, for behaviour that does not depend on the store."""
-    registry = Registry(client, paths, model_name)
+    registry = Registry(client, paths, MODEL, restore_champion)
     yield registry
     registry.kill_all()
 
@@ -135,8 +187,7 @@ def test_first_version_below_a_floor_does_not_become_champion(sqlite: Registry) 
 
 
 def test_better_version_replaces_the_champion_and_the_history_gives_the_reason(registry: Registry) -> None:
-    registry.add()
-    registry.promote()
+    registry.add_champion()
     registry.add(wrong=GOOD)
     assert registry.promote().moved
     assert registry.aliases() == {"champion": 2, "previous": 1}
@@ -154,8 +205,7 @@ def test_better_version_replaces_the_champion_and_the_history_gives_the_reason(r
 
 @pytest.mark.parametrize(("tie", "champion"), [("keep", 1), ("promote", 2)])
 def test_parameter_decides_a_tie(sqlite: Registry, tie: str, champion: int) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=SAME)
     done = sqlite.promote(tie=tie)
     assert done.verdict
@@ -165,8 +215,7 @@ def test_parameter_decides_a_tie(sqlite: Registry, tie: str, champion: int) -> N
 
 
 def test_worse_version_is_rejected_and_keeps_the_verdict_in_its_tags(registry: Registry) -> None:
-    registry.add()
-    registry.promote()
+    registry.add_champion()
     registry.add(wrong=WORSE)
     done = registry.promote(tie="promote")
     assert not done.moved
@@ -179,8 +228,7 @@ def test_worse_version_is_rejected_and_keeps_the_verdict_in_its_tags(registry: R
 
 
 def test_overruling_the_gate_requires_a_reason(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=WORSE)
     with pytest.raises(UsageError, match="give a reason"):
         sqlite.promote("2", force=True, reason=" ")
@@ -190,8 +238,7 @@ def test_overruling_the_gate_requires_a_reason(sqlite: Registry) -> None:
 
 
 def test_promoting_the_champion_again_changes_nothing(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     for wanted in (None, "1", "champion", "@champion"):
         assert not sqlite.promote(wanted).moved
     assert sqlite.history() == [(None, 1, "promote")]
@@ -217,8 +264,7 @@ def test_error_for_a_missing_version_lists_the_existing_ones(sqlite: Registry) -
 
 
 def test_stored_predictions_of_different_test_sets_are_not_compared(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=GOOD, test_data="e" * 64)
     with pytest.raises(DataError, match="There is no dataset"):  # both models would be scored on it
         sqlite.promote()
@@ -229,8 +275,7 @@ def test_stored_predictions_of_different_test_sets_are_not_compared(sqlite: Regi
 
 
 def test_second_rollback_undoes_the_first(registry: Registry) -> None:
-    registry.add()
-    registry.promote()
+    registry.add_champion()
     registry.add(wrong=GOOD)
     registry.promote()
     done = registry.rollback()
@@ -269,8 +314,7 @@ def test_rollback_requires_a_reason_and_a_former_champion(sqlite: Registry) -> N
 
 
 def test_withdrawn_version_is_promoted_again_only_with_force(registry: Registry) -> None:
-    registry.add()
-    registry.promote()
+    registry.add_champion()
     registry.add(wrong=GOOD)
     registry.promote()
     registry.rollback()
@@ -351,8 +395,7 @@ def test_version_registered_by_another_client_is_not_promoted(sqlite: Registry) 
 
 
 def test_out_of_band_move_is_detected_and_logged_by_the_next_promotion(registry: Registry) -> None:
-    registry.add()
-    registry.promote()
+    registry.add_champion()
     registry.add(wrong=SAME)
     assert registry.drifted() == {}
     registry.client.set_registered_model_alias(registry.name, "champion", "2")
@@ -388,21 +431,19 @@ def test_alias_that_was_removed_or_set_before_the_first_entry_is_detected(regist
 
 @long_on_server
 def test_of_simultaneous_promoters_one_succeeds_and_the_others_are_refused(registry: Registry) -> None:
-    registry.add()
-    registry.promote()
+    registry.add_champion()
     rivals = [registry.add(wrong=GOOD) for _ in range(3)]
-    processes = [registry.start_held(rival, "create_model_version") for rival in rivals]
-    for process in processes:  # each one has passed the gate and is about to append its change
-        assert process.stdin
-        process.stdin.write("\n")
-        process.stdin.flush()
-    output = {rival: p.communicate(timeout=60)[0] for rival, p in zip(rivals, processes, strict=True)}
-    won = [rival for rival, p in zip(rivals, processes, strict=True) if p.returncode == 0]
-    assert len(won) == 1, output
-    assert sorted(p.returncode for p in processes) == [0, Refused.exit_code, Refused.exit_code]
+    promoters = [registry.start_held(rival, "create_model_version") for rival in rivals]
+    for promoter in promoters:  # each one has passed the gate and is about to append its change
+        promoter.go_on()
+    ends = {rival: promoter.wait() for rival, promoter in zip(rivals, promoters, strict=True)}
+    won = [rival for rival, (exit_code, _) in ends.items() if exit_code == 0]
+    assert len(won) == 1, ends
+    assert sorted(exit_code for exit_code, _ in ends.values()) == [0, Refused.exit_code, Refused.exit_code]
     for rival in set(rivals) - set(won):
-        assert "another promoter was faster" in output[rival]
-        assert f"version {won[0]} by " in output[rival]
+        _, message = ends[rival]
+        assert "another promoter was faster" in message
+        assert f"version {won[0]} by " in message
     assert registry.history() == [(None, 1, "promote"), (1, won[0], "promote")]
     assert registry.aliases()["champion"] == won[0]
     assert registry.drifted() == {}
@@ -413,30 +454,25 @@ def test_promoter_killed_between_two_writes_leaves_one_champion_and_a_correct_hi
     registry: Registry,
 ) -> None:
     left = set()
-    promoter = registry.start()
-    assert promoter.stdin
-    assert promoter.stdout
     for writes in range(30):
-        each = Registry(registry.client, registry.paths, f"{registry.name}-{writes}")
-        each.add()
-        each.promote()
+        each = registry.another(writes)
+        each.add_champion()
         each.add(wrong=GOOD)
-        promoter.stdin.write(f"{each.name} 2 {writes}\n")
-        promoter.stdin.flush()
-        ended = int(promoter.stdout.readline())
+        exit_code, _ = each.start(2, die_after=writes).wait()
         champion = each.aliases()["champion"]
         changes = each.history()
         assert changes[-1][1] == champion
         assert changes in ([(None, 1, "promote")], [(None, 1, "promote"), (1, 2, "promote")])
-        if ended == 0:
+        if exit_code == 0:
             break
-        assert ended == -signal.SIGKILL
+        assert exit_code == -signal.SIGKILL
         left.add((champion, len(PromotionLog(each.client, each.name, author="a test").entries())))
         # the next promoter completes the pending change, then makes its own
         each.add(wrong=range(1))
         each.promote("3")
-        assert each.aliases() == {"champion": 3, "previous": each.history()[-2][1]}
-        assert [to for _, to, _ in each.history()] in ([1, 3], [1, 2, 3])
+        champions = [to for _, to, _ in each.history()]
+        assert champions in ([1, 3], [1, 2, 3])
+        assert each.aliases() == {"champion": 3, "previous": champions[-2]}
         assert each.drifted() == {}
     else:
         raise AssertionError("no promoter reached its end")
@@ -445,8 +481,7 @@ def test_promoter_killed_between_two_writes_leaves_one_champion_and_a_correct_hi
 
 
 def test_pending_change_is_reported_until_the_next_command_completes_it(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=GOOD)
     sqlite.leave_pending(2)
     assert sqlite.aliases() == {"champion": 1, "challenger": 2}
@@ -461,8 +496,7 @@ def test_pending_change_is_reported_until_the_next_command_completes_it(sqlite: 
 
 
 def test_pending_change_to_a_damaged_version_is_aborted(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=GOOD)
     sqlite.leave_pending(2)
     damage(sqlite, "model.keras", "gone", which=2)
@@ -473,15 +507,15 @@ def test_pending_change_to_a_damaged_version_is_aborted(sqlite: Registry) -> Non
 
 @long_on_server
 def test_slow_promoter_does_not_undo_later_changes(registry: Registry) -> None:
-    registry.add()
-    registry.promote()
+    registry.add_champion()
     registry.add(wrong=GOOD)
     slow = registry.start_held(2, "set_registered_model_alias")
     # it has appended its change and not moved the alias
     registry.add(wrong=range(1))
     registry.promote("3")  # completes the pending change, then makes its own
-    slow.communicate("\n", timeout=60)
-    assert slow.returncode == 0
+    slow.go_on()
+    exit_code, message = slow.wait()
+    assert exit_code == 0, message
     assert registry.aliases()["champion"] == 3
     assert registry.history() == [(None, 1, "promote"), (1, 2, "promote"), (2, 3, "promote")]
     assert registry.drifted() == {}
@@ -491,8 +525,7 @@ def test_slow_promoter_does_not_undo_later_changes(registry: Registry) -> None:
 def test_change_between_the_two_reads_is_not_missed_and_not_logged_as_out_of_band(
     sqlite: Registry, monkeypatch: pytest.MonkeyPatch, first_read: str
 ) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=range(30))
     sqlite.add(wrong=GOOD)
     owner = PromotionLog if first_read == "entries" else model_versions
@@ -536,8 +569,7 @@ def test_repeated_request_gives_one_entry(sqlite: Registry, monkeypatch: pytest.
 def test_failed_connection_does_not_abort_a_pending_change(
     sqlite: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=GOOD)
     sqlite.leave_pending(2)
 
@@ -573,8 +605,7 @@ def test_number_selects_a_version_even_if_an_alias_has_that_name(sqlite: Registr
 
 
 def test_deleted_entry_leaves_a_gap_and_changed_entry_is_an_error(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=GOOD)
     sqlite.promote()
     sqlite.client.delete_model_version(f"{sqlite.name}.history", "2")
@@ -589,8 +620,7 @@ def test_deleted_entry_leaves_a_gap_and_changed_entry_is_an_error(sqlite: Regist
 
 @pytest.mark.parametrize(("stored", "read"), [("outside", "out_of_band"), ("abandon", "aborted")])
 def test_entries_of_earlier_releases_can_be_read(sqlite: Registry, stored: str, read: str) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     entry = sqlite.client.get_model_version(f"{sqlite.name}.history", "1")
     earlier = entry.tags["move"].replace('"kind":"promote"', f'"kind":"{stored}"')
     assert earlier != entry.tags["move"]
@@ -599,8 +629,7 @@ def test_entries_of_earlier_releases_can_be_read(sqlite: Registry, stored: str, 
 
 
 def test_history_as_json_keeps_its_keys(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     [change] = sqlite.changes()
     keys = {
         "id",
@@ -621,8 +650,7 @@ def test_history_as_json_keeps_its_keys(sqlite: Registry) -> None:
 
 
 def test_model_without_versions_is_an_error(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.client.delete_model_version(sqlite.name, "1")
     with pytest.raises(UsageError, match="`lenet5 run` makes one"):
         sqlite.promote()
@@ -636,8 +664,7 @@ def test_version_without_digests_is_not_promoted(sqlite: Registry) -> None:
 
 
 def test_aborted_change_does_not_cancel_an_earlier_withdrawal(sqlite: Registry) -> None:
-    sqlite.add()
-    sqlite.promote()
+    sqlite.add_champion()
     sqlite.add(wrong=GOOD)
     sqlite.promote()
     sqlite.rollback()
