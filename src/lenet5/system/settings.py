@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationError
@@ -35,8 +35,10 @@ _SET_BY_PARENT = {"LENET5_HOME", "LENET5_SUPERVISOR"}
 
 
 def _time_zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError("a time zone of the IANA database, such as UTC or Europe/Paris")
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of time zones is an OSError
+        raise ValueError("a time zone of the IANA database, such as UTC or Europe/Paris") from None
     return name
 
 
