@@ -31,5 +31,5 @@ def cleanup(keep_days: int | None = None, ref: str | None = None) -> State[Any]:
         return Failed(message=str(error))
     for line in lines:
         get_run_logger().info(line)
-    workspace.leave(paths)
+    workspace.remove(paths)
     return Completed(message="; ".join(lines))

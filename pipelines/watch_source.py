@@ -26,6 +26,6 @@ def watch_source(ref: str | None = None) -> State[Any]:
     except Lenet5Error as error:
         return Failed(message=str(error))
     finally:
-        workspace.leave(paths)
+        workspace.remove(paths)
     get_run_logger().info(message)
     return Completed(message=message)

@@ -10,12 +10,13 @@ import pytest
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Pending, Running, Scheduled
 
-from lenet5.core.errors import DataError, Unavailable, UsageError
+from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.orchestration import graph, placement, remote
 from lenet5.orchestration.placement import Mode
 from lenet5.orchestration.remote_runs import RemoteRuns, stalled_reason
 from lenet5.orchestration.stage_result import StageResult
 from lenet5.system import dvc
+from lenet5.system.dvc import StageFailed
 from tests.conftest import Project
 
 
@@ -108,7 +109,7 @@ def test_what_is_not_committed_has_a_limit(project: Project) -> None:
 
 def test_a_result_of_other_inputs_is_not_taken(project: Project) -> None:
     """As if the parameters were edited while the worker was at it."""
-    outcome = StageResult(locked=dvc.locked_entry(project.paths, "train"))
+    outcome = StageResult(lock_entry=dvc.locked_entry(project.paths, "train"))
     remote.apply_remote_result(project.paths, train(project), outcome)
     project.set_params(**{"train.seed": 7})
     before = project.paths.lock.read_bytes()
@@ -124,7 +125,7 @@ def test_a_result_that_is_not_in_the_remote_is_not_taken(project: Project) -> No
     elsewhere = re.sub(r"(?<=path: models/lenet5.keras\n  hash: md5\n  md5: )\w+", "a" * 32, locked)
     assert elsewhere != locked
     with pytest.raises(Unavailable, match="`dvc pull --force train` failed"):
-        remote.apply_remote_result(project.paths, train(project), StageResult(locked=elsewhere))
+        remote.apply_remote_result(project.paths, train(project), StageResult(lock_entry=elsewhere))
     assert project.paths.lock.read_bytes() == before
 
 
@@ -145,8 +146,22 @@ def test_deploying_to_no_server_is_a_clear_error(project: Project) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "retried"),
+    [
+        (Unavailable("The source does not answer."), True),
+        (StageFailed("ingest", "The source does not answer.", Unavailable.exit_code), True),
+        (remote.EveryWorkerDied("Stage train was sent to 3 workers, and each one died."), False),
+        (StageFailed("train", "It was killed.", 1), False),
+    ],
+)
+def test_only_what_a_second_try_can_mend_is_retried(error: Lenet5Error, retried: bool) -> None:
+    """`retries` would multiply the workers that `replacements` allows."""
+    assert remote.is_transient(error) is retried
+
+
 def test_a_second_flow_in_one_process_is_not_cancelled_at_birth() -> None:
     first = RemoteRuns()
     first.cancel()
-    assert first.wait()
-    assert not RemoteRuns().wait()
+    assert first.cancelled_while_waiting()
+    assert not RemoteRuns().cancelled_while_waiting()

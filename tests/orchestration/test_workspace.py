@@ -139,12 +139,12 @@ def test_a_workspace_in_which_somebody_works_is_not_free(home: Paths) -> None:
     assert checkout_lock.is_free(made)
 
 
-def test_leaving_removes_a_workspace_and_no_other_checkout(
+def test_remove_deletes_a_workspace_and_no_other_checkout(
     origin: Project, home: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = workspace.make(home, Code(), "one")
     monkeypatch.chdir(made.root)
-    workspace.leave(made)
+    workspace.remove(made)
     assert not made.root.exists()
-    workspace.leave(origin.paths)
+    workspace.remove(origin.paths)
     assert origin.paths.graph.exists()

@@ -1,4 +1,4 @@
-"""A training of several processes, spread over workers of its pool: one flow run for each process.
+"""Run a stage on this worker. A training of several processes is spread over workers: a flow run for each.
 
 The flow run that the sender started runs rank 0. It chooses the address of the rendezvous, and starts the
 other ranks as flow runs of the same deployment. They train with it and record nothing. To the

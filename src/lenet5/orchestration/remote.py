@@ -5,6 +5,7 @@ Code goes as a commit and a patch; data goes through the DVC remote. The worker 
 
     send                      decides whether anything is to be done, pushes the inputs, tries several workers
     _follow                   starts the flow run, passes on its log, waits for its end
+    _result                   reads the result, which the worker attached to the flow run (stage_result)
     apply_remote_result       writes the entry into dvc.lock and pulls the outputs
 """
 
@@ -34,6 +35,17 @@ LARGEST_PATCH = 300_000
 """Characters. Prefect's server takes parameters of half a megabyte in all."""
 
 
+class EveryWorkerDied(Unavailable):
+    """A stage was sent as often as ``replacements`` allows. It is not retried: its input may kill workers."""
+
+
+def is_transient(error: object) -> bool:
+    """Return whether a second try can mend an error: a source or a server did not answer."""
+    if isinstance(error, EveryWorkerDied):
+        return False
+    return isinstance(error, Lenet5Error) and error.exit_code == Unavailable.exit_code
+
+
 def send(paths: Paths, stage: Stage, runs: RemoteRuns, *, mode: Mode, force: bool, on_line: OnLine) -> None:
     """Bring a stage up to date on a worker of its pool, and fetch its result into this checkout.
 
@@ -47,8 +59,8 @@ def send(paths: Paths, stage: Stage, runs: RemoteRuns, *, mode: Mode, force: boo
 
     Raises:
         StageFailed: the stage ended with an error there.
-        Unavailable: the remote or the Prefect server does not answer, every worker died, or this flow was
-            interrupted.
+        EveryWorkerDied: each worker that got the stage died.
+        Unavailable: the remote or the Prefect server does not answer, or this flow was interrupted.
         UsageError: the uncommitted changes are too large for a patch.
         DataError: the result belongs to other inputs.
     """
@@ -72,19 +84,22 @@ def send(paths: Paths, stage: Stage, runs: RemoteRuns, *, mode: Mode, force: boo
             timeout = stage.meta.timeout_seconds
             dvc.run_stage(paths.root, stage.name, timeout=timeout, on_line=on_line, force=force, pull=True)
             return
+        # CRASHED: its worker died (an automation that `deploy` makes marks it), or it stalled (see _follow)
         if run.state_type is not StateType.CRASHED:
             apply_remote_result(paths, stage, _result(stage, run))
             on_line(f"{stage.name} is done, and its outputs are here")
             return
         on_line(f"{run.name}: {run.state.message if run.state else 'crashed'}")
-    raise Unavailable(
+    raise EveryWorkerDied(
         f"Stage {stage.name} was sent to {1 + stage.meta.replacements} workers, and each one died.",
         fix="look at the flow runs of deployment " + placement.deployment(str(stage.meta.work_pool)),
     )
 
 
 def code_parameters(paths: Paths, what: str) -> dict[str, Any]:
-    """Return the code of this checkout, as the parameters from which a worker makes a workspace.
+    """Return the code of this checkout: the fields of ``workspace.Code``, and the MLflow experiment.
+
+    A worker makes a workspace from these parameters of the flow run.
 
     Args:
         paths: this checkout.
@@ -126,7 +141,7 @@ def apply_remote_result(paths: Paths, stage: Stage, result: StageResult) -> None
         DataError: the result belongs to other inputs than those in this checkout.
             After an error, ``dvc.lock`` is as it was before.
     """
-    before = dvc.replace_locked_entry(paths, stage.name, result.locked)
+    before = dvc.replace_locked_entry(paths, stage.name, result.lock_entry)
     try:
         # files of a training that was never recorded may lie there; `dvc repro` would replace them, too
         dvc.exchange(paths.root, "pull", "--force", stage.name)
@@ -153,7 +168,7 @@ def _follow(
     on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
     seen_lines = 0
     with get_client(sync_client=True) as client:
-        while not runs.wait():
+        while not runs.cancelled_while_waiting():
             run, lines = with_retry(poll, client, run.id, seen_lines)
             seen_lines += len(lines)
             for line in lines:

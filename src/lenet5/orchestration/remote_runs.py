@@ -67,7 +67,7 @@ class RemoteRuns:
             with suppress(httpx.HTTPError, RuntimeError), get_client(sync_client=True) as client:
                 client.set_flow_run_state(run_id, Cancelling(message="its flow was interrupted"))
 
-    def wait(self) -> bool:
+    def cancelled_while_waiting(self) -> bool:
         """Wait until the next poll; return whether the runs were cancelled meanwhile."""
         return self._cancelled.wait(POLL_SECONDS)
 

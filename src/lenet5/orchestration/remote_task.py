@@ -55,7 +55,7 @@ def run(
         stage_result.publish(client, flow_run, result)
     if result.exit_code:
         return Failed(message=result.message)
-    workspace.leave(paths)
+    workspace.remove(paths)
     return None
 
 
@@ -83,4 +83,4 @@ def run_stage(
         return StageResult()
     process_group.run_stage(paths, stage, force=force, on_line=on_line)
     dvc.exchange(paths.root, "push", "--run-cache", name)
-    return StageResult(locked=dvc.locked_entry(paths, name))
+    return StageResult(lock_entry=dvc.locked_entry(paths, name))

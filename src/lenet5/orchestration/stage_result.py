@@ -18,7 +18,7 @@ class StageResult(BaseModel):
     exit_code: int = 0
     message: str = ""
     """Why it failed."""
-    locked: str = ""
+    lock_entry: str = ""
     """The stage's entry in ``dvc.lock``, as YAML: the order of its keys counts, and JSON columns lose it."""
 
 

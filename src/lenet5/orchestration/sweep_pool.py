@@ -127,7 +127,7 @@ def _follow(
     """Pass on the logs of the flow runs until all have ended; return the ended ones."""
     over: list[FlowRun] = []
     with get_client(sync_client=True) as client:
-        while seen_lines and not runs.wait():
+        while seen_lines and not runs.cancelled_while_waiting():
             complete = is_complete()
             for run_id in list(seen_lines):
                 run, lines = with_retry(poll, client, run_id, seen_lines[run_id])

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
-from lenet5.core.errors import Lenet5Error, Refused, Unavailable
+from lenet5.core.errors import Lenet5Error, Refused
 from lenet5.core.paths import Paths
 from lenet5.orchestration import checkout_lock, graph, placement, remote, report, workspace
 from lenet5.orchestration.placement import Mode
@@ -52,7 +52,7 @@ def run(
             # these options ask for a run, even when a version of this code exists
             wants_a_run = bool(force or experiment or branch)
             if workspace.is_workspace(paths) and not wants_a_run and (same := _version_of_this_code(paths)):
-                workspace.leave(paths)
+                workspace.remove(paths)
                 return Completed(message=f"up to date: version {same.number} was made of this code and data")
             _run_stages(paths, nodes, force, mode)
             if workspace.is_workspace(paths):
@@ -63,16 +63,15 @@ def run(
         return _failed(error)
     run_link = store.run_link(paths, promoted.version.run_id)
     create_markdown_artifact(report.markdown(promoted, run_link), key="lenet5")
-    workspace.leave(paths)
+    workspace.remove(paths)
     return Completed(message=report.line(promoted), data=promoted)
 
 
-def _is_transient(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
-    """Retry only what a second try can mend: a source or a server that did not answer."""
-    return getattr(state.result(raise_on_failure=False), "exit_code", None) == Unavailable.exit_code
+def _is_transient(_task: Task[Any, Any], _run: TaskRun, state: State[object]) -> bool:
+    return remote.is_transient(state.result(raise_on_failure=False))
 
 
-def _never(_task: Task[..., object], _run: TaskRun, _state: State[object]) -> bool:
+def _never(_task: Task[Any, Any], _run: TaskRun, _state: State[object]) -> bool:
     return False
 
 

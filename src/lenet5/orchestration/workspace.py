@@ -107,7 +107,7 @@ def repository_lock(home: Paths) -> Path:
     return LocalState(home.root).folder / "repository.lock"
 
 
-def leave(paths: Paths) -> None:
+def remove(paths: Paths) -> None:
     """Remove the workspace of a successful flow run; any other checkout stays."""
     if is_workspace(paths):
         os.chdir(LocalState(paths.root).folder)

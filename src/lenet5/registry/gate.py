@@ -1,7 +1,8 @@
 """The promotion gate: absolute limits, then a paired test against the champion.
 
-promote   the candidate keeps every limit and is significantly better, or there is no champion
-keep      neither model is significantly better; a parameter decides such a tie
+promote   the candidate meets every limit, and is significantly better or there is no champion
+keep      the champion stays: a tie (``register.gate.tie`` decides it), a loss within the margin, or a
+          candidate that was rolled back (``promotion.judge``)
 reject    the candidate breaks a limit, or may be worse than the champion by more than the margin
 """
 

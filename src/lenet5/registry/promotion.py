@@ -1,14 +1,15 @@
 """Promotion and rollback: move an alias to another version, with a gate and a log.
 
-    1. look             read the log, then the alias: an immutable AliasState
-    2. finish_pending   complete or abort the pending change of another promoter, and look again
-    3. judge            compare candidate and champion on the same test images, then ask the gate
-    4. verify           compare every file of the candidate with its registered digest
-    5. commit           append the change to the log, move the alias, mark the change as committed
+    look             read the log, then the alias: an immutable AliasState
+    finish_pending   complete or abort the pending change of another promoter, and look again
+    judge            compare candidate and champion on the same test images, then ask the gate
+    verify           compare every file of the candidate with its registered digest
+    commit           append the change to the log, move the alias, mark the change as committed
 
-Step 5 fails when another promoter has appended a change since step 1: its decision used an old state.
-A process that is killed at any step leaves the old champion or the new one, and a log that says which one.
-``rollback`` does the same without step 3. ``lenet5.registry.promotion_log`` explains the log.
+``commit`` fails when another promoter has appended a change since ``look``: the decision used an old state.
+A process that is killed at any step leaves the old champion or the new one, and a log that says which one:
+docs/promotion.md has a table of the moments. ``rollback`` does the same without ``judge``.
+``lenet5.registry.promotion_log`` explains the log.
 """
 
 import logging
@@ -101,7 +102,7 @@ def promote(
         state = finish_pending(log, look(log, alias))
 
         candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))
-        if candidate.number == state.number:
+        if candidate.number == state.holder_number:
             return Promotion(candidate, None, moved=False, holder=candidate)
 
         paired = predictions.collect(log.client, paths, params.evaluate, candidate, state.holder)
@@ -251,9 +252,10 @@ def commit(
         Refused: another promoter has appended a change since ``state`` was read.
     """
     if state.drifted:
-        logger.warning("%s was moved outside the gate: to %s", state.alias, version_label(state.number))
+        holder = version_label(state.holder_number)
+        logger.warning("%s was moved outside the gate: to %s", state.alias, holder)
         drift = _append(
-            log, state, state.number, "out_of_band", "seen at the next change", {}, committed=True
+            log, state, state.holder_number, "out_of_band", "seen at the next change", {}, committed=True
         )
         state = replace(state, entries=(*state.entries, drift))
     entry = _append(log, state, to, kind, reason, figures)
@@ -279,8 +281,8 @@ def _append(
 ) -> LogEntry:
     change = AliasChange(
         alias=state.alias,
-        after=state.last.number if state.last else 0,
-        before=state.number_in_log,
+        predecessor=state.last.number if state.last else 0,
+        before=state.holder_in_log,
         to=to,
         kind=kind,
         by=log.author,
@@ -301,7 +303,7 @@ def _apply(log: PromotionLog, entry: LogEntry) -> None:
     """
     while True:
         entry = log.last(entry.alias) or entry
-        if _number(log, entry.alias) != entry.to:
+        if _version_with_alias(log, entry.alias) != entry.to:
             _set(log, entry.alias, entry.to)
         last = log.last(entry.alias)
         if last is None or last.number == entry.number:
@@ -309,7 +311,7 @@ def _apply(log: PromotionLog, entry: LogEntry) -> None:
     if entry.alias == CHAMPION:
         if entry.before not in (None, entry.to):
             _set(log, PREVIOUS, entry.before)
-        if entry.to is not None and _number(log, CHALLENGER) == entry.to:
+        if entry.to is not None and _version_with_alias(log, CHALLENGER) == entry.to:
             _set(log, CHALLENGER, None)
     log.mark_committed(entry)
 
@@ -318,7 +320,7 @@ def _complete_or_abort(log: PromotionLog, state: AliasState, pending: LogEntry) 
     """Complete a pending change; abort it if the version is deleted or its files are not as registered."""
     change = f"the change of {pending.alias} to {version_label(pending.to)}, begun by {pending.by}"
     try:
-        if state.number != pending.to:
+        if state.holder_number != pending.to:
             version = model_versions.choose(state.versions, log.model, str(pending.to))
             model_versions.verify(log.client, version)
     except (DataError, UsageError) as error:
@@ -330,7 +332,7 @@ def _complete_or_abort(log: PromotionLog, state: AliasState, pending: LogEntry) 
         _apply(log, pending)
 
 
-def _number(log: PromotionLog, alias: str) -> int | None:
+def _version_with_alias(log: PromotionLog, alias: str) -> int | None:
     return model_versions.aliases(log.client, log.model).get(alias)
 
 
@@ -343,7 +345,7 @@ def _overtaken(log: PromotionLog, state: AliasState, to: int | None) -> Refused:
     last = log.last(state.alias)
     return Refused(
         f"{state.alias} was not moved to {version_label(to)}: another promoter was faster.",
-        expected=f"{state.alias} to be {version_label(state.number)} still",
+        expected=f"{state.alias} to be {version_label(state.holder_number)} still",
         found=f"{version_label(last.to)} by {last.by}: {last.reason}" if last else "an empty log",
         fix="read `lenet5 history`, and repeat the command if you still want the change",
     )
@@ -376,7 +378,7 @@ def _rollback_target(state: AliasState, model: str, to: str | None) -> Version:
 
 def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdict: gate.Verdict) -> None:
     """Store the verdict in tags of the candidate, for readers of the registry."""
-    against = f" against version {state.number}" if state.number else ""
+    against = f" against version {state.holder_number}" if state.holder_number else ""
     decision = f"{verdict.decision}{against}: {verdict.why}"
     model_versions.tag(log.client, candidate, tags.DECISION, decision)
     model_versions.tag(log.client, candidate, tags.COMPARISON, str(verdict.comparison or "with none"))

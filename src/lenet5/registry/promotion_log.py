@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lenet5.core.errors import DataError
 from lenet5.registry import model_versions
@@ -50,13 +50,20 @@ aborted       a pending change could not be completed
 class AliasChange(BaseModel):
     """One change of one alias, as the log stores it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # a later release may store more fields
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",  # a later release may store more fields
+        serialize_by_alias=True,
+    )
 
     id: str = Field(default_factory=lambda: uuid4().hex)
     """Identifies an entry to its author: HTTP clients repeat a request that got no answer."""
     alias: str
-    after: int
-    """Number of the predecessor: the last entry for this alias that the author read; 0 for none."""
+    predecessor: int = Field(
+        validation_alias=AliasChoices("predecessor", "after"),
+        serialization_alias="after",  # the name that earlier releases stored
+    )
+    """Number of the last log entry for this alias that the author read; 0 for none."""
     before: int | None
     """The version that had the alias; None for no version."""
     to: int | None
@@ -71,9 +78,8 @@ class AliasChange(BaseModel):
 class LogEntry(AliasChange):
     """An alias change in the log."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
-
     number: int
+    """Position in the log, from 1. It is not the number of a model version."""
     time: datetime
     """Clock of the store, UTC."""
     committed: bool = Field(serialization_alias="settled")
@@ -115,7 +121,7 @@ class PromotionLog:
         for entry in sorted(all_entries, key=lambda entry: entry.number):
             head = heads.get(entry.alias, 0)
             # an entry whose predecessor was deleted still counts: a gap does not end the chain
-            if entry.after == head or (entry.after > head and entry.after not in numbers):
+            if entry.predecessor == head or (entry.predecessor > head and entry.predecessor not in numbers):
                 heads[entry.alias] = entry.number
                 counting.append(entry)
         return [entry for entry in counting if alias in (None, entry.alias)]
@@ -193,31 +199,31 @@ class AliasState:
         return model_versions.holder(self.versions, self.alias)
 
     @property
-    def number(self) -> int | None:
+    def holder_number(self) -> int | None:
         """Return the number of the holder."""
         return self.holder.number if self.holder else None
 
     @property
-    def number_in_log(self) -> int | None:
+    def holder_in_log(self) -> int | None:
         """Return the number of the version that has the alias according to the log."""
         return self.last.version_after if self.last else None
 
     @property
     def drifted(self) -> bool:
         """Return whether the registry differs from the log."""
-        return self.number != self.number_in_log
+        return self.holder_number != self.holder_in_log
 
     @property
     def pending(self) -> LogEntry | None:
         """Return the last entry if it is not committed, unless another client has moved the alias since."""
         last = self.last
-        return last if last and not last.committed and self.number in (last.before, last.to) else None
+        return last if last and not last.committed and self.holder_number in (last.before, last.to) else None
 
     def former_holders(self) -> list[int]:
         """Return the existing versions that had the alias before the current one, the latest first."""
         committed = [entry for entry in self.entries if entry.committed]
-        numbers = [self.number_in_log, *(entry.before for entry in reversed(committed))]
-        existing = {version.number for version in self.versions} - {self.number}
+        numbers = [self.holder_in_log, *(entry.before for entry in reversed(committed))]
+        existing = {version.number for version in self.versions} - {self.holder_number}
         return [number for number in dict.fromkeys(numbers) if number in existing]
 
     def withdrawal_of(self, number: int) -> LogEntry | None:
