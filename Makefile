@@ -4,8 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Without compiled bytecode every process that imports TensorFlow starts seconds later.
+# Without compiled bytecode, every process that imports TensorFlow starts seconds later, and every process that
+# imports this package starts some tenths of a second later.
 export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 # A busy machine takes longer than uv's limit of 60 seconds.
 export UV_COMPILE_BYTECODE_TIMEOUT ?= 0
 # Nothing is written to the home folder; a cache of your own wins.
@@ -31,21 +33,22 @@ test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor
 	$(BIN)/pytest $(PARALLEL) --fast
 
 .PHONY: test
-test: .venv/installed-dev ## run every test except the longest (ten to thirteen minutes on two cores)
-	$(BIN)/pytest $(PARALLEL) -m "not (stack or long)"
+test: .venv/installed-dev ## run every test that needs no server, except the longest (six minutes on two cores)
+	$(BIN)/pytest $(PARALLEL) -m "not (server or stack or long)"
 
-.PHONY: test-stack
-test-stack: .venv/installed-dev ## run the tests of the whole stack, with servers and workers (ten minutes)
-	$(BIN)/pytest -p no:randomly -m "stack and not long"
+# Servers and workers are shared, so one process runs these tests, and those of the stack in their order.
+.PHONY: test-servers
+test-servers: .venv/installed-dev ## run the tests on servers and workers, except the longest (ten minutes)
+	$(BIN)/pytest -p no:randomly -m "(server or stack) and not long"
 
 .PHONY: test-all
 test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
-	$(BIN)/pytest $(PARALLEL) -m "not stack"
-	$(BIN)/pytest -p no:randomly -m stack
+	$(BIN)/pytest $(PARALLEL) -m "not (server or stack)"
+	$(BIN)/pytest -p no:randomly -m "server or stack"
 
 .PHONY: coverage
 coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files
-	$(BIN)/pytest $(PARALLEL) -m "not (stack or long)" --cov --cov-report=
+	$(BIN)/pytest $(PARALLEL) -m "not (server or stack or long)" --cov --cov-report=
 	$(BIN)/coverage report --sort cover | awk 'NR <= 12 || /^TOTAL/'
 
 .PHONY: check

@@ -142,14 +142,17 @@ def flip_a_bit(path: Path, at: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The database of an empty embedded store. A copy of it saves a test the forty migrations."""
     from lenet5.tracking import store  # MLflow takes seconds to import
 
-    paths = Paths(tmp_path_factory.mktemp("empty"))
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("MLFLOW_TRACKING_URI", settings.embedded(paths)["MLFLOW_TRACKING_URI"])
-        store.connect(paths)
+    base = tmp_path_factory.getbasetemp()
+    paths = Paths((base if worker_id == "master" else base.parent) / "empty")
+    with FileLock(f"{paths.root}.lock"):  # the first process makes it for all
+        if not paths.root.exists():
+            with pytest.MonkeyPatch.context() as environment:
+                environment.setenv("MLFLOW_TRACKING_URI", settings.embedded(paths)["MLFLOW_TRACKING_URI"])
+                store.connect(paths)
     return LocalState(paths.root).mlflow / "mlflow.db"
 
 
@@ -174,12 +177,12 @@ class Project:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of the virtual environment in the project, and return its exit code and output.
 
-        A command of ``lenet5`` that only asks the project's own registry or moves an alias runs in this
-        process, which has imported MLflow already. With variables, or with ``process=True``, it runs in a
-        process of its own, as every other command does.
+        A command of ``lenet5`` that only asks a registry or moves an alias runs in this process, which has
+        imported MLflow already. With ``process=True`` it runs in a process of its own, as every other command
+        does.
         """
         variables = self.environment() | (environment or {})
-        if words[0] == "lenet5" and IN_PROCESS & set(words[1:2]) and not (process or environment):
+        if words[0] == "lenet5" and IN_PROCESS & set(words[1:2]) and not process:
             return self._call(words, variables)
         return subprocess.run(
             [str(BIN / words[0]), *words[1:]],

@@ -12,18 +12,11 @@ from pathlib import Path
 import pytest
 
 HIDDEN = ("tensorflow", "keras")
-SLOW_FIXTURES = {
-    "finished",
-    "project",
-    "empty_database",
-    "examine",
-    "postgres",
-    "serve",
-    "origin",
-    "repository",
-}
+SLOW_FIXTURES = {"finished", "project", "empty_database", "examine", "origin", "repository"}
 """A test that needs one of these is slow, directly or through another fixture."""
-LEFT_OUT = {"slow", "long", "stack"}
+SERVER_FIXTURES = {"postgres", "serve", "mlflow_server", "prefect_server"}
+"""A test that needs one of these is a test of servers, directly or through another fixture."""
+LEFT_OUT = {"slow", "long", "server", "stack"}
 """Markers of the tests that ``--fast`` leaves out."""
 
 
@@ -31,7 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast",
         action="store_true",
-        help="hide TensorFlow, skip the files that need it, and leave out tests marked slow, long or stack",
+        help="hide TensorFlow, skip the files that need it, and leave out tests that are marked "
+        + ", ".join(sorted(LEFT_OUT)),
     )
 
 
@@ -75,8 +69,11 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    if SLOW_FIXTURES & set(_fixtures(item)):
+    fixtures = set(_fixtures(item))
+    if SLOW_FIXTURES & fixtures:
         item.add_marker("slow")
+    if SERVER_FIXTURES & fixtures:
+        item.add_marker("server")
 
 
 @pytest.hookimpl(trylast=True)  # after the order of pytest-randomly
@@ -91,3 +88,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _fixtures(item: pytest.Item) -> list[str]:
     return list(getattr(item, "fixturenames", ()))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Require that pytest-xdist sees the groups: it would spread the tests of one group without a word."""
+    if not getattr(session.config.option, "loadgroup", False):
+        return
+    for item in session.items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+            raise RuntimeError(
+                f"pytest-xdist does not see the group of {item.nodeid}.\n"
+                "  expected: versions of pytest and pytest-xdist that work together\n"
+                "  fix:      install those of requirements-dev.lock"
+            )

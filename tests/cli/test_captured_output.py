@@ -6,6 +6,7 @@ import pty
 import re
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,42 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 Lines = Callable[..., list[str]]
 
 
-@pytest.fixture(params=[{}, {"COLUMNS": "40", "FORCE_COLOR": "1"}], ids=["plain", "colours on 40 columns"])
+TOO_LONG = f"ui --mlflow-port {'x' * 200}"
+COMMANDS = (
+    "status",
+    "status --settings",
+    "versions",
+    "history",
+    "lineage 1",
+    "predict {root}/no-image.png",
+    "predict {root}/missing.png",
+    TOO_LONG,
+    "validate --update-reference",
+)
+END_OF_COMMAND = "\x1e"
+SCRIPT = f"""
+import os, sys
+from lenet5 import cli
+
+environment = dict(os.environ)
+for command in sys.argv[1:]:
+    sys.argv = ["lenet5", *command.split()]
+    try:
+        cli.main()
+    except SystemExit:
+        pass
+    os.environ.clear()
+    os.environ.update(environment)  # a command exports its settings
+    for stream in (sys.stdout, sys.stderr):
+        print(end={END_OF_COMMAND!r}, file=stream, flush=True)
+"""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[{}, {"COLUMNS": "40", "FORCE_COLOR": "1"}],
+    ids=["plain", "colours on 40 columns"],
+)
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     """The environment of a plain script, and one that asks for colours and a narrow terminal."""
     return dict(request.param)
@@ -36,19 +72,35 @@ def trained(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
     folder.mkdir(parents=True)
     project = finished.copy(folder)
     assert len(str(project.root)) > 150
+    (project.root / "no-image.png").write_bytes(b"no image")
     return project
 
 
+@pytest.fixture(scope="module")
+def outputs(trained: Project, environment: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Standard output and standard error of each command. One process runs all: imports take long."""
+    before = trained.paths.reference.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *(command.format(root=trained.root) for command in COMMANDS)],
+        cwd=trained.root,
+        env=trained.environment() | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    trained.paths.reference.write_bytes(before)  # the checkout is shared, and its stages stay up to date
+    pairs = zip(done.stdout.split(END_OF_COMMAND), done.stderr.split(END_OF_COMMAND), strict=True)
+    return dict(zip([*COMMANDS, "after the last"], pairs, strict=True))
+
+
 @pytest.fixture
-def lines(trained: Project, environment: dict[str, str]) -> Lines:
-    """Run a command through a pipe, and return its lines without colours."""
+def lines(outputs: dict[str, tuple[str, str]]) -> Lines:
+    """Return the lines that a command wrote into a pipe, without colours."""
 
-    def run(*words: str, stderr: bool = False) -> list[str]:
-        done = trained.command("lenet5", *words, environment=environment, process=True)
-        output = done.stderr if stderr else done.stdout
-        return ANSI.sub("", output).splitlines()
+    def read(command: str, stderr: bool = False) -> list[str]:
+        return ANSI.sub("", outputs[command][stderr]).splitlines()
 
-    return run
+    return read
 
 
 def one(lines: list[str], *values: str) -> str:
@@ -86,7 +138,7 @@ def test_status_prints_folder_and_store_on_one_line(trained: Project, lines: Lin
 
 
 def test_settings_are_on_one_line_each(trained: Project, lines: Lines) -> None:
-    shown = lines("status", "--settings")
+    shown = lines("status --settings")
     one(shown, "LENET5_CHECKPOINTS", f"{trained.root}/.lenet5/checkpoints", "default", "last checkpoint")
     one(shown, "PREFECT_HOME", f"{trained.root}/.lenet5/prefect", "default")
 
@@ -100,7 +152,7 @@ def test_tables_of_versions_have_one_line_per_version(lines: Lines) -> None:
 
 
 def test_tree_of_a_version_has_one_line_per_fact(trained: Project, lines: Lines) -> None:
-    shown = lines("lineage", "1")
+    shown = lines("lineage 1")
     commit = trained.git("rev-parse", "HEAD").strip()
     one(shown, f"commit: {commit}")
     one(shown, "decision: promote: every limit is kept")
@@ -108,21 +160,16 @@ def test_tree_of_a_version_has_one_line_per_fact(trained: Project, lines: Lines)
 
 
 def test_errors_have_one_line_per_part(trained: Project, lines: Lines) -> None:
-    image = trained.root / "no-image.png"
-    image.write_bytes(b"no image")
-    shown = lines("predict", str(image), stderr=True)
-    one(shown, f"error: {image} cannot be read")
-    missing = lines("predict", str(trained.root / "missing.png"), stderr=True)
-    one(missing, f"error: {trained.root}/missing.png cannot be read")
-    usage = lines("ui", "--mlflow-port", "x" * 200, stderr=True)
+    for name in ("no-image.png", "missing.png"):
+        shown = lines(f"predict {{root}}/{name}", stderr=True)
+        one(shown, f"error: {trained.root}/{name} cannot be read")
+    usage = lines(TOO_LONG, stderr=True)
     assert len(usage) == 2
     assert usage[1] == "  fix:      `lenet5 ui --help` describes the command"
 
 
 def test_a_stage_prints_paths_on_one_line(trained: Project, lines: Lines) -> None:
-    before = trained.paths.reference.read_bytes()
-    one(lines("validate", "--update-reference"), f"→ {trained.root}/data/reference.json")
-    trained.paths.reference.write_bytes(before)  # the checkout is shared, and its stages stay up to date
+    one(lines("validate --update-reference"), f"→ {trained.root}/data/reference.json")
 
 
 def test_on_a_terminal_tables_fit_its_width(trained: Project) -> None:

@@ -136,6 +136,7 @@ def test_predict_refuses_a_file_that_is_not_an_image(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.server
 def test_ui_serves_both_and_leaves_no_process(finished: Project, tmp_path: Path) -> None:
     mlflow, prefect = str(free_port()), str(free_port())
     ui = subprocess.Popen(

@@ -11,7 +11,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Running
-from prefect.testing.utilities import prefect_test_harness
 from prefect.variables import Variable
 
 from lenet5.core.paths import Paths
@@ -20,11 +19,13 @@ from lenet5.orchestration.remote_runs import poll
 from lenet5.orchestration.stage_result import StageResult
 from tests.conftest import Arrays, make_project
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("prefect")]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
+def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness  # this import takes seconds
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
@@ -40,7 +41,8 @@ def new_run() -> str:
 
 
 def test_a_result_comes_back_as_it_was_published() -> None:
-    sent = StageResult(exit_code=4, message="no: it's\nbroken", locked="cmd: lenet5 train\nouts:\n- b\n- a\n")
+    entry = "cmd: lenet5 train\nouts:\n- b\n- a\n"
+    sent = StageResult(exit_code=4, message="no: it's\nbroken", lock_entry=entry)
     run = new_run()
     with get_client(sync_client=True) as client:
         run_id = client.read_flow_run(run).id  # type: ignore[arg-type]
