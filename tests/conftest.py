@@ -9,12 +9,11 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,15 +58,8 @@ TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
 KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
-IN_PROCESS = {"versions", "status", "history", "lineage", "diff", "promote", "rollback", "predict"}
+IN_PROCESS = {"versions", "status", "history", "lineage", "diff", "promote", "rollback", "predict", "doctor"}
 """Commands of ``lenet5`` that tests can run in their own process."""
-ARTIFACTS = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}
-"""Columns of MLflow's database that hold addresses of files, by table."""
 
 Arrays = dict[str, NDArray[np.uint8]]
 
@@ -153,7 +145,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
             with pytest.MonkeyPatch.context() as environment:
                 environment.setenv("MLFLOW_TRACKING_URI", settings.embedded(paths)["MLFLOW_TRACKING_URI"])
                 store.connect(paths)
-    return LocalState(paths.root).mlflow / "mlflow.db"
+    return LocalState(paths.root).mlflow_database
 
 
 @dataclass(frozen=True)
@@ -270,21 +262,7 @@ class Project:
         copied = Project(folder / "project", folder / "home")
         shutil.copytree(self.root, copied.root, symlinks=True)
         copied.home.mkdir()
-        own_artifacts(copied, self)
         return copied
-
-
-def own_artifacts(copied: Project, original: Project) -> None:
-    """Replace the addresses of the original's files in the store of a copy by those of the copy."""
-    database = LocalState(copied.paths.root).mlflow / "mlflow.db"
-    if not database.exists():
-        return
-    with closing(sqlite3.connect(database)) as store, store:
-        for table, column in ARTIFACTS.items():
-            store.execute(
-                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
-                (str(original.root), str(copied.root)),
-            )
 
 
 def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
@@ -346,9 +324,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Projec
     shared = _shared(tmp_path_factory)
     finish(shared)
     shutil.copytree(shared, folder, symlinks=True)
-    copied = Project(folder / "project", folder / "home")
-    own_artifacts(copied, Project(shared / "project", shared / "home"))
-    return copied
+    return Project(folder / "project", folder / "home")
 
 
 @pytest.fixture(autouse=True, scope="session")

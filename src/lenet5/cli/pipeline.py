@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lenet5.cli.app import PIPELINE, Json, app, checkout, format_value, print_json, print_versions
+from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.system.terminal import console, print_line
 
@@ -144,6 +145,52 @@ def env() -> None:
 
     for name, value in sorted(settings.exports(Paths.find()).items()):
         print(f"export {name}={shlex.quote(value)}")
+
+
+@app.command(rich_help_panel=PIPELINE)
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended without a risk. Nothing is deleted.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Check this machine and this checkout, and say how to mend what is wrong.
+
+    Python, packages, git, disk, variables, clock, embedded databases, DVC's cache, registry, servers.
+    Exit code 4: something is wrong.
+
+    Needs: a checkout.
+
+    Next: what the column "fix" says; `lenet5 doctor --repair`.
+    """
+    from lenet5.cli import doctor as checks
+
+    paths, _ = checkout()
+    findings = []
+    table = Table("", "subject", "found", "fix")
+    for finding in checks.diagnose(paths):
+        mended = finding.repair() if repair and not finding.ok and finding.repair else None
+        findings.append(
+            {
+                "subject": finding.subject,
+                "ok": finding.ok or mended is not None,
+                "found": finding.found,
+                "fix": finding.fix,
+                "repaired": mended,
+            }
+        )
+        mark = "✓" if finding.ok else "repaired" if mended else "✗"
+        table.add_row(mark, finding.subject, escape(finding.found), escape(mended or finding.fix))
+    wrong = [finding for finding in findings if not finding["ok"]]
+    if as_json:
+        print_json(findings)
+    else:
+        console.print(table)
+        print_line(
+            f"{len(wrong)} of {len(findings)} checks found something to mend." if wrong else "All is well."
+        )
+    if wrong:
+        raise typer.Exit(DataError.exit_code)
 
 
 def _print_settings(paths: Paths, as_json: bool) -> None:

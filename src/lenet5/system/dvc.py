@@ -144,6 +144,14 @@ def can_pull(root: Path, stage: str, *, environment: Mapping[str, str | None] | 
     return _call(root, "pull", stage, environment=environment).returncode == 0
 
 
+def cache_folder(root: Path) -> Path:
+    """Return the folder of DVC's cache whose objects are named after their MD5."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return Path(repo.cache.local.path)
+
+
 def remove_unused(root: Path, *, keep: Sequence[Path]) -> str:
     """Remove from the cache what no commit and no listed checkout names; return DVC's last line.
 

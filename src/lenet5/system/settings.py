@@ -11,6 +11,7 @@ Parameters that change a result are in ``params.yaml``, not here. A user cannot 
 import difflib
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,8 +243,12 @@ def apply(paths: Paths) -> None:
         UsageError: as :func:`load`.
     """
     variables = exports(paths)
+    folder = LocalState(paths.root).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid() and stat.S_IMODE(folder.stat().st_mode) != 0o700:
+        folder.chmod(0o700)  # databases and logs are the user's own
     # Without its home folder, Prefect's embedded server fails after two minutes and prints no reason.
-    (LocalState(paths.root).folder / "prefect").mkdir(parents=True, exist_ok=True)
+    (folder / "prefect").mkdir(exist_ok=True)
     os.environ.update(variables)
 
 
@@ -273,7 +278,7 @@ def embedded(paths: Paths) -> dict[str, str]:
     folder = state.folder
     return {
         # locations
-        "MLFLOW_TRACKING_URI": f"sqlite:///{state.mlflow / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state.mlflow_database}",
         "LENET5_CHECKPOINTS": str(folder / "checkpoints"),
         "LENET5_SWEEP_STORAGE": f"sqlite:///{state.sweeps / 'sweeps.db'}",
         "PREFECT_HOME": str(folder / "prefect"),

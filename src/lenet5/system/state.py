@@ -31,6 +31,16 @@ class LocalState:
         return self.folder / "mlflow"
 
     @property
+    def mlflow_database(self) -> Path:
+        """Return the SQLite file of the embedded tracking store."""
+        return self.mlflow / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Return the folder of the artifacts of the embedded tracking store."""
+        return self.mlflow / "artifacts"
+
+    @property
     def models(self) -> Path:
         """Return the folder of downloaded ONNX files, each named after its SHA-256."""
         return self.folder / "models"

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import requests
-from filelock import FileLock
+from alembic.util import CommandError
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.system import settings
 from lenet5.system.state import LocalState
+from lenet5.tracking import embedded_store
 
 Client = MlflowClient
 """The type of a connection, for modules that must not import MLflow."""
@@ -25,12 +26,14 @@ def connect(paths: Paths) -> MlflowClient:
 
     Raises:
         UsageError: ``MLFLOW_TRACKING_URI`` is not a URI.
+        DataError: the database of the embedded store is damaged, or made by another version of MLflow.
+        Unavailable: another process has locked that database.
     """
     uri = settings.load(paths).mlflow_tracking_uri
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # "Waiting up to 300 seconds"
-    if not _is_embedded(paths, uri):
+    if not is_embedded(paths):
         if "://" not in uri:
             raise UsageError(
                 "MLFLOW_TRACKING_URI cannot be used.",
@@ -38,11 +41,11 @@ def connect(paths: Paths) -> MlflowClient:
                 found=uri,
             )
         return MlflowClient(uri)
-    folder = LocalState(paths.root).mlflow
-    folder.mkdir(parents=True, exist_ok=True)
-    # several processes that create the same SQLite file at once leave it broken
-    with FileLock(folder / "create.lock"):
+    embedded_store.prepare(paths)
+    try:
         return MlflowClient(uri)
+    except (MlflowException, SQLAlchemyError, CommandError) as error:
+        raise embedded_store.failure(paths, error) from error
 
 
 def experiment(client: MlflowClient, paths: Paths) -> str:
@@ -50,8 +53,8 @@ def experiment(client: MlflowClient, paths: Paths) -> str:
     current = settings.load(paths)
     name = current.mlflow_experiment_name
     location = None
-    if _is_embedded(paths, current.mlflow_tracking_uri):
-        location = (LocalState(paths.root).mlflow / "artifacts").as_uri()
+    if is_embedded(paths):
+        location = LocalState(paths.root).mlflow_artifacts.as_uri()
     for _ in range(2):
         if existing := client.get_experiment_by_name(name):
             return str(existing.experiment_id)
@@ -79,7 +82,8 @@ def reachable(paths: Paths) -> Iterator[None]:
     """Convert failed connections in the block into one error. Errors that the store reports pass through.
 
     Raises:
-        Unavailable: the store does not answer.
+        Unavailable: the store does not answer, or another process has locked the embedded one.
+        DataError: the database of the embedded store is damaged.
         UsageError: MLflow has no registry for this kind of URI.
     """
     try:
@@ -89,6 +93,8 @@ def reachable(paths: Paths) -> Iterator[None]:
     except (MlflowException, DatabaseError, requests.RequestException) as error:
         if not is_connection_error(error):
             raise
+        if is_embedded(paths):
+            raise embedded_store.failure(paths, error) from error
         raise Unavailable(
             "The tracking store does not answer.",
             expected=f"MLflow at {settings.mask_urls(settings.load(paths).mlflow_tracking_uri)}",
@@ -105,6 +111,6 @@ def is_connection_error(error: Exception) -> bool:
     return isinstance(error, DatabaseError | requests.RequestException)
 
 
-def _is_embedded(paths: Paths, uri: str) -> bool:
-    """Return whether a URI is the SQLite file of this checkout."""
-    return uri == settings.embedded(paths)["MLFLOW_TRACKING_URI"]
+def is_embedded(paths: Paths) -> bool:
+    """Return whether the configured store is the SQLite file of this checkout."""
+    return settings.load(paths).mlflow_tracking_uri == settings.embedded(paths)["MLFLOW_TRACKING_URI"]

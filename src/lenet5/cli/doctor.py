@@ -1,0 +1,353 @@
+"""The checks of ``lenet5 doctor``: what the pipeline needs of this machine and of this checkout.
+
+A check is a function that yields its findings. A question that fails is a finding, too.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import requests
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lenet5.cli import ui_servers
+from lenet5.core.errors import Lenet5Error
+from lenet5.core.paths import Paths
+from lenet5.registry import model_versions, promotion
+from lenet5.stages import params
+from lenet5.stages.register import stage as register
+from lenet5.system import dvc, environment, git, settings
+from lenet5.system.git import GitFailed
+from lenet5.system.state import LocalState
+from lenet5.tracking import embedded_store, store
+
+_FREE_BYTES = 2_000_000_000
+"""A training of MNIST writes 0.4 GB; the rest is room for runs."""
+_PYTHON = (3, 11), (3, 13)
+_TIMEOUT_SECONDS = 5.0
+_FOREIGN = {
+    "PYTHONPATH": "modules in these folders can replace those of the environment",
+    "PYTHONHOME": "Python takes its own modules from there",
+    "PIP_USER": "pip installs into the home folder and not into .venv",
+}
+"""Variables of other programs that replace code, with what they do."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    subject: str
+    ok: bool
+    found: str
+    fix: str = ""
+    """What the user can do; empty if all is well."""
+    repair: Callable[[], str] | None = None
+    """Mends it without a risk, and returns what it did; None if a person has to decide."""
+
+
+def diagnose(paths: Paths) -> Iterator[Finding]:
+    """Run every check. The order is from the machine to the models."""
+    for check in (
+        _python,
+        _packages,
+        _git,
+        _folder,
+        _disk,
+        _variables,
+        _ports,
+        _clock,
+        _databases,
+        _cache,
+        _stages,
+        _registry,
+        _servers,
+    ):
+        try:
+            yield from check(paths)
+        except (Lenet5Error, OSError) as error:
+            yield Finding(check.__name__.strip("_"), False, str(error))
+
+
+def _python(_: Paths) -> Iterator[Finding]:
+    lowest, highest = _PYTHON
+    fits = lowest <= sys.version_info[:2] <= highest
+    found = f"{platform.python_version()} in {sys.prefix}"
+    yield Finding("python", fits, found, "" if fits else "make PYTHON=python3.12 setup")
+
+
+def _packages(paths: Paths) -> Iterator[Finding]:
+    differing = environment.other_packages(paths.requirements.read_text())
+    shown = ", ".join(f"{name} {here} (pinned: {pinned})" for name, (pinned, here) in differing.items())
+    yield Finding(
+        "packages",
+        not differing,
+        shown or "as requirements.lock pins them",
+        "make setup" if differing else "",
+    )
+
+
+def _git(paths: Paths) -> Iterator[Finding]:
+    if not git.is_checkout(paths.root):
+        yield Finding(
+            "git",
+            False,
+            f"{paths.root} is in no git repository, so versions have no commit",
+            "clone the project with git",
+        )
+        return
+    try:
+        source = git.source(paths.root)
+    except GitFailed as error:
+        yield Finding("git", False, str(error), "mend what git names; until then nothing is registered")
+        return
+    assert source is not None  # the folder is a checkout
+    changed = f" with {len(source.patch):,} bytes of uncommitted changes" if source.patch else ""
+    yield Finding("git", True, f"commit {source.commit[:12]}{changed}")
+
+
+def _folder(paths: Paths) -> Iterator[Finding]:
+    folder = LocalState(paths.root).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    unwritable = [
+        str(path) for path in (paths.root, folder, paths.raw.parent) if not os.access(path, os.W_OK)
+    ]
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if unwritable:
+        yield Finding("folder", False, f"not writable: {', '.join(unwritable)}", "chown or chmod them")
+    elif mode & 0o077:
+
+        def close() -> str:
+            folder.chmod(0o700)
+            return f"{folder} is readable by its owner only"
+
+        yield Finding(
+            "folder", False, f"{folder} has mode {mode:o}: other users can read it", "chmod 700", close
+        )
+    else:
+        yield Finding("folder", True, str(paths.root))
+
+
+def _disk(paths: Paths) -> Iterator[Finding]:
+    free = shutil.disk_usage(paths.root).free
+    enough = free >= _FREE_BYTES
+    yield Finding(
+        "disk",
+        enough,
+        f"{free / 1e9:.1f} GB free",
+        ""
+        if enough
+        else f"make {_FREE_BYTES / 1e9:.0f} GB free; `dvc gc --workspace` removes unused outputs",
+    )
+
+
+def _variables(paths: Paths) -> Iterator[Finding]:
+    settings.load(paths)  # an invalid setting is an error, which the caller reports
+    foreign = {name: why for name, why in _FOREIGN.items() if os.environ.get(name)}
+    for name, why in foreign.items():
+        yield Finding("variables", False, f"{name}={os.environ[name]}: {why}", f"unset {name}")
+    if not foreign:
+        yield Finding("variables", True, "none that replaces code")
+
+
+def _ports(_: Paths) -> Iterator[Finding]:
+    for port, option in ((5000, "--mlflow-port"), (4200, "--prefect-port")):
+        with socket.socket() as probe:
+            if probe.connect_ex((ui_servers.HOST, port)) == 0:
+                fix = f"`lenet5 ui {option} {port + 1}`"
+                yield Finding("ports", True, f"{port} is in use; {fix} chooses another one")
+                return
+    yield Finding("ports", True, "5000 and 4200 are free for `lenet5 ui`")
+
+
+def _clock(paths: Paths) -> Iterator[Finding]:
+    now = time.time()
+    latest = max(path.stat().st_mtime for path in (paths.params, paths.graph))
+    if git.is_checkout(paths.root):
+        latest = max(latest, float(git.text(paths.root, "log", "-1", "--format=%ct")))
+    late = latest > now + 60
+    found = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    if late:
+        found += f", and the checkout has changes of {datetime.fromtimestamp(latest, UTC):%Y-%m-%d %H:%M} UTC"
+    yield Finding("clock", not late, found, "set the clock of this machine" if late else "")
+
+
+def _databases(paths: Paths) -> Iterator[Finding]:
+    state = LocalState(paths.root)
+    for database, repair in (
+        (state.mlflow_database, _move_away_and_register),
+        (state.folder / "prefect" / "prefect.db", _move_away),
+        (state.sweeps / "sweeps.db", _move_away),
+    ):
+        if not database.exists():
+            continue
+        if problem := _damage(paths, database):
+            yield Finding(
+                "databases",
+                False,
+                f"{database}: {problem}",
+                "`lenet5 doctor --repair` moves it away",
+                lambda repair=repair, database=database: repair(paths, database),  # type: ignore[misc]
+            )
+        else:
+            yield Finding("databases", True, f"{database.relative_to(state.folder)} is sound")
+
+
+def _damage(paths: Paths, database: Path) -> str | None:
+    """Return what is wrong with a SQLite file; None if nothing is."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            [result] = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            return str(result)
+        if database == LocalState(paths.root).mlflow_database:
+            embedded_store.require_sound(paths)
+    except (sqlite3.Error, Lenet5Error) as error:
+        return str(error)
+    return None
+
+
+def _move_away(_: Paths, database: Path) -> str:
+    """Move a database and its journals aside. Nothing is deleted."""
+    aside = database.parent / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    aside.mkdir()
+    for file in database.parent.glob(f"{database.name}*"):
+        file.rename(aside / file.name)
+    return f"{database.name} is in {aside} now; the next command makes a new one"
+
+
+def _move_away_and_register(paths: Paths, database: Path) -> str:
+    done = _move_away(paths, database)
+    if not paths.evaluation.exists():
+        return done
+    all_params = params.load(paths.params)
+    registered = register.run(paths, all_params.register_, all_params.flat())
+    return f"{done}. From DVC's files: {registered}; `lenet5 promote` asks the gate about it"
+
+
+def _cache(paths: Paths) -> Iterator[Finding]:
+    """Hash the objects of DVC's cache that ``dvc.lock`` names. DVC itself trusts them."""
+    if not paths.lock.exists():
+        yield Finding("cache", True, "no stage has run yet")
+        return
+    try:
+        stages = YAML(typ="safe").load(paths.lock)["stages"]
+    except (YAMLError, KeyError, TypeError) as error:
+        yield Finding("cache", False, f"{paths.lock} cannot be read: {error}", "git restore dvc.lock")
+        return
+    folder = dvc.cache_folder(paths.root)
+    digests = {out["md5"] for entry in stages.values() for out in entry.get("outs", []) if "md5" in out}
+    objects, damaged = 0, []
+    while digests:
+        digest = digests.pop()
+        path = folder / digest[:2] / digest[2:]
+        if not path.exists():
+            continue  # it was never here, or `dvc gc` removed it; DVC runs the stage again or pulls it
+        objects += 1
+        if _md5(path) != digest.removesuffix(".dir"):
+            damaged.append(path)
+        elif digest.endswith(".dir"):
+            digests |= {entry["md5"] for entry in json.loads(path.read_text())}
+    if not damaged:
+        yield Finding("cache", True, f"{objects} objects have the digests that dvc.lock names")
+        return
+
+    def remove() -> str:
+        for path in damaged:
+            path.chmod(0o600)
+            path.unlink()
+        return f"{len(damaged)} damaged objects are removed; `dvc repro` makes them again"
+
+    yield Finding(
+        "cache",
+        False,
+        f"{len(damaged)} of {objects} objects are damaged, such as {damaged[0]}",
+        "`lenet5 doctor --repair` removes them",
+        remove,
+    )
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _stages(paths: Paths) -> Iterator[Finding]:
+    stale = dvc.stale_stages(paths.root)
+    yield Finding("stages", True, f"to run: {', '.join(stale)} (`lenet5 run`)" if stale else "up to date")
+
+
+def _registry(paths: Paths) -> Iterator[Finding]:
+    configured = params.load(paths.params)
+    if store.is_embedded(paths) and not LocalState(paths.root).mlflow_database.exists():
+        yield Finding("registry", True, "no model is registered yet")
+        return
+    with store.reachable(paths):
+        client = store.connect(paths)
+        versions = model_versions.versions(client, configured.register_.model_name)
+        champion = model_versions.holder(versions, model_versions.CHAMPION)
+        for problem in promotion.drifted(versions, promotion.history(paths, configured)).values():
+            yield Finding("registry", False, problem, "`lenet5 history`, then `lenet5 rollback` or `promote`")
+        if champion is None:
+            yield Finding("registry", True, f"{len(versions)} versions, no champion (`lenet5 promote`)")
+            return
+        try:
+            model_versions.verify(client, champion)
+        except Lenet5Error as error:
+            yield Finding("registry", False, str(error), "`lenet5 rollback --reason …`")
+        else:
+            found = f"{len(versions)} versions; all files of champion {champion.number} are as registered"
+            yield Finding("registry", True, found)
+
+
+def _servers(paths: Paths) -> Iterator[Finding]:
+    """Ask the configured servers for their versions, and compare them with the installed clients."""
+    configured = settings.load(paths)
+    asked = []
+    if configured.mlflow_tracking_uri.startswith("http"):
+        asked.append(
+            ("mlflow", f"{configured.mlflow_tracking_uri.rstrip('/')}/version", "MLFLOW_TRACKING_URI")
+        )
+    if configured.prefect_api_url:
+        asked.append(
+            ("prefect", f"{configured.prefect_api_url.rstrip('/')}/admin/version", "PREFECT_API_URL")
+        )
+    for package, url, variable in asked:
+        shown = settings.mask_urls(url)
+        try:
+            response = requests.get(url, timeout=_TIMEOUT_SECONDS, **_login(package, configured))
+            response.raise_for_status()
+        except requests.RequestException as error:
+            problem = settings.mask_urls(str(error))
+            yield Finding("servers", False, f"{shown}: {problem}", f"start it, or correct {variable}")
+            continue
+        theirs, ours = response.text.strip().strip('"'), version(package)
+        same = theirs.split(".")[:2] == ours.split(".")[:2]
+        fix = "" if same else f"run the same version of {package} on both sides"
+        yield Finding("servers", same, f"{shown} has {package} {theirs}, this machine {ours}", fix)
+    if not asked:
+        yield Finding("servers", True, "none is configured: everything is embedded")
+
+
+def _login(package: str, configured: settings.Settings) -> dict[str, Any]:
+    """Return arguments for requests."""
+    if package == "prefect":
+        secret = configured.prefect_api_auth_string
+        return {"auth": tuple(secret.get_secret_value().split(":", 1))} if secret else {}
+    user, password = configured.mlflow_tracking_username, configured.mlflow_tracking_password
+    return {"auth": (user, password.get_secret_value())} if user and password else {}
