@@ -8,6 +8,8 @@ BIN := .venv/bin
 # imports this package starts some tenths of a second later.
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
+# Other code and other places than those of .venv.
+unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 # A busy machine takes longer than uv's limit of 60 seconds.
 export UV_COMPILE_BYTECODE_TIMEOUT ?= 0
 # Nothing is written to the home folder; a cache of your own wins.

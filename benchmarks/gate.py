@@ -54,7 +54,7 @@ def _correct(paths: Paths, params: Train, seed: int) -> NDArray[np.bool_]:
     with quiet_libraries():
         from lenet5.model import backend
         from lenet5.stages.train.fit import fit
-    backend.use_threads(params.threads)
+    backend.configure(params.threads)
     splits, seeded = processed.splits, params.model_copy(update={"seed": seed})
     network, _ = fit(splits["train"], splits["validation"], seeded, on_epoch=lambda epoch, metrics: None)
     return correct(network, processed.manifest.padding, test)

@@ -36,7 +36,7 @@ def main() -> None:
         from lenet5.stages.train.fit import fit
     clock = _clock()
     if arguments.in_memory:
-        backend.use_threads(section.threads)
+        backend.configure(section.threads)
         splits = dataset.load(paths.processed).splits
         some = Split(np.array(splits["train"].images[:_IMAGES]), np.array(splits["train"].labels[:_IMAGES]))
         short = section.model_copy(update={"epochs": _EPOCHS})

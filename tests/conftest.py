@@ -96,7 +96,7 @@ def one_thread() -> None:
     if sys.modules.get("keras"):
         from lenet5.model import backend
 
-        backend.use_threads(1)
+        backend.configure(1)
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def fitted(settings: Train, train: Split, validation: Split) -> Fit:
     from lenet5.model import backend
     from lenet5.stages.train.fit import fit
 
-    backend.use_threads(1)  # as the stage does; it must come before the first operation of the process
+    backend.configure(1)  # as the stage does; it must come before the first operation of the process
 
     def run(
         train: Split = train,

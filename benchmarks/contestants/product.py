@@ -23,7 +23,7 @@ def main() -> None:
     with quiet_libraries(), engine.lean_keras(for_training=True):
         from lenet5.model import backend
         from lenet5.stages.train.fit import fit
-    backend.use_threads(params.threads)
+    backend.configure(params.threads)
     processed = dataset.load(paths.processed)
     train, validation = processed.splits["train"], processed.splits["validation"]
     train = Split(train.images[: arguments.images], train.labels[: arguments.images])

@@ -11,7 +11,6 @@ from lenet5.model import keras_file
 from lenet5.model.network import build, in_float32, with_preprocessing
 from lenet5.stages.preprocess.transform import encode
 from tests.conftest import Arrays
-from tests.training_fixtures import Fitted
 
 
 def test_notebook_has_60074_parameters() -> None:
@@ -73,10 +72,12 @@ def test_mixed_precision_trains_in_16_bits_and_is_saved_in_32() -> None:
         np.testing.assert_array_equal(one, other, strict=True)
 
 
-def test_preprocessing_adds_no_weights_and_shares_the_trained_weights(once: Fitted) -> None:
-    model = with_preprocessing(once.model, padding=0)
-    assert model.count_params() == once.model.count_params()
-    assert keras_file.weights_digest(model) == keras_file.weights_digest(once.model)
+def test_preprocessing_adds_no_weights_and_shares_the_trained_weights() -> None:
+    trained = build(28, 28, kernel_size=3)  # random weights differ from those of any other network
+    model = with_preprocessing(trained, padding=0)
+    assert model.count_params() == trained.count_params()
+    assert keras_file.weights_digest(model) == keras_file.weights_digest(trained)
+    assert keras_file.weights_digest(model) != keras_file.weights_digest(build(28, 28, kernel_size=3))
 
 
 def test_model_takes_pixels_of_an_idx_file_only(digits: Arrays) -> None:

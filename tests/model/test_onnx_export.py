@@ -16,7 +16,7 @@ from lenet5.model import backend, keras_file, onnx_export, onnx_session
 from lenet5.model.network import build, with_preprocessing
 from tests.conftest import Arrays
 
-backend.use_threads(1)  # the stages do the same; this must come before the first operation of the process
+backend.configure(1)  # the stages do the same; this must come before the first operation of the process
 
 
 def lenet(seed: int = 3, padding: int = 0) -> keras.Sequential:

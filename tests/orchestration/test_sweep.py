@@ -47,7 +47,7 @@ space:
   train.batch_size: {choices: [32, 64]}
 """
 
-backend.use_threads(1)  # as a trial worker does; it must come before the first operation of the process
+backend.configure(1)  # as a trial worker does; it must come before the first operation of the process
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,7 @@ def pictures(digits: Arrays, tmp_path_factory: pytest.TempPathFactory) -> list[P
 def paths(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A checkout with its own registry and no downloaded file."""
     paths = Paths(tmp_path / "checkout")
-    LocalState(paths.root).mlflow.mkdir(parents=True)
-    shutil.copy(LocalState(finished.paths.root).mlflow / "mlflow.db", LocalState(paths.root).mlflow)
+    shutil.copytree(LocalState(finished.paths.root).mlflow, LocalState(paths.root).mlflow)
     for name, value in settings.embedded(paths).items():
         monkeypatch.setenv(name, value)
     return paths

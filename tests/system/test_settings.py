@@ -2,16 +2,19 @@
 
 import os
 import re
+import stat
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from requests.utils import should_bypass_proxies
 
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
 from lenet5.model import engine
 from lenet5.system import settings
 from lenet5.system.settings import Settings
+from lenet5.system.state import LocalState
 from tests.conftest import REPOSITORY
 
 NAMES = [name.upper() for name in Settings.model_fields]
@@ -30,7 +33,7 @@ READERS_OF_THE_ENVIRONMENT = {
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in NAMES:
+    for name in (*NAMES, "NO_PROXY", "no_proxy", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -145,6 +148,57 @@ def test_invalid_value_is_an_error(
     assert f"  found:    {value}" in lines
     place = ".env" if origin == ".env" else "the environment"
     assert f"  fix:      correct {name} in {place}; `.env.example` describes it" in lines
+
+
+@pytest.mark.usefixtures("restored_environment")
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_is_never_asked_for_this_machine(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "intern.example, 10.0.0.1")
+    settings.apply(paths)
+    for name in ("NO_PROXY", "no_proxy"):
+        assert os.environ[name] == "intern.example,10.0.0.1,127.0.0.1,localhost,::1"
+    assert should_bypass_proxies("http://127.0.0.1:4200/api", no_proxy=None)
+    assert not should_bypass_proxies("http://example.org", no_proxy=None)
+
+
+@pytest.mark.usefixtures("restored_environment")
+def test_without_a_proxy_nothing_is_said_about_proxies(paths: Paths) -> None:
+    settings.apply(paths)
+    assert "NO_PROXY" not in os.environ
+
+
+def test_variables_for_a_server_of_the_user_do_not_reach_the_embedded_one(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_DATABASE_CONNECTION_URL"):
+        monkeypatch.setenv(name, "of another server")
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "of another server")
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
+    monkeypatch.setenv("PREFECT_HOME", "/somewhere")
+    assert settings.for_embedded_server(paths) == {
+        "PREFECT_SERVER_API_AUTH_STRING": None,
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": None,
+        "PREFECT_API_DATABASE_CONNECTION_URL": None,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+
+
+@pytest.mark.usefixtures("restored_environment")
+def test_local_state_is_readable_by_its_owner_only(paths: Paths) -> None:
+    folder = LocalState(paths.root).folder
+    folder.mkdir(mode=0o755)
+    settings.apply(paths)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("restored_environment")
+def test_keras_reads_no_configuration_of_the_user(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", "/home/me/.keras")
+    settings.apply(paths)
+    assert os.environ["KERAS_HOME"] == str(LocalState(paths.root).folder / "keras")
 
 
 def test_misspelled_name_is_an_error(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

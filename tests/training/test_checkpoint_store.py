@@ -1,9 +1,10 @@
 """Checkpoints are saved and loaded by training; damaged and unreachable ones cost a warning."""
 
-import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +84,19 @@ def test_interrupted_save_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"{'a' * 64}.npz"]
 
 
-def _hold(folder: str, held: Event, release: Event) -> None:
-    with exclusive(Paths(Path(folder)), "a"):
-        held.set()
-        release.wait()
+HOLD = """
+import sys
+from pathlib import Path
+from lenet5.core.paths import Paths
+from lenet5.model import engine
+sys.modules["tensorflow"] = None  # nothing is computed here, and the import takes seconds
+with engine.lean_keras(for_training=True):
+    from lenet5.training.checkpoint_store import exclusive
+with exclusive(Paths(Path(sys.argv[1])), "a"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""A process that runs the training ``a`` until its standard input is closed."""
 
 
 def _enter(paths: Paths) -> None:
@@ -95,22 +105,27 @@ def _enter(paths: Paths) -> None:
 
 
 def test_same_training_waits_for_the_first_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    first = context.Process(target=_hold, args=(str(tmp_path), held, release))
-    first.start()
-    assert held.wait(300)
-    with exclusive(Paths(tmp_path), "b"):
-        pass  # another training does not wait
-    second = threading.Thread(target=_enter, args=(Paths(tmp_path),))
-    second.start()
-    output = ""
-    while "waiting for its end" not in output:
-        assert second.is_alive()
-        time.sleep(0.05)
-        output += capsys.readouterr().out
-    assert second.is_alive(), "it waits as long as the first one runs"
-    release.set()
-    second.join(300)
-    assert not second.is_alive()
-    first.join()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdin is not None
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with exclusive(Paths(tmp_path), "b"):
+            pass  # another training does not wait
+        second = threading.Thread(target=_enter, args=(Paths(tmp_path),))
+        second.start()
+        output = ""
+        while "waiting for its end" not in output:
+            assert second.is_alive()
+            time.sleep(0.05)
+            output += capsys.readouterr().out
+        assert second.is_alive(), "it waits as long as the first one runs"
+        first.stdin.close()
+        second.join(300)
+        assert not second.is_alive()
+    assert first.returncode == 0

@@ -26,7 +26,11 @@ from tests.stages.train.test_stage import LAUNCH, NO_STORE, prepare
 GROUP_PROCESS = """
 import sys
 from lenet5.core.errors import Lenet5Error
+from lenet5.model import engine
 from lenet5.training.rendezvous import JaxProcessGroup, connected
+sys.modules["tensorflow"] = None  # as in lenet5.training.process; the import takes seconds
+with engine.lean_keras(for_training=True):
+    import keras
 rank, address = int(sys.argv[1]), sys.argv[2]
 group = JaxProcessGroup(rank, 2)
 with connected(group, address, 60):

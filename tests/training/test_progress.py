@@ -12,6 +12,8 @@ from lenet5.core.errors import TrainingError
 from lenet5.training import progress
 from tests.training_fixtures import Fit
 
+pytestmark = pytest.mark.xdist_group("progress")  # two tests share one training
+
 LINE = r"epoch {}/2  accuracy \d\.\d{{4}} loss \d\.\d{{4}} val_accuracy \d\.\d{{4}} val_loss \d\.\d{{4}}"
 HIDE_CURSOR, SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
@@ -21,19 +23,23 @@ def screen(*, terminal: bool) -> tuple[io.StringIO, Console]:
     return output, Console(file=output, force_terminal=terminal, width=120, highlight=False)
 
 
-def test_without_a_terminal_there_is_one_line_for_each_epoch(fitted: Fit) -> None:
-    output, console = screen(terminal=False)
-    fitted(callbacks=[progress.ProgressBar(console)])
-    lines = output.getvalue().splitlines()
+@pytest.fixture(scope="module")
+def outputs(fitted: Fit) -> dict[str, str]:
+    """What one training prints to a file and to a terminal at the same time."""
+    (file, to_file), (terminal, to_terminal) = screen(terminal=False), screen(terminal=True)
+    fitted(callbacks=[progress.ProgressBar(to_file), progress.ProgressBar(to_terminal)])
+    return {"file": file.getvalue(), "terminal": terminal.getvalue()}
+
+
+def test_without_a_terminal_there_is_one_line_for_each_epoch(outputs: dict[str, str]) -> None:
+    lines = outputs["file"].splitlines()
     assert len(lines) == 2
     for number, line in enumerate(lines, start=1):
         assert re.fullmatch(LINE.format(number), line)
 
 
-def test_on_a_terminal_there_is_a_progress_bar(fitted: Fit) -> None:
-    output, console = screen(terminal=True)
-    fitted(callbacks=[progress.ProgressBar(console)])
-    text = output.getvalue()
+def test_on_a_terminal_there_is_a_progress_bar(outputs: dict[str, str]) -> None:
+    text = outputs["terminal"]
     for number in (1, 2):
         assert re.search(LINE.format(number), text)
     assert re.search(r"/10.* steps, loss", text)

@@ -1,5 +1,6 @@
 """The command line: ``lenet5 --help``. A command imports slow libraries only when it runs."""
 
+import io
 import logging
 import sys
 
@@ -27,6 +28,9 @@ def main() -> None:
     An expected error becomes a message and an exit code. Any other exception is a defect and leaves its stack
     trace.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without → must not fail a stage that is done
     logs.configure()  # for errors that are raised before the options are read
     try:
         sys.exit(app(standalone_mode=False))

@@ -158,9 +158,9 @@ def _disk(paths: Paths) -> Iterator[Finding]:
 
 def _variables(paths: Paths) -> Iterator[Finding]:
     settings.load(paths)  # an invalid setting is an error, which the caller reports
-    foreign = {name: why for name, why in _FOREIGN.items() if os.environ.get(name)}
-    for name, why in foreign.items():
-        yield Finding("variables", False, f"{name}={os.environ[name]}: {why}", f"unset {name}")
+    foreign = settings.given(_FOREIGN)
+    for name, value in foreign.items():
+        yield Finding("variables", False, f"{name}={value}: {_FOREIGN[name]}", f"unset {name}")
     if not foreign:
         yield Finding("variables", True, "none that replaces code")
 

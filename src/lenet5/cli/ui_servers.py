@@ -17,6 +17,7 @@ import requests
 
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.orchestration import embedded_server
 from lenet5.system import settings
 from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
@@ -57,7 +58,7 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
         Unavailable: a server exited, or did not answer in time.
     """
     uri = settings.load(paths).mlflow_tracking_uri
-    servers = [_mlflow(uri, mlflow_port), _prefect(prefect_port)]
+    servers = [_mlflow(uri, mlflow_port), _prefect(paths, prefect_port)]
     for server in servers:
         _require_free(server)
     if uri.startswith("http"):
@@ -99,9 +100,13 @@ def _mlflow(uri: str, port: int) -> Server:
     return Server("MLflow", port, "--mlflow-port", "/health", command, environment)
 
 
-def _prefect(port: int) -> Server:
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    environment = {"PREFECT_UI_API_URL": f"http://{HOST}:{port}/api", "PREFECT_API_URL": None}
+def _prefect(paths: Paths, port: int) -> Server:
+    environment = {
+        **settings.for_embedded_server(paths),
+        "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
+        "PREFECT_API_URL": None,
+    }
+    command = embedded_server.command_with_pages(port)
     return Server("Prefect", port, "--prefect-port", "/api/health", command, environment)
 
 

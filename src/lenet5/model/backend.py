@@ -9,14 +9,22 @@ from lenet5.core.quiet import quiet_libraries
 from lenet5.model import engine
 
 
-def use_threads(threads: int) -> None:
-    """Set how many threads one operation uses, because the order of its sums decides the last bits.
+def configure(threads: int) -> None:
+    """Fix the configuration of Keras and of its engine: no variable and no ``keras.json`` decides bytes.
 
-    Call it before the first operation. It has an effect on TensorFlow only.
+    Call it before the first operation.
+
+    Args:
+        threads: for one operation of TensorFlow; they decide the order of its sums, and so the last bits.
 
     Raises:
         AssertionError: a variable of ``ENGINE_FLAGS`` has another value. Importing Keras read it already.
     """
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_max_epochs(None)  # KERAS_MAX_EPOCHS and the next one cut a training short
+    keras.config.set_max_steps_per_epoch(None)
     for variable, value in engine.ENGINE_FLAGS.items():
         assert os.environ.get(variable) == value, f"{variable} must be {value} before Keras is imported"
     if engine.backend_name() == "tensorflow":
@@ -62,7 +70,7 @@ def use_cpu() -> None:
 
 
 def name() -> str:
-    """Return the package that Keras computes with: ``tensorflow``, ``jax`` or ``torch``."""
+    """Return the package that Keras computes with: ``tensorflow`` or ``jax``."""
     return str(keras.backend.backend())
 
 

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
+
+from lenet5.core.errors import UsageError
 
 ENGINE_FLAGS = {
     # TensorFlow turns oneDNN off on a processor without AVX-512, and the results of its own kernels then
@@ -14,6 +17,9 @@ ENGINE_FLAGS = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
 """Environment variables that decide bytes. They override the user's variables of the same name."""
+
+BACKENDS = ("tensorflow", "jax")
+"""What Keras can compute with here; the first one is the default."""
 
 # these prefixes are longer than TF_, because other programs, such as Terraform, use TF_ as well
 _PREFIXES = (
@@ -29,8 +35,20 @@ def variables() -> list[str]:
 
 
 def backend_name() -> str:
-    """Return the package that Keras computes with: ``tensorflow``, ``jax`` or ``torch``."""
-    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+    """Return the package that Keras computes with: ``tensorflow`` or ``jax``.
+
+    Raises:
+        UsageError: ``KERAS_BACKEND`` names another package, or one that is not installed.
+    """
+    name = os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+    if name not in BACKENDS or find_spec(name) is None:
+        raise UsageError(
+            "Keras cannot compute with the package that KERAS_BACKEND names.",
+            expected=" or ".join(each for each in BACKENDS if find_spec(each)),
+            found=f"KERAS_BACKEND={name}" + (", which is not installed" if name in BACKENDS else ""),
+            fix="unset KERAS_BACKEND",
+        )
+    return name
 
 
 def versions(*extra: str) -> dict[str, str]:

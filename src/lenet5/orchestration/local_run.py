@@ -5,7 +5,6 @@ import logging
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,8 @@ import httpx
 from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
-from lenet5.orchestration import checkout_lock, graph
-from lenet5.system import logs, parent_watch, process, settings
+from lenet5.orchestration import checkout_lock, embedded_server, graph
+from lenet5.system import settings
 from lenet5.system.terminal import console
 
 if TYPE_CHECKING:
@@ -89,11 +88,7 @@ def _load_beside_server(paths: Paths) -> "Flow[..., Any]":
         # the server ignores Ctrl-C, which reaches the whole process group: it records the end of the flow
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
         try:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "lenet5.orchestration.local_run", str(listening.fileno())],
-                pass_fds=[listening.fileno()],
-                env=process.environment_for_child({}),
-            )
+            server = embedded_server.start(paths, listening)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # registered before Prefect is imported, so that it comes after Prefect sent its last logs
@@ -116,18 +111,3 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-
-
-def _serve(descriptor: int) -> None:
-    """Run the server on a socket that listens already."""
-    import uvicorn
-    from prefect.server.api.server import create_app
-
-    parent_watch.exit_with_parent()  # a flow that is killed leaves no server behind
-    app = create_app(ephemeral=True, final=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[socket.socket(fileno=descriptor)])
-
-
-if __name__ == "__main__":
-    logs.configure()
-    _serve(int(sys.argv[1]))

@@ -90,7 +90,7 @@ def _score(client: Client, paths: Paths, params: Evaluate, version: Version, tes
         )
     with quiet_libraries():
         from lenet5.model import backend, keras_file
-    backend.use_threads(1)  # as in the stage evaluate
+    backend.configure(1)  # as in the stage evaluate
     with tempfile.TemporaryDirectory() as folder:
         model = keras_file.load(model_versions.download(client, version, Path(folder)))
     test = raw.splits["test"]

@@ -9,13 +9,14 @@ A version of an earlier release has no ONNX file. Keras scores the pictures then
 
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from lenet5.core import files
 from lenet5.core.errors import DataError
@@ -26,6 +27,10 @@ from lenet5.serving import image_normalization
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 
+_FORMATS = ("PNG", "JPEG")
+"""Of all formats of Pillow: others start programs such as Ghostscript, or nobody needs them."""
+MAX_PIXELS = 16_000_000
+"""Of one picture. A small file can hold many more, and they would fill the memory."""
 Probabilities = NDArray[np.float32]
 """(N, 10), each row sums to 1."""
 
@@ -122,15 +127,28 @@ def _to_json(image: Path, probabilities: NDArray[np.float32], version: int) -> d
 
 
 def _read(image: Path) -> NDArray[np.uint8]:
+    """Return the normalized picture, uint8 (28, 28).
+
+    Raises:
+        DataError: the file is no picture, too large, or holds no digit.
+    """
+    found: object
     try:
-        with Image.open(image) as picture:
-            return image_normalization.from_picture(picture)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{image} cannot be read.",
-            expected="a PNG or JPEG picture of one digit",
-            found=error,
-            fix="check the path and the format of the file",
-        ) from None
+        if not image.is_file():  # a directory, a pipe that never answers, a loop of links
+            found = "no file of this name" if not image.exists() else "something that is not a file"
+        else:
+            with warnings.catch_warnings(action="error"), Image.open(image, formats=_FORMATS) as picture:
+                width, height = picture.size
+                if width * height <= MAX_PIXELS:  # before anything is decoded
+                    return image_normalization.from_picture(picture)
+                found = f"{width:,}x{height:,} pixels"
     except DataError as error:
         raise DataError(f"{image}: {error}") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+        found = str(error) or type(error).__name__
+    raise DataError(
+        f"{image} cannot be read.",
+        expected=f"a PNG or JPEG picture of one digit, at most {MAX_PIXELS:,} pixels",
+        found=found,
+        fix="check the path, the format and the size of the file",
+    )

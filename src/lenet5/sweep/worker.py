@@ -60,7 +60,7 @@ def search(paths: Paths, base: Params, spec: TrialWorkerSpec) -> None:
 
     # each trial builds its own graph, so TensorFlow warns "5 out of the last 5 calls triggered retracing"
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    backend.use_threads(base.train.threads)
+    backend.configure(base.train.threads)
     optuna_study = study.join(paths, spec.study, spec.sweep, spec.worker)
 
     def objective(optuna_trial: optuna.Trial) -> float:

@@ -12,7 +12,7 @@ import difflib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +32,10 @@ EXPERIMENT = "lenet5-mnist"
 _PREFIX = "LENET5_"
 _MASK = "********"
 _LOGIN = re.compile(r"(?<=://)[^\s/'\"]+@")  # also a user name without a password, because it can be a token
+_PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_EMBEDDED_SERVER = re.compile(r"PREFECT_(SERVER|API_DATABASE|API_SERVICES|LOGGING|UI)_.*")
+"""Variables that configure a Prefect server."""
 _SET_BY_PARENT = {"LENET5_HOME", "LENET5_SUPERVISOR"}
 
 
@@ -187,7 +191,7 @@ def resolved(paths: Paths) -> list[ResolvedSetting]:
     """
     assigned = _assigned(paths)
     about = {name.upper(): field.description or "" for name, field in Settings.model_fields.items()}
-    values = {name.upper(): value for name, value in load(paths)}
+    values: dict[str, object] = {name.upper(): value for name, value in load(paths)}
     for name, default in embedded(paths).items():
         values.setdefault(name, assigned.get(name, (default, "default"))[0])
     settings = []
@@ -231,7 +235,21 @@ def exports(paths: Paths) -> dict[str, str]:
     chosen = {
         name: value for name, (value, origin) in assigned.items() if origin == ".env" or name in defaults
     }
-    return {**defaults, **chosen, "LENET5_CHECKPOINTS": settings.lenet5_checkpoints, **ENGINE_FLAGS}
+    fixed = {"LENET5_CHECKPOINTS": settings.lenet5_checkpoints, "KERAS_HOME": defaults["KERAS_HOME"]}
+    return {**defaults, **chosen, **_without_proxy_for_this_machine(assigned), **fixed, **ENGINE_FLAGS}
+
+
+def _without_proxy_for_this_machine(assigned: Mapping[str, tuple[str, Origin]]) -> dict[str, str]:
+    """Return the variables that keep requests to this machine away from a proxy.
+
+    The embedded servers listen on the loopback interface, which no proxy reaches.
+    """
+    if not any(name.lower() in _PROXIES for name in assigned):
+        return {}
+    given = [assigned[name][0] for name in ("no_proxy", "NO_PROXY") if name in assigned]
+    hosts = [host.strip() for host in ",".join(given).split(",") if host.strip()]
+    value = ",".join(dict.fromkeys([*hosts, *_THIS_MACHINE]))
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def apply(paths: Paths) -> None:
@@ -259,6 +277,22 @@ def export(variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def for_embedded_server(paths: Paths) -> dict[str, str | None]:
+    """Return the changes of environment for Prefect's embedded server; None removes a variable.
+
+    Variables that are meant for a server of the user's must not reach it: it would connect to that server's
+    database, or ask for that server's password.
+    """
+    defaults = embedded(paths)
+    names = [name for name in os.environ if _EMBEDDED_SERVER.fullmatch(name)]
+    return {**dict.fromkeys(names), **{name: defaults[name] for name in defaults if name in names}}
+
+
+def given(names: Iterable[str]) -> dict[str, str]:
+    """Return those of some environment variables that are set, by name."""
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def any_variable_matches(pattern: re.Pattern[str]) -> bool:

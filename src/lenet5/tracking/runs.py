@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from lenet5.core.errors import Unavailable
+from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.system import environment, settings
 from lenet5.tracking import source_code, store
@@ -35,8 +35,8 @@ _ACTIVITY_METRICS = ("system/cpu_utilization_percentage", "train.loss", SCORE)
 def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iterator[OnEpoch]:
     """Open the MLflow run of a training, and close it at the end of the block.
 
-    A training with a complete run is not logged again. When the store does not answer, this logs a warning
-    and the training continues; registering adds the missing epochs later.
+    A training with a complete run is not logged again. When the store does not answer or refuses a request,
+    this logs a warning and the training continues; registering adds the missing epochs later.
 
     Args:
         paths: The checkout, for the store.
@@ -51,7 +51,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
             client = store.connect(paths)
             run_id = _open(client, paths, training, params)
             logged_epochs = known_epochs(client, run_id) if run_id else set()  # by an earlier, killed attempt
-    except Unavailable as error:
+    except Lenet5Error as error:
         log.warning("%s", error)
         run_id = None
     if run_id is None:
@@ -73,7 +73,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
         try:
             with store.reachable(paths):
                 client.set_terminated(run_id, RunStatus.to_string(status))
-        except Unavailable as error:
+        except Lenet5Error as error:
             log.warning("%s", error)
 
 
@@ -95,7 +95,7 @@ class _EpochLogger:
         try:
             with store.reachable(self._paths):
                 log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
-        except Unavailable as error:
+        except Lenet5Error as error:
             self._store_answers = False
             log.warning("%s", error)
 

@@ -1,22 +1,26 @@
 """Connection to the MLflow store: an embedded SQLite file, or the server in ``MLFLOW_TRACKING_URI``."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import requests
 from alembic.util import CommandError
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
-from lenet5.core.errors import Unavailable, UsageError
+from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 from lenet5.tracking import embedded_store
 
+_BUSY = {429, 500, 502, 503, 504}
+"""HTTP status of a server that may answer later."""
 Client = MlflowClient
 """The type of a connection, for modules that must not import MLflow."""
 
@@ -79,36 +83,78 @@ def run_link(paths: Paths, run_id: str) -> str:
 
 @contextmanager
 def reachable(paths: Paths) -> Iterator[None]:
-    """Convert failed connections in the block into one error. Errors that the store reports pass through.
+    """Convert every refusal of the store in the block into an error that names it, its cause and the fix.
 
     Raises:
         Unavailable: the store does not answer, or another process has locked the embedded one.
-        DataError: the database of the embedded store is damaged.
-        UsageError: MLflow has no registry for this kind of URI.
+        DataError: the database of the embedded store is damaged, or the store refuses what it is asked.
+        UsageError: a setting is wrong: address, log-in, experiment, or the version of the server.
     """
     try:
         yield
     except UnsupportedModelRegistryStoreURIException as error:
         raise UsageError("MLFLOW_TRACKING_URI cannot be used.", found=error) from None
     except (MlflowException, DatabaseError, requests.RequestException) as error:
-        if not is_connection_error(error):
-            raise
-        if is_embedded(paths):
-            raise embedded_store.failure(paths, error) from error
-        raise Unavailable(
-            "The tracking store does not answer.",
-            expected=f"MLflow at {settings.mask_urls(settings.load(paths).mlflow_tracking_uri)}",
-            found=settings.mask_urls(str(error).splitlines()[0]),
-            fix="start the server, or correct MLFLOW_TRACKING_URI; `lenet5 register` then records the model "
-            "from its files",
-        ) from error
+        raise _translated(paths, error) from error
 
 
 def is_connection_error(error: Exception) -> bool:
     """Return whether the store did not answer, as opposed to an error that the store reported."""
     if isinstance(error, MlflowException):
-        return str(error).startswith("API request to")
+        status = _status(error)
+        return str(error).startswith("API request to") if status is None else status in _BUSY
     return isinstance(error, DatabaseError | requests.RequestException)
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status of a server's answer; None when there was none."""
+    if match := re.search(r"^API request to .* failed with error code (\d{3})", str(error)):
+        return int(match[1])  # an answer without MLflow's own JSON, such as that of a proxy
+    return int(error.get_http_status_code()) if isinstance(error, RestException) else None
+
+
+def _translated(paths: Paths, error: Exception) -> Lenet5Error:
+    """Return the error for a request that the store did not answer, or refused."""
+    configured = settings.load(paths)
+    address = f"MLflow at {settings.mask_urls(configured.mlflow_tracking_uri)}"
+    found = settings.mask_urls(str(error).partition("\n")[0])
+    if is_embedded(paths) and (isinstance(error, DatabaseError) or "sqlite3." in str(error)):
+        return embedded_store.failure(paths, error)
+    if is_connection_error(error):
+        return Unavailable(
+            "The tracking store does not answer.",
+            expected=address,
+            found=found,
+            fix="start the server, or correct MLFLOW_TRACKING_URI; `lenet5 register` then records the model "
+            "from its files",
+        )
+    if "must be in the 'active' state" in found or "deleted" in found:
+        return UsageError(
+            "The tracking store holds this as deleted.",
+            found=found,
+            fix="restore it (`mlflow experiments restore`), or choose another MLFLOW_EXPERIMENT_NAME",
+        )
+    match _status(error):
+        case requests.codes.unauthorized | requests.codes.forbidden:
+            return UsageError(
+                "The tracking store refuses this user.",
+                expected=f"a user who may read and write at {address}",
+                found=found,
+                fix="correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask for access",
+            )
+        case requests.codes.not_found if "RESOURCE_DOES_NOT_EXIST" not in str(error):
+            return UsageError(
+                "The tracking server does not know this request.",
+                expected=f"MLflow {version('mlflow')} at MLFLOW_TRACKING_URI",
+                found=found,
+                fix="correct MLFLOW_TRACKING_URI, or run the same version of MLflow on both sides",
+            )
+    return DataError(
+        "The tracking store refused a request.",
+        expected=address,
+        found=found,
+        fix="`lenet5 doctor` checks the store and its version",
+    )
 
 
 def is_embedded(paths: Paths) -> bool:

@@ -33,7 +33,7 @@ def trained(digits: Arrays) -> Trained:
     from lenet5.stages.train.fit import fit
 
     real = params.load(REPOSITORY / "params.yaml").train
-    settings = real.model_copy(update={"epochs": 2, "batch_size": 32})
+    settings = real.model_copy(update={"epochs": 2, "batch_size": 32, "steps_per_execution": 1})
     train = encode(Split(digits["train_images"][:640], digits["train_labels"][:640]), padding=0)
     network, history = fit(train, train, settings, on_epoch=lambda *_: None)
     return Trained(with_preprocessing(network, padding=0), history)

@@ -1,5 +1,6 @@
 """The stage scores every test image, and only if the model and the data belong together."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from lenet5.stages.evaluate.params import Evaluate
 from tests.conftest import flip_a_bit
 from tests.stages.evaluate.conftest import PARAMS, Trained, place, prepare
 
+pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share one evaluated project
+
 OUTPUTS = ("onnx", "evaluation", "predictions", "per_class", "confusion", "calibration", "figures")
 
 
@@ -32,61 +35,85 @@ def made(paths: Paths) -> dict[str, bytes]:
     return contents
 
 
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, trained: Trained, test: Split) -> Paths:
+    """A project after the stage. It is shared: read it, or work in a copy."""
+    paths = prepare(tmp_path_factory.mktemp("evaluated") / "project", trained, test)
+    stage.run(paths, PARAMS)
+    return paths
+
+
+@pytest.fixture
+def broken(trained: Trained) -> keras.Sequential:
+    """A model whose answers are NaN for one digit."""
+    model = keras.models.clone_model(trained.model)
+    weights = trained.model.get_weights()
+    weights[-1][3] = np.nan  # the bias of the digit
+    model.set_weights(weights)
+    return model
+
+
 def test_every_image_is_scored_including_the_last_partial_batch(
-    project: Paths, trained: Trained, test: Split
+    evaluated: Paths, trained: Trained, test: Split
 ) -> None:
-    stage.run(project, PARAMS)
-    frame = pd.read_parquet(project.predictions)
+    frame = pd.read_parquet(evaluated.predictions)
     probabilities = trained.model.predict_on_batch(test.images)
-    assert len(frame) == Evaluation.read(project.evaluation).images == 250
+    assert len(frame) == Evaluation.read(evaluated.evaluation).images == 250
     np.testing.assert_array_equal(frame["label"], test.labels)
     np.testing.assert_allclose(frame.filter(regex=r"^p\d$"), probabilities, atol=1e-6)
     accuracy = (probabilities.argmax(axis=1) == test.labels).mean()
-    assert Evaluation.read(project.evaluation).accuracy == accuracy
+    assert Evaluation.read(evaluated.evaluation).accuracy == accuracy
     assert 0.6 < accuracy < 1
 
 
-def test_tables_agree_with_the_metrics(project: Paths) -> None:
-    stage.run(project, PARAMS)
-    evaluation = Evaluation.read(project.evaluation)
-    per_class, confusion = pd.read_csv(project.per_class), pd.read_csv(project.confusion)
-    assert evaluation.model == files.sha256(project.model)[:16]
-    assert evaluation.onnx_file == files.sha256(project.onnx)
-    assert evaluation.predictions == files.sha256(project.predictions)[:16]
-    assert evaluation.test_data == dataset.load_manifest(project.raw).splits["test"].digest
+def test_tables_agree_with_the_metrics(evaluated: Paths) -> None:
+    evaluation = Evaluation.read(evaluated.evaluation)
+    per_class, confusion = pd.read_csv(evaluated.per_class), pd.read_csv(evaluated.confusion)
+    assert evaluation.model == files.sha256(evaluated.model)[:16]
+    assert evaluation.onnx_file == files.sha256(evaluated.onnx)
+    assert evaluation.predictions == files.sha256(evaluated.predictions)[:16]
+    assert evaluation.test_data == dataset.load_manifest(evaluated.raw).splits["test"].digest
     assert per_class["recall"].min() == evaluation.worst_class_recall
     assert per_class["images"].sum() == len(confusion) == 250
     assert (confusion["label"] == confusion["predicted"]).mean() == evaluation.accuracy
-    assert pd.read_csv(project.calibration)["images"].sum() == 250
+    assert pd.read_csv(evaluated.calibration)["images"].sum() == 250
 
 
-def test_two_runs_give_the_same_bytes(project: Paths, tmp_path: Path, trained: Trained, test: Split) -> None:
+def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
+    assert len(made(evaluated)) == 10
     stage.run(project, PARAMS)
-    first = made(project)
-    assert len(first) == 10
-    stage.run(project, PARAMS)
-    assert made(project) == first
-    elsewhere = prepare(tmp_path / "elsewhere", trained, test)
-    stage.run(elsewhere, PARAMS)
-    assert made(elsewhere) == first
+    assert made(project) == made(evaluated)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "changes"),
-    [("calibration_bins", 3, "calibration/calibration.csv"), ("mistakes", 1, "figures/mistakes.png")],
+    [
+        (
+            "calibration_bins",
+            3,
+            {"calibration/calibration.csv", "figures/calibration.png", "evaluation/evaluation.json"},
+        ),
+        ("mistakes", 1, {"figures/mistakes.png"}),
+    ],
 )
-def test_parameter_changes_its_output(project: Paths, name: str, value: Any, changes: str) -> None:
+def test_parameter_changes_its_output(
+    evaluated: Paths, tmp_path: Path, name: str, value: Any, changes: set[str]
+) -> None:
+    """A second run in the same folder replaces the outputs, and gives the same bytes for all others."""
     assert set(Evaluate.model_fields) == {"batch_size", "calibration_bins", "mistakes"}
-    stage.run(project, PARAMS)
-    before = made(project)
-    stage.run(project, PARAMS.model_copy(update={name: value}))
-    assert made(project)[changes] != before[changes]
+    again = Paths(tmp_path / "again")
+    shutil.copytree(evaluated.root, again.root)
+    stage.run(again, PARAMS.model_copy(update={name: value}))
+    before, after = made(evaluated), made(again)
+    assert before.keys() == after.keys()
+    assert {output for output in after if after[output] != before[output]} == changes
 
 
 @pytest.mark.parametrize(("size", "batches"), [(64, [64, 64, 64, 58]), (125, [125, 125]), (1000, [250])])
 def test_batch_size_is_the_number_of_images_in_one_call(
-    project: Paths, monkeypatch: pytest.MonkeyPatch, size: int, batches: list[int]
+    project: Paths, broken: keras.Sequential, monkeypatch: pytest.MonkeyPatch, size: int, batches: list[int]
 ) -> None:
+    """The answers of this model end the stage after the images are scored, which saves the rest."""
     sizes: list[int] = []
     original = keras.Sequential.predict_on_batch
 
@@ -95,13 +122,14 @@ def test_batch_size_is_the_number_of_images_in_one_call(
         return original(model, images)
 
     monkeypatch.setattr(keras.Sequential, "predict_on_batch", counted)
-    stage.run(project, PARAMS.model_copy(update={"batch_size": size}))
+    place(project, broken, dataset.load_manifest(project.raw).digest)
+    with pytest.raises(TrainingError, match="not probabilities"):
+        stage.run(project, PARAMS.model_copy(update={"batch_size": size}))
     assert sizes == batches
 
 
-def test_onnx_file_gives_the_same_answers(project: Paths, trained: Trained, test: Split) -> None:
-    stage.run(project, PARAMS)
-    probabilities = onnx_session.probabilities(onnx_session.load(project.onnx.read_bytes()), test.images)
+def test_onnx_file_gives_the_same_answers(evaluated: Paths, trained: Trained, test: Split) -> None:
+    probabilities = onnx_session.probabilities(onnx_session.load(evaluated.onnx.read_bytes()), test.images)
     np.testing.assert_allclose(probabilities, trained.model.predict_on_batch(test.images), rtol=0, atol=1e-5)
 
 
@@ -163,11 +191,7 @@ def test_invalid_lineage_is_an_error(project: Paths, content: str | None) -> Non
         stage.run(project, PARAMS)
 
 
-def test_answers_that_are_nan_are_an_error(project: Paths, trained: Trained) -> None:
-    broken = keras.models.clone_model(trained.model)
-    weights = trained.model.get_weights()
-    weights[-1][3] = np.nan  # the bias of one digit
-    broken.set_weights(weights)
+def test_answers_that_are_nan_are_an_error(project: Paths, broken: keras.Sequential) -> None:
     place(project, broken, dataset.load_manifest(project.raw).digest)
     with pytest.raises(TrainingError, match="not probabilities"):
         stage.run(project, PARAMS)

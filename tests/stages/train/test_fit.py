@@ -1,6 +1,6 @@
 """A training learns, is reproducible, keeps its best epoch, resumes, and stops when it diverges."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -15,6 +15,8 @@ from tests.training_fixtures import Fit, Fitted
 
 from . import test_optimizer
 
+pytestmark = pytest.mark.xdist_group("fit")  # each training takes seconds, so the tests share some of them
+
 METRICS = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
 
 KNOBS: dict[str, Any] = {
@@ -24,9 +26,8 @@ KNOBS: dict[str, Any] = {
     "label_smoothing": 0.0,
     "distortion": Distortion(shift=1, rotation=10, scale=0.1),
     "batch_size": 64,
-    "epochs": 1,
 }
-"""Another value for each parameter that decides the weights."""
+"""Another value for each parameter that decides the weights, besides the number of epochs."""
 
 
 class Watch(keras.callbacks.Callback):
@@ -45,10 +46,53 @@ class Watch(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
 
-@pytest.fixture
+class Recorded(NamedTuple):
+    """A training, with its weights and its checkpoint after each epoch."""
+
+    done: Fitted
+    weights: list[list[np.ndarray]]
+    checkpoints: list[Checkpoint]
+
+    @property
+    def best(self) -> int:
+        """The index of the epoch with the lowest validation loss."""
+        return int(self.done.history["val_loss"].to_numpy().argmin())
+
+
+FOUR_EPOCHS: dict[str, Any] = {"epochs": 4, "patience": 5}
+STOPPED: dict[str, Any] = {"epochs": 20, "patience": 2, "schedule": "constant"}
+
+
+@pytest.fixture(scope="module")
+def one_epoch(fitted: Fit) -> Fitted:
+    return fitted(epochs=1)
+
+
+@pytest.fixture(scope="module")
 def misleading(validation: Split) -> Split:
     """Validation images with wrong labels: the better the model, the higher their loss."""
     return Split(validation.images, np.roll(validation.labels, 1, axis=1))
+
+
+@pytest.fixture(scope="module")
+def four_epochs(fitted: Fit, misleading: Split) -> Recorded:
+    """A training of which an early epoch is the best one, and which has no early stop."""
+    return record(fitted, validation=misleading, **FOUR_EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def stopped(fitted: Fit, misleading: Split) -> Recorded:
+    """A training that stops early."""
+    return record(fitted, validation=misleading, **STOPPED)
+
+
+def record(fitted: Fit, **arguments: Any) -> Recorded:
+    """Train; the checkpoints go through their file format, as those of a killed training do."""
+    watch, encoded = Watch(), list[bytes]()
+    done = fitted(
+        callbacks=[watch], on_checkpoint=lambda checkpoint: encoded.append(checkpoint.encode()), **arguments
+    )
+    return Recorded(done, watch.weights, [Checkpoint.decode(content) for content in encoded])
 
 
 def without_labels(split: Split) -> Split:
@@ -64,7 +108,7 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
 
 
 def test_it_learns(fitted: Fit, train: Split) -> None:
-    history = fitted(epochs=8, validation=train).history
+    history = fitted(epochs=6, validation=train).history
     assert history["val_accuracy"].iloc[-1] > 0.9
     assert history["val_loss"].is_monotonic_decreasing
 
@@ -86,14 +130,18 @@ def test_each_epoch_is_reported_and_recorded(once: Fitted) -> None:
 
 def test_every_parameter_has_a_test() -> None:
     # these have tests below, in test_stage.py and in tests/training/test_launcher.py
-    other_tests = {"patience", "steps_per_execution", "threads", "precision", "workers"}
+    other_tests = {"epochs", "patience", "steps_per_execution", "threads", "precision", "workers"}
     assert KNOBS.keys() | test_optimizer.KNOBS.keys() | other_tests == set(Train.model_fields)
 
 
+def test_number_of_epochs_decides_the_weights(once: Fitted, one_epoch: Fitted) -> None:
+    assert digest(one_epoch) != digest(once)
+
+
 @pytest.mark.parametrize("name", KNOBS)
-def test_parameter_decides_the_weights(fitted: Fit, once: Fitted, settings: Train, name: str) -> None:
+def test_parameter_decides_the_weights(fitted: Fit, one_epoch: Fitted, settings: Train, name: str) -> None:
     assert getattr(settings, name) != KNOBS[name]
-    assert digest(fitted(**{name: KNOBS[name]})) != digest(once)
+    assert digest(fitted(epochs=1, **{name: KNOBS[name]})) != digest(one_epoch)
 
 
 def test_steps_per_execution_changes_the_calls_and_not_the_steps(fitted: Fit, once: Fitted) -> None:
@@ -104,32 +152,27 @@ def test_steps_per_execution_changes_the_calls_and_not_the_steps(fitted: Fit, on
     assert done.history["loss"].to_numpy() == pytest.approx(once.history["loss"].to_numpy(), rel=1e-4)
 
 
-def test_early_stopping_restores_the_best_epoch(fitted: Fit, misleading: Split) -> None:
-    watch, patience = Watch(), 2
-    done = fitted(validation=misleading, schedule="constant", epochs=20, patience=patience, callbacks=[watch])
-    best = int(done.history["val_loss"].to_numpy().argmin())
-    assert len(done.history) == len(done.epochs) == best + 1 + patience < 20
-    assert same(done.model.get_weights(), watch.weights[best])
-    assert not same(done.model.get_weights(), watch.weights[-1])
+def test_early_stopping_restores_the_best_epoch(stopped: Recorded) -> None:
+    done, best = stopped.done, stopped.best
+    assert len(done.history) == len(done.epochs) == best + 1 + STOPPED["patience"] < 20
+    assert same(done.model.get_weights(), stopped.weights[best])
+    assert not same(done.model.get_weights(), stopped.weights[-1])
 
 
-def test_best_epoch_is_restored_without_early_stopping(fitted: Fit, misleading: Split) -> None:
-    watch = Watch()
-    done = fitted(validation=misleading, schedule="constant", epochs=4, patience=9, callbacks=[watch])
-    best = int(done.history["val_loss"].to_numpy().argmin())
-    assert len(done.history) == 4
-    assert best < 3
-    assert same(done.model.get_weights(), watch.weights[best])
+def test_best_epoch_is_restored_without_early_stopping(four_epochs: Recorded) -> None:
+    assert len(four_epochs.done.history) == 4
+    assert four_epochs.best < 3
+    assert same(four_epochs.done.model.get_weights(), four_epochs.weights[four_epochs.best])
 
 
 def test_without_patience_the_last_epoch_is_kept(fitted: Fit, misleading: Split) -> None:
     """The same holds for a resumed training, whose checkpoint has no best weights."""
-    watch, checkpoints = Watch(), list[Checkpoint]()
-    arguments: dict[str, Any] = {"validation": misleading, "patience": 0, "epochs": 4, "schedule": "constant"}
-    done = fitted(callbacks=[watch], on_checkpoint=checkpoints.append, **arguments)
-    assert int(done.history["val_loss"].to_numpy().argmin()) < 3
-    assert same(done.model.get_weights(), watch.weights[-1])
-    assert digest(fitted(resume_from=Checkpoint.decode(checkpoints[1].encode()), **arguments)) == digest(done)
+    arguments: dict[str, Any] = {"validation": misleading, "patience": 0, "epochs": 2, "schedule": "constant"}
+    recorded = record(fitted, **arguments)
+    assert recorded.best == 0
+    assert same(recorded.done.model.get_weights(), recorded.weights[-1])
+    again = fitted(resume_from=recorded.checkpoints[0], **arguments)
+    assert digest(again) == digest(recorded.done)
 
 
 def test_loss_that_is_nan_is_an_error_with_epoch_and_step(fitted: Fit) -> None:
@@ -161,40 +204,26 @@ def test_weights_that_are_nan_are_an_error_although_the_loss_is_finite(fitted: F
     assert "found:    NaN or infinity" in str(stopped.value)
 
 
-class Killed(BaseException):
-    """Ends a training like a kill: no code after it runs."""
-
-
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_resumed_training_ends_with_the_same_bytes(fitted: Fit, misleading: Split, epoch: int) -> None:
-    """Wrong labels make an early epoch the best one, so the checkpoint must hold its weights."""
-    uninterrupted = fitted(validation=misleading, epochs=4)
-    encoded: list[bytes] = []
-
-    def keep(checkpoint: Checkpoint) -> None:
-        encoded.append(checkpoint.encode())
-        if checkpoint.epoch == epoch:
-            raise Killed
-
-    with pytest.raises(Killed):
-        fitted(validation=misleading, epochs=4, on_checkpoint=keep)
-    again = fitted(validation=misleading, epochs=4, resume_from=Checkpoint.decode(encoded[-1]))
+def test_resumed_training_ends_with_the_same_bytes(
+    fitted: Fit, four_epochs: Recorded, misleading: Split, epoch: int
+) -> None:
+    """An early epoch is the best one, so the checkpoint must hold its weights."""
+    checkpoint = four_epochs.checkpoints[epoch - 1]
+    again = fitted(validation=misleading, resume_from=checkpoint, **FOUR_EPOCHS)
     assert [number for number, _ in again.epochs] == list(range(epoch + 1, 5))
-    assert digest(again) == digest(uninterrupted)
-    assert again.history.equals(uninterrupted.history)
+    assert digest(again) == digest(four_epochs.done)
+    assert again.history.equals(four_epochs.done.history)
 
 
 def test_training_that_was_killed_after_early_stopping_trains_no_more_epoch(
-    fitted: Fit, misleading: Split
+    fitted: Fit, stopped: Recorded, misleading: Split
 ) -> None:
-    settings: dict[str, Any] = {"validation": misleading, "schedule": "constant", "epochs": 20, "patience": 2}
-    checkpoints: list[Checkpoint] = []
-    uninterrupted = fitted(on_checkpoint=checkpoints.append, **settings)
-    assert len(uninterrupted.history) < 20
-    again = fitted(resume_from=checkpoints[-1], **settings)
+    assert len(stopped.done.history) < 20
+    again = fitted(validation=misleading, resume_from=stopped.checkpoints[-1], **STOPPED)
     assert again.epochs == []
-    assert digest(again) == digest(uninterrupted)
-    assert again.history.equals(uninterrupted.history)
+    assert digest(again) == digest(stopped.done)
+    assert again.history.equals(stopped.done.history)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and no more", b"not a file of arrays"])

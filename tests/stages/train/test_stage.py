@@ -27,7 +27,6 @@ import sys
 from pathlib import Path
 from lenet5.core.paths import Paths
 from lenet5.stages.train.params import Train
-from tests.conftest import REPOSITORY
 from lenet5.system import logs
 from lenet5.training import launcher
 logs.configure()

@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lenet5.core import dataset
 from lenet5.core.dataset import Array, Split
 from lenet5.core.paths import Paths
 from lenet5.stages.params import load as load_params
@@ -39,10 +37,12 @@ class Verdict(NamedTuple):
     """The failing images, as ``check_result.failing_rows`` returns them."""
     results: list[check_result.CheckResult]
 
+    def result(self, check: str) -> check_result.CheckResult:
+        return next(result for result in self.results if result.name == check)
+
     def failing(self, check: str) -> list[tuple[str, int]]:
         """Return (split, index) of the images that fail one check."""
-        rows = next(result.rows for result in self.results if result.name == check)
-        return list(rows.itertuples(index=False, name=None))
+        return list(self.result(check).rows.itertuples(index=False, name=None))
 
 
 Examine = Callable[..., Verdict]
@@ -61,14 +61,15 @@ def mnist() -> Splits:
 
 
 @pytest.fixture(scope="session")
-def _subset(mnist: Splits) -> Splits:
+def sampled(mnist: Splits) -> Splits:
+    """3,000 train and 2,000 test digits, stratified by class. They are shared: change only a ``copy``."""
     return {"train": sample(mnist["train"], 3000), "test": sample(mnist["test"], 2000)}
 
 
 @pytest.fixture
-def splits(_subset: Splits) -> Splits:
-    """3,000 train and 2,000 test digits, stratified by class. They are copies, which a test may change."""
-    return {name: Split(split.images.copy(), split.labels.copy()) for name, split in _subset.items()}
+def splits(sampled: Splits) -> Splits:
+    """A copy of ``sampled``, which a test may change."""
+    return copy(sampled)
 
 
 @pytest.fixture(scope="session")
@@ -77,9 +78,13 @@ def params() -> Validate:
     return load_params(CHECKOUT.params).validate_
 
 
-@pytest.fixture
-def examine(tmp_path: Path, params: Validate) -> Examine:
-    """Run all checks on some data: ``examine(splits, max_ink_drift=0.1)``."""
+@pytest.fixture(scope="session")
+def examine(tmp_path_factory: pytest.TempPathFactory, params: Validate) -> Examine:
+    """Run all checks on some data: ``examine(splits, max_ink_drift=0.1)``.
+
+    A run takes a second, and the size of the data hardly matters: Great Expectations spends the time on its
+    own objects and pages. Tests that can read the same verdict should share one run.
+    """
 
     def run(splits: Mapping[str, Split], **changed: Any) -> Verdict:
         limits = Validate.model_validate(params.model_dump() | changed)
@@ -88,7 +93,7 @@ def examine(tmp_path: Path, params: Validate) -> Examine:
         results = engine.evaluate(
             {"images": images, "classes": frames.classes(images)},
             {"images": suite.images(limits, images, profile), "classes": suite.classes(limits)},
-            tmp_path / "site",
+            tmp_path_factory.mktemp("data-docs") / "site",
         )
         failed = {result.name for result in results if not result.success}
         return Verdict(failed, check_result.failing_rows(images, results), results)
@@ -96,13 +101,8 @@ def examine(tmp_path: Path, params: Validate) -> Examine:
     return run
 
 
-@pytest.fixture
-def project(tmp_path: Path, splits: Splits) -> Paths:
-    """A project with raw data and the committed reference profile only."""
-    paths = Paths(tmp_path / "project")
-    dataset.save(paths.raw, splits)
-    shutil.copy(CHECKOUT.reference, paths.reference)
-    return paths
+def copy(splits: Splits) -> Splits:
+    return {name: Split(split.images.copy(), split.labels.copy()) for name, split in splits.items()}
 
 
 def sample(split: Split, size: int) -> Split:

@@ -8,9 +8,12 @@ import re
 import shutil
 import socket
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -22,11 +25,23 @@ from lenet5.core.paths import Paths
 from lenet5.stages.validate import report, stage
 from lenet5.stages.validate.params import Validate
 from tests.conftest import BIN
-from tests.stages.validate.conftest import CHECKOUT, Splits
+from tests.stages.validate.conftest import CHECKOUT, Splits, copy
+
+# a run takes seconds, so the tests share one on bad and one on good data
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("validate-stage")]
+
+RESULTS = ("reports", "metrics", "data/quarantine")
+"""Folders with the outputs of the stage."""
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def results(paths: Paths) -> dict[str, bytes]:
+    """Return the content of every file that the stage wrote, by its path in the checkout."""
+    return {
+        str(path.relative_to(paths.root)): path.read_bytes()
+        for name in RESULTS
+        for path in (paths.root / name).rglob("*")
+        if path.is_file()
+    }
 
 
 def validation(paths: Paths) -> Any:
@@ -48,76 +63,120 @@ class Links(HTMLParser):
             self.targets.append((self._page.parent / target.partition("?")[0]).resolve())
 
 
-@pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Addresses of all attempts to open a connection; every attempt fails."""
-    addresses: list[object] = []
-
-    def refuse(_: socket.socket, address: object) -> None:
-        addresses.append(address)
-        raise OSError("no network in this test")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    return addresses
+class Failed(NamedTuple):
+    paths: Paths
+    error: stage.ValidationFailed
+    log: str
+    """What was logged at the level of warnings and above."""
 
 
-def test_good_data(project: Paths, params: Validate, connections: list[object]) -> None:
-    summary = stage.run(project, params)
-    result = validation(project)
-    assert result["success"] is True
-    assert result["data_digest"] == dataset.load_manifest(project.raw).digest
-    assert result["images"] == {"train": 3000, "test": 2000}
-    assert len(result["checks"]) == 16
-    assert all(check["success"] for check in result["checks"])
-    assert all(0 <= nats < 0.02 for nats in result["drift"].values())
-    assert not project.quarantine.exists()
-    assert not connections
-    assert "16 checks passed on 3,000 train and 2,000 test images" in summary
+class Passed(NamedTuple):
+    paths: Paths
+    summary: str
+    connections: list[object]
+    """Addresses of all attempts to open a connection; every attempt failed."""
 
 
-def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_folder(
-    project: Paths, splits: Splits, tmp_path: Path
-) -> None:
-    splits["train"].labels[7] = 10  # pages about bad data have more content
-    dataset.save(project.raw, splits)
-    for file in (CHECKOUT.graph, CHECKOUT.params):
-        shutil.copy(file, project.root)
-    outputs = []
-    for zone in ("UTC", "Asia/Kathmandu"):
-        checkout, home = tmp_path / zone / "checkout", tmp_path / zone / "home"
-        shutil.copytree(project.root, checkout)
-        home.mkdir()
-        command = [str(BIN / "lenet5"), "validate"]
-        ended = subprocess.run(
-            command, cwd=checkout, env=os.environ | {"HOME": str(home), "TZ": zone}, check=False
-        )
-        assert ended.returncode == DataError.exit_code
-        assert not list(home.iterdir())  # Great Expectations writes no file to the home folder
-        outputs.append(
-            tree(checkout / "reports") | tree(checkout / "metrics") | tree(checkout / "data" / "quarantine")
-        )
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 8  # validation.json, rows.csv, summary, index, and two pages for each table
-
-
-def test_bad_data(
-    project: Paths,
-    splits: Splits,
-    params: Validate,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory, sampled: Splits, params: Validate) -> Failed:
+    """A project after a run on bad data, in the time zone UTC. It is shared: read it, or work in a copy."""
+    splits = copy(sampled)
     keep = splits["test"].labels != 9
     splits["test"] = dataset.Split(splits["test"].images[keep], splits["test"].labels[keep])
     splits["test"].images[:300] = splits["train"].images[100:400]
     splits["train"].images[5] = 0
-    dataset.save(project.raw, splits)
-    with caplog.at_level(logging.WARNING), pytest.raises(stage.ValidationFailed) as refusal:
-        stage.run(project, params)
-    assert "docs rendering" not in caplog.text  # Great Expectations logs a page that it cannot render
+    paths = Paths(tmp_path_factory.mktemp("failed") / "project")
+    dataset.save(paths.raw, splits)
+    for file in (CHECKOUT.reference, CHECKOUT.graph, CHECKOUT.params):
+        copied = paths.root / file.relative_to(CHECKOUT.root)
+        copied.parent.mkdir(exist_ok=True)
+        shutil.copy(file, copied)
 
-    failed = {check["name"]: check for check in validation(project)["checks"] if not check["success"]}
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    handler.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        with time_zone("UTC"), pytest.raises(stage.ValidationFailed) as refusal:
+            stage.run(paths, params)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    return Failed(paths, refusal.value, log.getvalue())
+
+
+@pytest.fixture(scope="module")
+def passed(
+    tmp_path_factory: pytest.TempPathFactory, failed: Failed, sampled: Splits, params: Validate
+) -> Passed:
+    """A copy of ``failed`` after a run on good data. It is shared as well."""
+    paths = Paths(tmp_path_factory.mktemp("passed") / "project")
+    shutil.copytree(failed.paths.root, paths.root)
+    dataset.save(paths.raw, sampled)
+    connections: list[object] = []
+
+    def refuse(_: socket.socket, address: object) -> None:
+        connections.append(address)
+        raise OSError("no network in this test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        summary = stage.run(paths, params)
+    return Passed(paths, summary, connections)
+
+
+@contextmanager
+def time_zone(name: str) -> Iterator[None]:
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TZ", name)
+            time.tzset()
+            yield
+    finally:
+        time.tzset()
+
+
+def test_good_data(passed: Passed) -> None:
+    result = validation(passed.paths)
+    assert result["success"] is True
+    assert result["data_digest"] == dataset.load_manifest(passed.paths.raw).digest
+    assert result["images"] == {"train": 3000, "test": 2000}
+    assert len(result["checks"]) == 16
+    assert all(check["success"] for check in result["checks"])
+    assert all(0 <= nats < 0.02 for nats in result["drift"].values())
+    assert not passed.paths.quarantine.exists()
+    assert not passed.connections
+    assert "16 checks passed on 3,000 train and 2,000 test images" in passed.summary
+
+
+def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_folder(
+    failed: Failed, tmp_path: Path
+) -> None:
+    """Pages about bad data have more content than those about good data."""
+    checkout, home = Paths(tmp_path / "checkout"), tmp_path / "home"
+    shutil.copytree(failed.paths.root, checkout.root)
+    for name in RESULTS:
+        shutil.rmtree(checkout.root / name)
+    home.mkdir()
+    ended = subprocess.run(
+        [str(BIN / "lenet5"), "validate"],
+        cwd=checkout.root,
+        env=os.environ | {"HOME": str(home), "TZ": "Asia/Kathmandu"},
+        check=False,
+    )
+    assert ended.returncode == DataError.exit_code
+    assert not list(home.iterdir())  # Great Expectations writes no file to the home folder
+    outputs = results(checkout)
+    assert outputs == results(failed.paths)
+    assert len(outputs) == 8  # validation.json, rows.csv, summary, index, and two pages for each table
+
+
+def test_bad_data(failed: Failed) -> None:
+    project = failed.paths
+    assert "docs rendering" not in failed.log  # Great Expectations logs a page that it cannot render
+
+    checks = {check["name"]: check for check in validation(project)["checks"] if not check["success"]}
     assert validation(project)["success"] is False
-    assert set(failed) == {
+    assert set(checks) == {
         "ink_share",
         "test_in_train",
         "class_drift_test",
@@ -125,48 +184,40 @@ def test_bad_data(
         "class_share",
     }
     assert (
-        failed["test_in_train"]["failed_rows"] == 300
+        checks["test_in_train"]["failed_rows"] == 300
     )  # Great Expectations lists only the first 200 by default
-    assert failed["class_drift_test"]["failed_rows"] == 0
+    assert checks["class_drift_test"]["failed_rows"] == 0
 
     rows = pd.read_csv(project.quarantine / "rows.csv")
     assert rows["failed"].value_counts().to_dict() == {"test_in_train": 300, "ink_share": 1}
     output = io.StringIO()
-    Console(file=output, width=200).print(report.table(refusal.value.failed))
-    printed, message = output.getvalue(), str(refusal.value)
-    for name, check in failed.items():
+    Console(file=output, width=200).print(report.table(failed.error.failed))
+    printed, message = output.getvalue(), str(failed.error)
+    for name, check in checks.items():
         assert name in printed
         assert f"{name}: expected {check['expected']}; seen {check['seen']}" in message
     assert str(project.quarantine / "rows.csv") in message
     assert str(project.data_docs / "summary.html") in message
-    assert (project.data_docs / "summary.html").read_text().count('<tr class="bad">') == len(failed)
+    assert (project.data_docs / "summary.html").read_text().count('<tr class="bad">') == len(checks)
 
 
 def test_results_of_an_earlier_run_are_removed_first(
-    project: Paths, splits: Splits, params: Validate
+    failed: Failed, passed: Passed, params: Validate, tmp_path: Path
 ) -> None:
-    good = splits["train"].labels.copy()
-    splits["train"].labels[0] = 10
-    dataset.save(project.raw, splits)
-    with pytest.raises(DataError):
-        stage.run(project, params)
-    assert len(pd.read_csv(project.quarantine / "rows.csv")) == 1
+    assert (failed.paths.quarantine / "rows.csv").exists()
+    assert not passed.paths.quarantine.exists()
 
-    splits["train"].labels[:] = good
-    dataset.save(project.raw, splits)
-    stage.run(project, params)
-    assert not project.quarantine.exists()
-
-    project.reference.unlink()
+    paths = Paths(tmp_path / "project")
+    shutil.copytree(passed.paths.root, paths.root)
+    paths.reference.unlink()
     with pytest.raises(DataError, match="reference profile"):
-        stage.run(project, params)
-    assert not project.validation.exists()
-    assert not project.data_docs.exists()
+        stage.run(paths, params)
+    assert not paths.validation.exists()
+    assert not paths.data_docs.exists()
 
 
-def test_pages_link_to_each_other_and_hold_no_time(project: Paths, params: Validate) -> None:
-    stage.run(project, params)
-    pages = list(project.data_docs.rglob("*.html"))
+def test_pages_link_to_each_other_and_hold_no_time(passed: Passed) -> None:
+    pages = list(passed.paths.data_docs.rglob("*.html"))
     assert len(pages) == 6
     for page in pages:
         targets = Links(page).targets
@@ -174,13 +225,12 @@ def test_pages_link_to_each_other_and_hold_no_time(project: Paths, params: Valid
         assert [target for target in targets if not target.exists()] == []
         text = page.read_text()
         assert set(re.findall(r"\b(\d{4})-?\d\d-?\d\d[T ]\d", text)) <= {"1970"}
-        assert str(project.root) not in text
+        assert str(passed.paths.root) not in text
 
 
-def test_summary_is_self_contained(project: Paths, params: Validate) -> None:
-    stage.run(project, params)
-    summary = (project.data_docs / "summary.html").read_text()
+def test_summary_is_self_contained(passed: Passed) -> None:
+    summary = (passed.paths.data_docs / "summary.html").read_text()
     assert "http" not in summary
     assert "<script" not in summary
     assert summary.count('<tr class="good">') == 16
-    assert dataset.load_manifest(project.raw).digest in summary
+    assert dataset.load_manifest(passed.paths.raw).digest in summary

@@ -28,7 +28,7 @@ def run(paths: Paths, params: Evaluate) -> str:
     """
     # neither GPUs nor the number of cores may change the last bits of a metric
     backend.use_cpu()
-    backend.use_threads(1)
+    backend.configure(1)
     raw = dataset.load(paths.raw)
     history = files.read_csv(paths.history)
     lineage = Lineage.read(paths.lineage)

@@ -69,7 +69,7 @@ def run(
     """
     processed = dataset.load(paths.processed)
     training = identity(paths, params)
-    backend.use_threads(params.threads)
+    backend.configure(params.threads)
     backend.require(params.precision)
     group.require_same("code, data, parameters or packages", training)
     with observe(training) if group.is_primary else nullcontext(Observers()) as observers:

@@ -1,0 +1,94 @@
+"""Prefect's server for one machine: without pages for one flow, or with pages and the scheduler on a port.
+
+It listens on the loopback interface. Every web page that is open in a browser of this machine can reach that,
+too. So it answers only requests for an address of this machine, and none that a page of another origin sent.
+"""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from lenet5.core.paths import Paths
+from lenet5.system import logs, parent_watch, process, settings
+
+HOSTS = ("127.0.0.1", "localhost", "::1")
+
+_Message = MutableMapping[str, Any]
+_Send = Callable[[_Message], Awaitable[None]]
+_Receive = Callable[[], Awaitable[_Message]]
+_App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
+
+
+def start(paths: Paths, listening: socket.socket) -> "subprocess.Popen[bytes]":
+    """Start the server of one flow.
+
+    Args:
+        paths: the checkout whose Prefect home it uses.
+        listening: a socket of the loopback interface; early requests wait in it.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, str(listening.fileno())],
+        pass_fds=[listening.fileno()],
+        env=process.environment_for_child(settings.for_embedded_server(paths)),
+    )
+
+
+def command_with_pages(port: int) -> list[str]:
+    """Return the command of a server with pages and scheduler, on a port of the loopback interface."""
+    return [sys.executable, "-m", __name__, "--port", str(port)]
+
+
+class SameMachine:
+    """ASGI middleware that refuses requests for other hosts, and requests that pages of other origins sent.
+
+    A page sends the first when its name was made to point to this machine (DNS rebinding), the second from a
+    form or a script. The answer is 403.
+    """
+
+    def __init__(self, app: _App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self._is_local(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()  # the request to connect
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            body = b'{"detail": "Only this machine may use this server."}'
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    @staticmethod
+    def _is_local(scope: _Message) -> bool:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if urlsplit(f"//{host}").hostname not in HOSTS:
+            return False
+        origin = headers.get(b"origin")
+        return origin is None or origin == f"http://{host}"
+
+
+def main() -> None:
+    """Serve until SIGTERM, or until the parent process ends.
+
+    The arguments are ``DESCRIPTOR`` of a socket that listens, or ``--port PORT``.
+    """
+    logs.configure()
+    parent_watch.exit_with_parent()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    with_pages = sys.argv[1] == "--port"
+    number = int(sys.argv[-1])
+    listening = socket.create_server((HOSTS[0], number)) if with_pages else socket.socket(fileno=number)
+    app = SameMachine(create_app(ephemeral=not with_pages, final=True))
+    uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()

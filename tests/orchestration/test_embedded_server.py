@@ -1,0 +1,77 @@
+"""The embedded Prefect server answers this machine, and no web page that merely runs on it."""
+
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from lenet5.core.paths import Paths
+from lenet5.orchestration import embedded_server
+from lenet5.system import settings
+from tests.conftest import free_port, servers
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with pages, in whose environment a real server's settings are."""
+    folder, port = tmp_path_factory.mktemp("embedded"), free_port()
+    foreign = {
+        "PREFECT_SERVER_API_AUTH_STRING": "me:secret",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://127.0.0.1:9/live",
+    }
+    with pytest.MonkeyPatch.context() as environment, servers(folder) as start:
+        for name, value in foreign.items():
+            environment.setenv(name, value)
+        changes = settings.embedded(Paths(folder)) | settings.for_embedded_server(Paths(folder))
+        for name in foreign:
+            assert changes.pop(name) is None
+            environment.delenv(name)
+        (folder / ".lenet5/prefect").mkdir(parents=True)
+        yield start(
+            *("python", *embedded_server.command_with_pages(port)[1:]),
+            port=port,
+            probe="/api/health",
+            environment={name: value for name, value in changes.items() if value is not None},
+        )
+
+
+def create_variable(address: str, name: str, **headers: str) -> int:
+    url = f"{address}/api/variables/"
+    return requests.post(url, json={"name": name, "value": 1}, headers=headers, timeout=30).status_code
+
+
+def test_programs_and_pages_of_this_machine_are_answered(address: str) -> None:
+    assert create_variable(address, "program") == 201
+    assert create_variable(address, "page", Origin=address) == 201
+    assert "<html" in requests.get(address, timeout=30).text.lower()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Host": "evil.example"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": ""},
+    ],
+    ids=str,
+)
+def test_other_web_pages_are_refused(address: str, headers: dict[str, str]) -> None:
+    assert create_variable(address, "stolen", **headers) == 403
+    read = requests.get(f"{address}/api/admin/settings", headers=headers, timeout=30)
+    assert read.status_code == 403
+    assert "access-control-allow-origin" not in read.headers
+    names = [
+        each["name"] for each in requests.post(f"{address}/api/variables/filter", json={}, timeout=30).json()
+    ]
+    assert "stolen" not in names
+
+
+def test_a_preflight_of_another_page_is_refused(address: str) -> None:
+    headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    assert requests.options(f"{address}/api/variables/", headers=headers, timeout=30).status_code == 403
