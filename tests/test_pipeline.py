@@ -149,6 +149,32 @@ def test_a_wiped_store_is_rebuilt_from_the_files(finished: Project, copy: Projec
     assert [v["aliases"] for v in versions(copy)] == [["challenger"]]
 
 
+def edit_lineage(copy: Project) -> None:
+    lineage = json.loads(copy.paths.lineage.read_text())
+    first = lineage["weights"][0]
+    lineage["weights"] = ("0" if first != "0" else "1") + lineage["weights"][1:]
+    copy.paths.lineage.write_text(json.dumps(lineage))
+
+
+def edit_metrics(copy: Project) -> None:
+    evaluation = json.loads(copy.paths.evaluation.read_text())
+    copy.paths.evaluation.write_text(json.dumps(evaluation | {"accuracy": 0.9999}))
+
+
+def forget(copy: Project) -> None:
+    copy.paths.lock.unlink()
+
+
+@pytest.mark.parametrize("edit", [edit_lineage, edit_metrics, forget])
+def test_what_was_edited_by_hand_is_not_registered(copy: Project, edit: Callable[[Project], None]) -> None:
+    edit(copy)
+    refused = copy.command("lenet5", "register")
+    assert refused.returncode == 4
+    assert "dvc.lock" in refused.stderr
+    assert "`dvc repro`" in refused.stderr
+    assert len(versions(copy)) == 1
+
+
 def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Project) -> None:
     copy.set_params(**{"train.learning_rate": 0.0000123})
     refused = copy.command("lenet5", "run")

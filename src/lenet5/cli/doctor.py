@@ -3,7 +3,6 @@
 A check is a function that yields its findings. A question that fails is a finding, too.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -22,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from lenet5.cli import ui_servers
+from lenet5.core import files
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.registry import model_versions, promotion
@@ -245,13 +243,8 @@ def _cache(paths: Paths) -> Iterator[Finding]:
     if not paths.lock.exists():
         yield Finding("cache", True, "no stage has run yet")
         return
-    try:
-        stages = YAML(typ="safe").load(paths.lock)["stages"]
-    except (YAMLError, KeyError, TypeError) as error:
-        yield Finding("cache", False, f"{paths.lock} cannot be read: {error}", "git restore dvc.lock")
-        return
     folder = dvc.cache_folder(paths.root)
-    digests = {out["md5"] for entry in stages.values() for out in entry.get("outs", []) if "md5" in out}
+    digests = set(dvc.recorded_outputs(paths).values())
     objects, damaged = 0, []
     while digests:
         digest = digests.pop()
@@ -259,7 +252,7 @@ def _cache(paths: Paths) -> Iterator[Finding]:
         if not path.exists():
             continue  # it was never here, or `dvc gc` removed it; DVC runs the stage again or pulls it
         objects += 1
-        if _md5(path) != digest.removesuffix(".dir"):
+        if files.md5(path) != digest.removesuffix(".dir"):
             damaged.append(path)
         elif digest.endswith(".dir"):
             digests |= {entry["md5"] for entry in json.loads(path.read_text())}
@@ -280,11 +273,6 @@ def _cache(paths: Paths) -> Iterator[Finding]:
         "`lenet5 doctor --repair` removes them",
         remove,
     )
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _stages(paths: Paths) -> Iterator[Finding]:

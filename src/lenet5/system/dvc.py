@@ -10,8 +10,9 @@ from io import StringIO
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from lenet5.core.errors import Lenet5Error, Unavailable
+from lenet5.core.errors import DataError, Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.system import process
 from lenet5.system.process import Ended, OnLine
@@ -142,6 +143,26 @@ def exchange(root: Path, *arguments: str) -> None:
 def can_pull(root: Path, stage: str, *, environment: Mapping[str, str | None] | None = None) -> bool:
     """Fetch the outputs of a stage that ``dvc.lock`` names; return whether all of them are here now."""
     return _call(root, "pull", stage, environment=environment).returncode == 0
+
+
+def recorded_outputs(paths: Paths) -> dict[str, str]:
+    """Return the MD5 of each output that ``dvc.lock`` records, by its path from the root of the checkout.
+
+    The digest of a folder ends with ``.dir``.
+
+    Raises:
+        DataError: there is no ``dvc.lock``, or it cannot be read.
+    """
+    try:
+        stages = YAML(typ="safe").load(paths.lock)["stages"].values()
+        return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    except (OSError, YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{paths.lock} cannot be read.",
+            expected="what `dvc repro` recorded",
+            found=error,
+            fix="`dvc repro` writes it; `git restore dvc.lock` brings back the committed one",
+        ) from None
 
 
 def cache_folder(root: Path) -> Path:

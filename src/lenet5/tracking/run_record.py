@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Dataset
+from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Lineage
-from lenet5.system import settings
+from lenet5.system import dvc, settings
 from lenet5.tracking import model_package, runs, source_code, tags
 
 
@@ -45,6 +46,25 @@ class Record:
         """Return a SHA-256 of all that the run and the version show; it changes when any of that changes."""
         content = [dict(self.origin_tags), dict(self.params), dict(self.metrics), self.description]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def require_recorded(paths: Paths, *results: Path) -> None:
+    """Compare files that will be registered with the digests in ``dvc.lock``.
+
+    Raises:
+        DataError: a file is missing, or is not the one that its stage wrote under DVC.
+    """
+    recorded = dvc.recorded_outputs(paths)
+    for path in results:
+        name = path.relative_to(paths.root).as_posix()
+        found = files.md5(path) if path.exists() else "no such file"
+        if found != recorded.get(name):
+            raise DataError(
+                f"{name} is not the file that DVC recorded, so it is not registered.",
+                expected=f"the digest in dvc.lock, {recorded.get(name, 'which has none')}",
+                found=found,
+                fix="`dvc repro` records what changed; `dvc checkout --force` restores the recorded file",
+            )
 
 
 def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:

@@ -35,7 +35,8 @@ class Registered:
 def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Registered:
     """Log the files of the other stages, register the version as ``challenger``, write the model card.
 
-    A second call adds only what the store lacks.
+    A second call adds only what the store lacks. Every file is compared with ``dvc.lock`` first, so that a
+    version says of its model what the stages found, and not what somebody wrote into a file later.
 
     Args:
         paths: the checkout.
@@ -43,9 +44,14 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         all_params: every parameter of ``params.yaml`` by its dotted name, for the MLflow run.
 
     Raises:
-        DataError: a file is missing or damaged, or the files belong to different models.
+        DataError: a file is missing or damaged, differs from what DVC recorded, or belongs to another model.
         Unavailable: the store does not answer.
     """
+    run_record.require_recorded(
+        paths,
+        *(paths.validation, paths.model, paths.lineage, paths.training, paths.history),
+        *(paths.evaluation, paths.per_class, paths.predictions, paths.onnx),
+    )
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
     lineage.require(model_file=files.sha256(paths.model))
