@@ -14,6 +14,7 @@ DOCUMENTS = [
     REPOSITORY / "ARCHITECTURE.md",
     REPOSITORY / "CONTRIBUTING.md",
     REPOSITORY / "CHANGELOG.md",
+    REPOSITORY / "SECURITY.md",
     REPOSITORY / "data/mnist/README.md",
     *(REPOSITORY / "docs").glob("*.md"),
 ]

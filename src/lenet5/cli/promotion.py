@@ -17,7 +17,7 @@ def promote_version(
         str | None,
         typer.Argument(
             metavar="VERSION",
-            help="A version number or an alias. Default: the challenger.",
+            help="A version number or an alias. Default: the challenger, or the champion if there is none.",
             show_default=False,
         ),
     ] = None,

@@ -37,7 +37,7 @@ def validate(
         ),
     ] = False,
 ) -> None:
-    """Check data/raw with Great Expectations. Data that fails a critical check ends the pipeline.
+    """Check data/raw with Great Expectations. Data that fails a check ends the pipeline.
 
     The rows that fail are stored in data/quarantine. Exit code 4: a check failed.
 

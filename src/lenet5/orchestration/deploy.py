@@ -18,8 +18,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.workers.process import ProcessWorker
-from ruamel.yaml import YAML
 
+from lenet5.core import files
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.system import process, settings
@@ -193,7 +193,7 @@ def _set_active(
 
 
 def _require_schedules(paths: Paths, named: Collection[str]) -> None:
-    written = YAML(typ="safe").load((paths.root / "prefect.yaml").read_text())["deployments"]
+    written = files.read_yaml(paths.root / "prefect.yaml", fix="`git restore prefect.yaml`")["deployments"]
     known = [schedule["slug"] for each in written for schedule in each.get("schedules", [])]
     if unknown := sorted(set(named) - set(known)):
         raise UsageError(

@@ -94,11 +94,11 @@ def _load_beside_server(paths: Paths) -> "Flow[..., Any]":
     # registered before Prefect is imported, so that it comes after Prefect sent its last logs
     atexit.register(_stop, server)
     # Prefect reads the variable when it is imported. Child processes must not: no worker reaches this server.
-    settings.export({_API: address})
+    settings.set_variables({_API: address})
     try:
         training = _load(paths)
     finally:
-        settings.export({_API: None})
+        settings.set_variables({_API: None})
     timeout = float(settings.exports(paths)["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
     httpx.get(f"{address}/health", timeout=timeout).raise_for_status()
     return training

@@ -37,9 +37,9 @@ def run(
     paths = Paths.find()
     settings.apply(paths)
     flow_run = str(runtime.flow_run.id)
-    settings.export({"LENET5_FLOW_RUN_ID": for_flow_run or flow_run})
+    settings.set_variables({"LENET5_FLOW_RUN_ID": for_flow_run or flow_run})
     if experiment:
-        settings.export({"MLFLOW_EXPERIMENT_NAME": experiment})
+        settings.set_variables({"MLFLOW_EXPERIMENT_NAME": experiment})
     log = get_run_logger()
     try:
         with checkout_lock.hold(paths):

@@ -41,9 +41,10 @@ def run(
     """
     paths = Paths.find()
     settings.apply(paths)
-    settings.export({"LENET5_FLOW_RUN_ID": str(runtime.flow_run.id)})  # stages and registering record it
+    # stages and registering record it
+    settings.set_variables({"LENET5_FLOW_RUN_ID": str(runtime.flow_run.id)})
     if experiment:
-        settings.export({"MLFLOW_EXPERIMENT_NAME": experiment})
+        settings.set_variables({"MLFLOW_EXPERIMENT_NAME": experiment})
     try:
         nodes = graph.stages(paths.root)
         graph.require(force, nodes)

@@ -202,7 +202,7 @@ def main() -> None:
             shutil.rmtree(workspace.root, ignore_errors=True)
             return
     os.chdir(workspace.root)
-    settings.export({"PYTHONPATH": str(workspace.root / "src")})
+    settings.set_variables({"PYTHONPATH": str(workspace.root / "src")})
     os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
 
 

@@ -270,7 +270,7 @@ def apply(paths: Paths) -> None:
     os.environ.update(variables)
 
 
-def export(variables: Mapping[str, str | None]) -> None:
+def set_variables(variables: Mapping[str, str | None]) -> None:
     """Set environment variables of this process, for libraries and child processes; None removes one."""
     for name, value in variables.items():
         if value is None:
