@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ from lenet5.stages.ingest import idx
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.stages.ingest.params import Checksums, Ingest
 from tests.conftest import REPOSITORY
+
+# no limit of 200 ms for one example: a busy machine stops for longer
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 MNIST = REPOSITORY / "data" / "mnist"
 
