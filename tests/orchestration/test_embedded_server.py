@@ -45,6 +45,7 @@ def create_variable(address: str, name: str, **headers: str) -> int:
 def test_programs_and_pages_of_this_machine_are_answered(address: str) -> None:
     assert create_variable(address, "program") == 201
     assert create_variable(address, "page", Origin=address) == 201
+    assert create_variable(address, "alias", Origin=address.replace("127.0.0.1", "localhost")) == 201
     assert "<html" in requests.get(address, timeout=30).text.lower()
 
 
@@ -58,6 +59,8 @@ def test_programs_and_pages_of_this_machine_are_answered(address: str) -> None:
         {"Host": "evil.example", "Origin": "http://evil.example"},
         {"Host": "127.0.0.1.evil.example"},
         {"Host": ""},
+        {"Host": "127.0.0.1:x"},
+        {"Origin": "http://127.0.0.1:x"},
     ],
     ids=str,
 )

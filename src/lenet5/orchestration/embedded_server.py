@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from lenet5.core.paths import Paths
 from lenet5.system import logs, parent_watch, process, settings
 
-HOSTS = ("127.0.0.1", "localhost", "::1")
+HOST = "127.0.0.1"
+HOSTS = {HOST, "localhost", "::1"}
 
 _Message = MutableMapping[str, Any]
 _Send = Callable[[_Message], Awaitable[None]]
@@ -66,11 +67,14 @@ class SameMachine:
     @staticmethod
     def _is_local(scope: _Message) -> bool:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        if urlsplit(f"//{host}").hostname not in HOSTS:
+        try:
+            host = urlsplit(f"//{headers.get(b'host', '')}")
+            origin = urlsplit(headers.get(b"origin", f"http://{host.netloc}"))
+            ports = {host.port, origin.port}
+        except ValueError:  # no address at all
             return False
-        origin = headers.get(b"origin")
-        return origin is None or origin == f"http://{host}"
+        # a page of this server may be open under another name of this machine
+        return {host.hostname, origin.hostname} <= HOSTS and origin.scheme == "http" and len(ports) == 1
 
 
 def main() -> None:
@@ -85,7 +89,7 @@ def main() -> None:
 
     with_pages = sys.argv[1] == "--port"
     number = int(sys.argv[-1])
-    listening = socket.create_server((HOSTS[0], number)) if with_pages else socket.socket(fileno=number)
+    listening = socket.create_server((HOST, number)) if with_pages else socket.socket(fileno=number)
     app = SameMachine(create_app(ephemeral=not with_pages, final=True))
     uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 
