@@ -19,6 +19,8 @@ from lenet5.core.errors import DataError
 from lenet5.serving import predictor
 from tests.conftest import Arrays
 
+ROWS = 500
+
 
 @pytest.fixture(scope="module")
 def encoded(digits: Arrays) -> dict[str, bytes]:
@@ -60,7 +62,7 @@ def test_a_mutated_picture_is_read_or_is_an_error(
     tmp_path: Path, encoded: dict[str, bytes], name: str
 ) -> None:
     random, read = np.random.default_rng(0), 0
-    for _ in range(700):
+    for _ in range(300):
         file = tmp_path / name
         file.write_bytes(mutated(encoded[name], random))
         with contextlib.suppress(DataError):  # any other exception fails the test
@@ -68,11 +70,11 @@ def test_a_mutated_picture_is_read_or_is_an_error(
             assert pixels.shape == (28, 28)
             assert pixels.dtype == np.uint8
             read += 1
-    assert 0 < read < 630
+    assert 0 < read < 270
 
 
 def png(width: int, height: int, bits: int) -> bytes:
-    """A grey PNG of zeros: a small file, however many pixels it has."""
+    """A grey PNG of zeros that ends after ``ROWS`` rows. Its header has the whole size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return (
@@ -82,7 +84,7 @@ def png(width: int, height: int, bits: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
     compressor = zlib.compressobj(9)
     row = bytes(1 + width * bits // 8)
-    body = b"".join(compressor.compress(row) for _ in range(height)) + compressor.flush()
+    body = b"".join(compressor.compress(row) for _ in range(min(height, ROWS))) + compressor.flush()
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
