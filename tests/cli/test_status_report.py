@@ -100,6 +100,13 @@ def report(checkout: Project) -> dict[str, Any]:
     return status_report.report(checkout.paths, load(checkout.paths.params))
 
 
+def test_a_damaged_store_is_a_fact_and_no_error(checkout: Project) -> None:
+    LocalState(checkout.root).mlflow_database.write_bytes(b"no database" * 1000)
+    tracking = report(checkout)["tracking"]
+    assert tracking["answers"] is False
+    assert "lenet5 doctor --repair" in tracking["problem"]
+
+
 def test_fresh_checkout_has_stages_to_run_and_no_shared_service(checkout: Project) -> None:
     state = report(checkout)
     assert state["project"] == {"folder": str(checkout.root)}

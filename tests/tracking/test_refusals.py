@@ -6,12 +6,14 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.registry import model_versions
 from lenet5.tracking import runs, store
 
 
@@ -101,6 +103,16 @@ def test_a_training_goes_on(
         on_epoch(1, {"loss": 1.0})
     [warning] = [record for record in caplog.records if record.name.startswith("lenet5")]
     assert warning.levelno == logging.WARNING
+
+
+@pytest.mark.parametrize(("status", "body"), [case[:2] for case in CASES[:3]])
+def test_a_refused_download_is_not_taken_for_a_missing_file(
+    bare_paths: Paths, answer: Answer, tmp_path: Path, status: int, body: str
+) -> None:
+    client = store.connect(bare_paths)
+    answer.status, answer.body = status, body
+    with pytest.raises(UsageError, match="refuses this user"), store.reachable(bare_paths):
+        model_versions._fetch(client, "models:/some/1", tmp_path / "downloads")
 
 
 def test_a_defect_of_this_package_is_no_refusal(bare_paths: Paths) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import sqlite3
 import stat
 import sys
@@ -22,11 +21,11 @@ from typing import Any
 
 import requests
 
-from lenet5.cli import ui_servers
+from lenet5.cli import status_report, ui_servers
 from lenet5.core import files
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import fast_lookup, model_versions, promotion
 from lenet5.stages import params
 from lenet5.stages.register import stage as register
 from lenet5.system import dvc, environment, git, settings
@@ -121,22 +120,15 @@ def _git(paths: Paths) -> Iterator[Finding]:
 
 def _folder(paths: Paths) -> Iterator[Finding]:
     folder = LocalState(paths.root).folder
-    folder.mkdir(parents=True, exist_ok=True)
     unwritable = [
         str(path) for path in (paths.root, folder, paths.raw.parent) if not os.access(path, os.W_OK)
     ]
     mode = stat.S_IMODE(folder.stat().st_mode)
     if unwritable:
         yield Finding("folder", False, f"not writable: {', '.join(unwritable)}", "chown or chmod them")
-    elif mode & 0o077:
-
-        def close() -> str:
-            folder.chmod(0o700)
-            return f"{folder} is readable by its owner only"
-
-        yield Finding(
-            "folder", False, f"{folder} has mode {mode:o}: other users can read it", "chmod 700", close
-        )
+    elif mode & 0o077:  # every command closes a folder of its own user
+        found = f"{folder} belongs to another user and has mode {mode:o}: others can read it"
+        yield Finding("folder", False, found, f"`chmod 700 {folder}` as its owner")
     else:
         yield Finding("folder", True, str(paths.root))
 
@@ -165,11 +157,10 @@ def _variables(paths: Paths) -> Iterator[Finding]:
 
 def _ports(_: Paths) -> Iterator[Finding]:
     for port, option in ((5000, "--mlflow-port"), (4200, "--prefect-port")):
-        with socket.socket() as probe:
-            if probe.connect_ex((ui_servers.HOST, port)) == 0:
-                fix = f"`lenet5 ui {option} {port + 1}`"
-                yield Finding("ports", True, f"{port} is in use; {fix} chooses another one")
-                return
+        if ui_servers.is_in_use(port):
+            fix = f"`lenet5 ui {option} {port + 1}`"
+            yield Finding("ports", True, f"{port} is in use; {fix} chooses another one")
+            return
     yield Finding("ports", True, "5000 and 4200 are free for `lenet5 ui`")
 
 
@@ -282,7 +273,8 @@ def _stages(paths: Paths) -> Iterator[Finding]:
 
 def _registry(paths: Paths) -> Iterator[Finding]:
     configured = params.load(paths.params)
-    if store.is_embedded(paths) and not LocalState(paths.root).mlflow_database.exists():
+    uri = settings.load(paths).mlflow_tracking_uri
+    if store.is_embedded(paths, uri) and not LocalState(paths.root).mlflow_database.exists():
         yield Finding("registry", True, "no model is registered yet")
         return
     with store.reachable(paths):
@@ -306,19 +298,17 @@ def _registry(paths: Paths) -> Iterator[Finding]:
 def _servers(paths: Paths) -> Iterator[Finding]:
     """Ask the configured servers for their versions, and compare them with the installed clients."""
     configured = settings.load(paths)
-    asked = []
-    if configured.mlflow_tracking_uri.startswith("http"):
-        asked.append(
-            ("mlflow", f"{configured.mlflow_tracking_uri.rstrip('/')}/version", "MLFLOW_TRACKING_URI")
-        )
-    if configured.prefect_api_url:
-        asked.append(
-            ("prefect", f"{configured.prefect_api_url.rstrip('/')}/admin/version", "PREFECT_API_URL")
-        )
-    for package, url, variable in asked:
+    mlflow, prefect = configured.mlflow_tracking_uri.rstrip("/"), configured.prefect_api_url
+    asked: list[tuple[str, str, str, dict[str, Any]]] = []
+    if mlflow.startswith("http"):
+        asked.append(("mlflow", f"{mlflow}/version", "MLFLOW_TRACKING_URI", fast_lookup.login(configured)))
+    if prefect:
+        auth = {"auth": status_report.prefect_login(configured)}
+        asked.append(("prefect", f"{prefect.rstrip('/')}/admin/version", "PREFECT_API_URL", auth))
+    for package, url, variable, login in asked:
         shown = settings.mask_urls(url)
         try:
-            response = requests.get(url, timeout=_TIMEOUT_SECONDS, **_login(package, configured))
+            response = requests.get(url, timeout=_TIMEOUT_SECONDS, **login)
             response.raise_for_status()
         except requests.RequestException as error:
             problem = settings.mask_urls(str(error))
@@ -330,12 +320,3 @@ def _servers(paths: Paths) -> Iterator[Finding]:
         yield Finding("servers", same, f"{shown} has {package} {theirs}, this machine {ours}", fix)
     if not asked:
         yield Finding("servers", True, "none is configured: everything is embedded")
-
-
-def _login(package: str, configured: settings.Settings) -> dict[str, Any]:
-    """Return arguments for requests."""
-    if package == "prefect":
-        secret = configured.prefect_api_auth_string
-        return {"auth": tuple(secret.get_secret_value().split(":", 1))} if secret else {}
-    user, password = configured.mlflow_tracking_username, configured.mlflow_tracking_password
-    return {"auth": (user, password.get_secret_value())} if user and password else {}

@@ -5,7 +5,7 @@ from typing import Any
 
 import requests
 
-from lenet5.core.errors import Unavailable, UsageError
+from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.orchestration import heartbeat
 from lenet5.registry import model_versions, promotion
@@ -22,8 +22,8 @@ _GIT_TIMEOUT_SECONDS = 10.0
 def report(paths: Paths, params: Params) -> dict[str, Any]:
     """Return the state of a checkout by subject, then by fact.
 
-    A service that does not answer is a fact (``answers`` is False, and ``problem`` says why), not an error. A
-    service that several machines share is left out if no setting names it.
+    A service that does not answer is a fact (``answers`` is False, and ``problem`` says why), not an error.
+    Services that several machines share are left out when no setting names them.
     """
     found = settings.load(paths)
     return {
@@ -48,7 +48,7 @@ def _registry(paths: Paths, params: Params, found: Settings) -> dict[str, Any]:
         with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
             problems = promotion.drifted(versions, promotion.history(paths, params))
-    except (Unavailable, UsageError) as error:
+    except Lenet5Error as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
     for alias in (model_versions.CHAMPION, model_versions.CHALLENGER, model_versions.PREVIOUS):
@@ -96,10 +96,8 @@ def _work_pools(found: Settings) -> dict[str, Any]:
     The function calls Prefect's HTTP API, because importing Prefect's client takes longer than all other
     checks.
     """
-    secret = found.prefect_api_auth_string
-    user, _, password = secret.get_secret_value().partition(":") if secret else ("", "", "")
     with requests.Session() as session:
-        session.auth = (user, password) if secret else None
+        session.auth = prefect_login(found)
 
         def read(path: str) -> list[dict[str, Any]]:
             url = f"{str(found.prefect_api_url).rstrip('/')}/work_pools/{path}filter"
@@ -112,6 +110,15 @@ def _work_pools(found: Settings) -> dict[str, Any]:
             return {name: f"{_count_live(read(f'{name}/workers/'))} live workers" for name in pools}
         except requests.RequestException as error:
             return {"problem": settings.mask_urls(str(error))}
+
+
+def prefect_login(found: Settings) -> tuple[str, str] | None:
+    """Return user and password for the Prefect server; None when it needs none."""
+    secret = found.prefect_api_auth_string
+    if secret is None:
+        return None
+    user, _, password = secret.get_secret_value().partition(":")
+    return user, password
 
 
 def _count_live(workers: list[dict[str, Any]]) -> int:

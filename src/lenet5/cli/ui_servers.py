@@ -137,15 +137,20 @@ def running(servers: list[Server], log_folder: Path) -> Iterator[list["subproces
             process.wait()
 
 
-def _require_free(server: Server) -> None:
+def is_in_use(port: int) -> bool:
+    """Return whether a server listens on a port of this machine."""
     with socket.socket() as probe:
-        if probe.connect_ex((HOST, server.port)) == 0:
-            raise UsageError(
-                f"Port {server.port} is in use.",
-                expected=f"a free port for {server.name}",
-                found=f"a server that listens on {HOST}:{server.port}",
-                fix=f"choose another port: `lenet5 ui {server.option} {server.port + 1}`",
-            )
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _require_free(server: Server) -> None:
+    if is_in_use(server.port):
+        raise UsageError(
+            f"Port {server.port} is in use.",
+            expected=f"a free port for {server.name}",
+            found=f"a server that listens on {HOST}:{server.port}",
+            fix=f"choose another port: `lenet5 ui {server.option} {server.port + 1}`",
+        )
 
 
 def wait_until_ready(server: Server, process: "subprocess.Popen[bytes]") -> None:

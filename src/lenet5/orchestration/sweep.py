@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from lenet5.core import dataset
-from lenet5.core.errors import Unavailable
+from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.stages.params import Params
 from lenet5.sweep import plots, result, study
@@ -142,7 +142,7 @@ def _close_unfinished(paths: Paths, run_id: str, opened: optuna.Study, error: Ba
     try:
         _recover(paths, opened)
         sweeps.close_run(paths, run_id, status)
-    except Unavailable as problem:
+    except Lenet5Error as problem:
         log.warning("%s", problem)
 
 

@@ -103,7 +103,7 @@ def _query_server(settings: Settings, name: str, label: str, by_number: bool) ->
             params={"name": name, key: label},
             timeout=_TIMEOUT,
             allow_redirects=False,
-            **_login(settings),
+            **login(settings),
         )
         if response.status_code != requests.codes.ok:
             return None
@@ -116,7 +116,7 @@ def _query_server(settings: Settings, name: str, label: str, by_number: bool) ->
     return VersionTags(version.version, {tag.key: tag.value for tag in version.tags})
 
 
-def _login(settings: Settings) -> dict[str, Any]:
+def login(settings: Settings) -> dict[str, Any]:
     """Return arguments for requests. As in MLflow's client, a name and password precede a token."""
     user, password = settings.mlflow_tracking_username, settings.mlflow_tracking_password
     if user and password:

@@ -268,7 +268,7 @@ def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, s
         None, and the reason.
 
     Raises:
-        MlflowException, requests.RequestException: the store does not answer.
+        MlflowException, requests.RequestException: the store does not answer, or refuses this user.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -277,7 +277,7 @@ def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, s
     except (MlflowException, OSError, DataError) as error:
         response = getattr(error, "response", None)
         is_missing = getattr(response, "status_code", None) == requests.codes.not_found
-        if store.is_connection_error(error) and not is_missing:
+        if (store.is_connection_error(error) or store.is_refused(error)) and not is_missing:
             raise
         return None, f"none ({str(error).splitlines()[0]})"
 

@@ -37,7 +37,7 @@ def connect(paths: Paths) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # "Waiting up to 300 seconds"
-    if not is_embedded(paths):
+    if not is_embedded(paths, uri):
         if "://" not in uri:
             raise UsageError(
                 "MLFLOW_TRACKING_URI cannot be used.",
@@ -57,7 +57,7 @@ def experiment(client: MlflowClient, paths: Paths) -> str:
     current = settings.load(paths)
     name = current.mlflow_experiment_name
     location = None
-    if is_embedded(paths):
+    if is_embedded(paths, current.mlflow_tracking_uri):
         location = LocalState(paths.root).mlflow_artifacts.as_uri()
     for _ in range(2):
         if existing := client.get_experiment_by_name(name):
@@ -106,6 +106,11 @@ def is_connection_error(error: Exception) -> bool:
     return isinstance(error, DatabaseError | requests.RequestException)
 
 
+def is_refused(error: Exception) -> bool:
+    """Return whether the store answered that this user may not ask."""
+    return _status(error) in (requests.codes.unauthorized, requests.codes.forbidden)
+
+
 def _status(error: Exception) -> int | None:
     """Return the HTTP status of a server's answer; None when there was none."""
     if match := re.search(r"^API request to .* failed with error code (\d{3})", str(error)):
@@ -115,10 +120,10 @@ def _status(error: Exception) -> int | None:
 
 def _translated(paths: Paths, error: Exception) -> Lenet5Error:
     """Return the error for a request that the store did not answer, or refused."""
-    configured = settings.load(paths)
-    address = f"MLflow at {settings.mask_urls(configured.mlflow_tracking_uri)}"
+    uri = settings.load(paths).mlflow_tracking_uri
+    address = f"MLflow at {settings.mask_urls(uri)}"
     found = settings.mask_urls(str(error).partition("\n")[0])
-    if is_embedded(paths) and (isinstance(error, DatabaseError) or "sqlite3." in str(error)):
+    if is_embedded(paths, uri) and (isinstance(error, DatabaseError) or "sqlite3." in str(error)):
         return embedded_store.failure(paths, error)
     if is_connection_error(error):
         return Unavailable(
@@ -134,21 +139,20 @@ def _translated(paths: Paths, error: Exception) -> Lenet5Error:
             found=found,
             fix="restore it (`mlflow experiments restore`), or choose another MLFLOW_EXPERIMENT_NAME",
         )
-    match _status(error):
-        case requests.codes.unauthorized | requests.codes.forbidden:
-            return UsageError(
-                "The tracking store refuses this user.",
-                expected=f"a user who may read and write at {address}",
-                found=found,
-                fix="correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask for access",
-            )
-        case requests.codes.not_found if "RESOURCE_DOES_NOT_EXIST" not in str(error):
-            return UsageError(
-                "The tracking server does not know this request.",
-                expected=f"MLflow {version('mlflow')} at MLFLOW_TRACKING_URI",
-                found=found,
-                fix="correct MLFLOW_TRACKING_URI, or run the same version of MLflow on both sides",
-            )
+    if is_refused(error):
+        return UsageError(
+            "The tracking store refuses this user.",
+            expected=f"a user who may read and write at {address}",
+            found=found,
+            fix="correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask for access",
+        )
+    if _status(error) == requests.codes.not_found and "RESOURCE_DOES_NOT_EXIST" not in str(error):
+        return UsageError(
+            "The tracking server does not know this request.",
+            expected=f"MLflow {version('mlflow')} at MLFLOW_TRACKING_URI",
+            found=found,
+            fix="correct MLFLOW_TRACKING_URI, or run the same version of MLflow on both sides",
+        )
     return DataError(
         "The tracking store refused a request.",
         expected=address,
@@ -157,6 +161,6 @@ def _translated(paths: Paths, error: Exception) -> Lenet5Error:
     )
 
 
-def is_embedded(paths: Paths) -> bool:
-    """Return whether the configured store is the SQLite file of this checkout."""
-    return settings.load(paths).mlflow_tracking_uri == settings.embedded(paths)["MLFLOW_TRACKING_URI"]
+def is_embedded(paths: Paths, uri: str) -> bool:
+    """Return whether a URI is the SQLite file of this checkout."""
+    return uri == settings.embedded(paths)["MLFLOW_TRACKING_URI"]

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from lenet5.core.errors import Unavailable
+from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.system import environment, settings
 from lenet5.tracking import runs, source_code, store
@@ -158,7 +158,7 @@ class TrialRun:
         try:
             with store.reachable(self._paths):
                 request(self._client)
-        except Unavailable as error:
+        except Lenet5Error as error:
             self._client = None
             log.warning("%s", error)
 
@@ -189,7 +189,7 @@ def trial_run(
             run = _create(client, paths, study, f"trial-{trial:03}", tags)
             runs.log_params(client, run, _dotted(params))
             opened = TrialRun(paths, client, parent, trial, run.info.run_id)
-    except Unavailable as error:
+    except Lenet5Error as error:
         log.warning("%s", error)
         opened = TrialRun(paths, None)
     status = RunStatus.FAILED

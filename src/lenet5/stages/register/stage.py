@@ -35,8 +35,8 @@ class Registered:
 def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Registered:
     """Log the files of the other stages, register the version as ``challenger``, write the model card.
 
-    A second call adds only what the store lacks. Every file is compared with ``dvc.lock`` first, so that a
-    version says of its model what the stages found, and not what somebody wrote into a file later.
+    A second call adds only what the store lacks. Every file is compared with ``dvc.lock`` first, because a
+    result that was edited by hand must not be registered.
 
     Args:
         paths: the checkout.
