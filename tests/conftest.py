@@ -276,7 +276,8 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
     for folder_of_code in ("src", "pipelines"):
         shutil.copytree(REPOSITORY / folder_of_code, project.root / folder_of_code, ignore=ignored)
     project.put_source(digits)
-    shutil.copyfile(REPOSITORY / "data/reference.json", project.root / "data/reference.json")
+    for name in ("data/reference.json", "data/reference.npz"):
+        shutil.copyfile(REPOSITORY / name, project.root / name)
     project.set_params(
         **{
             # the shares of a small sample differ more from the defaults

@@ -33,7 +33,7 @@ def validate(
         bool,
         typer.Option(
             "--update-reference",
-            help="Write a profile of data/raw to data/reference.json, after an intended change of the data.",
+            help="Write what is usual in data/raw to data/reference.*, after an intended change of the data.",
         ),
     ] = False,
 ) -> None:
@@ -50,7 +50,7 @@ def validate(
 
     if update_reference:
         print_line(reference.update(paths, params.validate_))
-        print_line("Next: commit data/reference.json with the reason, then `dvc repro`.")
+        print_line("Next: commit data/reference.json and data/reference.npz with the reason, then `dvc repro`.")
         return
     try:
         summary = stage.run(paths, params.validate_)

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Great Expectations imports deprecated modules
     import great_expectations  # noqa: F401
 
-from lenet5.stages.validate import check_result, engine, frames, reference, suite
+from lenet5.stages.validate import check_result, engine, reference, suite, tables
 
 CHECKOUT = Paths.find(Path(__file__).parent)
 
@@ -79,7 +79,15 @@ def params() -> Validate:
 
 
 @pytest.fixture(scope="session")
-def examine(tmp_path_factory: pytest.TempPathFactory, params: Validate) -> Examine:
+def mnist_reference(params: Validate) -> reference.Reference:
+    """The committed reference."""
+    return reference.load(CHECKOUT.reference, params)
+
+
+@pytest.fixture(scope="session")
+def examine(
+    tmp_path_factory: pytest.TempPathFactory, params: Validate, mnist_reference: reference.Reference
+) -> Examine:
     """Run all checks on some data: ``examine(splits, max_ink_drift=0.1)``.
 
     A run takes a second, and the size of the data hardly matters: Great Expectations spends the time on its
@@ -88,15 +96,14 @@ def examine(tmp_path_factory: pytest.TempPathFactory, params: Validate) -> Exami
 
     def run(splits: Mapping[str, Split], **changed: Any) -> Verdict:
         limits = Validate.model_validate(params.model_dump() | changed)
-        images = frames.images(splits, limits.ink_threshold)
-        profile = reference.Profile.model_validate_json(CHECKOUT.reference.read_bytes())
+        described = tables.build(splits, limits, mnist_reference)
         results = engine.evaluate(
-            {"images": images, "classes": frames.classes(images)},
-            {"images": suite.images(limits, images, profile), "classes": suite.classes(limits)},
+            described.by_name(),
+            suite.checks(limits, described, mnist_reference.profile),
             tmp_path_factory.mktemp("data-docs") / "site",
         )
         failed = {result.name for result in results if not result.success}
-        return Verdict(failed, check_result.failing_rows(images, results), results)
+        return Verdict(failed, check_result.failing_rows(described.images, results), results)
 
     return run
 

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from lenet5.stages.validate.params import Validate
@@ -24,6 +25,9 @@ GROUPS: list[dict[str, Knob]] = [
         "ink_share_min": Knob(0.1, {"ink_share"}),
         "class_share_min": Knob(0.095, {"class_share"}),
         "max_train_duplicates": Knob(0, {"train_duplicates"}),
+        "max_train_near_duplicates": Knob(0, {"train_near_duplicates"}),
+        "max_mean_distance": Knob(1, {"class_mean"}),
+        "max_unlike_images": Knob(0.0, {"unlike_images_train"}),
     },
     {
         "width": Knob(32, {"shape"}),
@@ -31,11 +35,17 @@ GROUPS: list[dict[str, Knob]] = [
         "ink_share_max": Knob(0.3, {"ink_share"}),
         "class_share_max": Knob(0.105, {"class_share"}),
         "max_test_in_train": Knob(1, {"test_in_train"}),
+        "near_duplicate_pixels": Knob(2, {"test_near_train"}),
+        "max_agreement_loss": Knob(0.9, {"label_agreement"}),
+        "false_alarm_rate": Knob(0.4, {"unlike_images_train"}),
         "max_ink_drift": Knob(1e-5, {"ink_drift_train", "ink_drift_test"}),
     },
     {
         "ink_threshold": Knob(100, {"ink_drift_train", "ink_drift_test"}),
         "max_class_drift": Knob(1e-9, {"class_drift_train", "class_drift_test"}),
+        "max_test_share": Knob(0.3, {"test_share"}),
+        "max_test_near_train": Knob(1, {"test_near_train"}),
+        "max_suspect_labels": Knob(0.2, {"suspect_labels_train"}),
     },
 ]
 """Parameters that change together, because a run of all checks takes a second.
@@ -49,10 +59,20 @@ KNOBS = {name: (group, knob) for group, knobs in enumerate(GROUPS) for name, kno
 
 @pytest.fixture(scope="module")
 def data(sampled: Splits) -> Splits:
-    """Real digits with one duplicate in train and one test image that is also in train."""
+    """Real digits with a few damages, so that a limit can allow or reject them.
+
+    Train has a duplicate and a near-duplicate, 40 zeros labelled 6, and 15 images of random
+    pixels. Test has an image that is also in train, and one that is nearly in train.
+    """
     splits = copy(sampled)
-    splits["train"].images[1] = splits["train"].images[0]
-    splits["test"].images[1] = splits["train"].images[2]
+    train, test = splits["train"], splits["test"]
+    train.images[1], train.labels[1] = train.images[0], train.labels[0]
+    test.images[1], test.labels[1] = train.images[2], train.labels[2]
+    for split, index, source in ((train, 3, 4), (test, 3, 5)):
+        split.images[index], split.labels[index] = train.images[source], train.labels[source]
+        split.images[index, 10, 10:13] ^= 85
+    train.labels[np.flatnonzero(train.labels == 0)[-40:]] = 6
+    train.images[100:115] = np.where(np.random.default_rng(0).random((15, 28, 28)) < 0.2, 255, 0)
     return splits
 
 
@@ -75,7 +95,10 @@ def test_every_parameter_has_a_case() -> None:
 
 
 def test_defaults_allow_a_duplicate_and_no_test_image_in_train(default: Verdict) -> None:
-    assert default.failed == {"test_in_train"}
+    assert default.failed == {
+        *("test_in_train", "test_near_train"),
+        *("label_agreement", "suspect_labels_train", "likeness"),
+    }
 
 
 @pytest.mark.parametrize("name", KNOBS)

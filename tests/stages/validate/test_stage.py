@@ -24,6 +24,7 @@ from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.stages.validate import report, stage
 from lenet5.stages.validate.params import Validate
+from lenet5.stages.validate.reference import classifier_path
 from tests.conftest import BIN
 from tests.stages.validate.conftest import CHECKOUT, Splits, copy
 
@@ -84,10 +85,11 @@ def failed(tmp_path_factory: pytest.TempPathFactory, sampled: Splits, params: Va
     keep = splits["test"].labels != 9
     splits["test"] = dataset.Split(splits["test"].images[keep], splits["test"].labels[keep])
     splits["test"].images[:300] = splits["train"].images[100:400]
+    splits["test"].labels[:300] = splits["train"].labels[100:400]
     splits["train"].images[5] = 0
     paths = Paths(tmp_path_factory.mktemp("failed") / "project")
     dataset.save(paths.raw, splits)
-    for file in (CHECKOUT.reference, CHECKOUT.graph, CHECKOUT.params):
+    for file in (CHECKOUT.reference, classifier_path(CHECKOUT.reference), CHECKOUT.graph, CHECKOUT.params):
         copied = paths.root / file.relative_to(CHECKOUT.root)
         copied.parent.mkdir(exist_ok=True)
         shutil.copy(file, copied)
@@ -140,12 +142,12 @@ def test_good_data(passed: Passed) -> None:
     assert result["success"] is True
     assert result["data_digest"] == dataset.load_manifest(passed.paths.raw).digest
     assert result["images"] == {"train": 3000, "test": 2000}
-    assert len(result["checks"]) == 16
+    assert len(result["checks"]) == 26
     assert all(check["success"] for check in result["checks"])
     assert all(0 <= nats < 0.02 for nats in result["drift"].values())
     assert not passed.paths.quarantine.exists()
     assert not passed.connections
-    assert "16 checks passed on 3,000 train and 2,000 test images" in passed.summary
+    assert "26 checks passed on 3,000 train and 2,000 test images" in passed.summary
 
 
 def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_folder(
@@ -167,7 +169,7 @@ def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_folder(
     assert not list(home.iterdir())  # Great Expectations writes no file to the home folder
     outputs = results(checkout)
     assert outputs == results(failed.paths)
-    assert len(outputs) == 8  # validation.json, rows.csv, summary, index, and two pages for each table
+    assert len(outputs) == 10  # validation.json, rows.csv, summary, index, and two pages for each table
 
 
 def test_bad_data(failed: Failed) -> None:
@@ -232,5 +234,5 @@ def test_summary_is_self_contained(passed: Passed) -> None:
     summary = (passed.paths.data_docs / "summary.html").read_text()
     assert "http" not in summary
     assert "<script" not in summary
-    assert summary.count('<tr class="good">') == 16
+    assert summary.count('<tr class="good">') == 26
     assert dataset.load_manifest(passed.paths.raw).digest in summary

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lenet5.stages.validate.suite import NamedExpectation
 
-KEYS = {"images": ["split", "index"], "classes": ["split", "label"]}
+KEYS = {"images": ["split", "index"], "classes": ["split", "label"], "splits": ["split"]}
 """Columns that identify a row, by table."""
 
 _EXAMPLES = 5
@@ -85,7 +85,8 @@ def _seen(result: Mapping[str, Any], keys: Sequence[str]) -> str:
     if count == 0:
         return f"as expected in all {total:,} rows"
     column = result["expectation_config"]["kwargs"]["column"]
-    return f"{count:,} of {total:,}: {_examples(details['unexpected_index_list'], column, keys)}"
+    examples = _examples(details["unexpected_index_list"], column, keys)
+    return examples if keys == KEYS["splits"] else f"{count:,} of {total:,}: {examples}"
 
 
 def _divergence(details: Mapping[str, Any]) -> float | None:
@@ -97,6 +98,8 @@ def _divergence(details: Mapping[str, Any]) -> float | None:
 def _examples(rows: Sequence[Mapping[str, Any]], column: str, keys: Sequence[str]) -> str:
     if keys == KEYS["classes"]:
         examples, prefix = [f"{row['split']} {row['label']} has {_text(row[column])}" for row in rows], ""
+    elif keys == KEYS["splits"]:
+        return "; ".join(f"{row['split']}: {_text(row[column])}" for row in rows)
     else:  # the values are listed and not the rows, because tens of thousands of images can share one value
         examples, prefix = list(dict.fromkeys(_text(row[column]) for row in rows)), f"{column} "
     more = ", …" if len(examples) > _EXAMPLES else ""

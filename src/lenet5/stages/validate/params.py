@@ -23,6 +23,15 @@ class Validate(Section):
     max_test_in_train: Natural
     max_ink_drift: Annotated[float, Field(gt=0)]
     max_class_drift: Annotated[float, Field(gt=0)]
+    max_test_share: Share
+    near_duplicate_pixels: Natural
+    max_train_near_duplicates: Natural
+    max_test_near_train: Natural
+    max_agreement_loss: Share
+    max_mean_distance: Annotated[float, Field(gt=0)]
+    max_suspect_labels: Share
+    max_unlike_images: Share
+    false_alarm_rate: Annotated[float, Field(gt=0, lt=0.5)]
 
     @model_validator(mode="after")
     def _ordered(self) -> "Validate":

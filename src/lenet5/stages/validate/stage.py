@@ -7,7 +7,7 @@ from pathlib import Path
 from lenet5.core import dataset, files
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.stages.validate import check_result, engine, frames, reference, report, suite, summary
+from lenet5.stages.validate import check_result, engine, frames, reference, report, suite, summary, tables
 from lenet5.stages.validate.check_result import CheckResult
 from lenet5.stages.validate.params import Validate
 
@@ -39,14 +39,13 @@ def run(paths: Paths, params: Validate) -> str:
     """
     _remove_earlier_results(paths)
     raw = dataset.load(paths.raw)
-    profile = reference.load(paths.reference, ink_threshold=params.ink_threshold)
-    images = frames.images(raw.splits, params.ink_threshold)
-    tables = {"images": images, "classes": frames.classes(images)}
-    checks = {"images": suite.images(params, images, profile), "classes": suite.classes(params)}
+    known = reference.load(paths.reference, params)
+    described = tables.build(raw.splits, params, known)
+    checks = suite.checks(params, described, known.profile)
     counts = {name: len(raw.splits[name].images) for name in frames.SPLITS if name in raw.splits}
     digest = raw.manifest.digest
     with files.replacing(paths.data_docs) as partial:
-        results = engine.evaluate(tables, checks, partial)
+        results = engine.evaluate(described.by_name(), checks, partial)
         page = summary.render(results, images=counts, data_digest=digest, links=_links(partial))
         (partial / "summary.html").write_text(page, encoding="utf-8")
     report.validation(results, images=counts, data_digest=digest).write(paths.validation)
@@ -56,7 +55,7 @@ def run(paths: Paths, params: Validate) -> str:
     if not failed:
         numbers = " and ".join(f"{count:,} {split}" for split, count in counts.items())
         return f"{len(results)} checks passed on {numbers} images; Data Docs: {summary_page}"
-    rows = frames.add_details(check_result.failing_rows(images, failed), raw.splits)
+    rows = frames.add_details(check_result.failing_rows(described.images, failed), raw.splits)
     if len(rows):
         files.write_csv(quarantine, rows)
     failing = f"{len(rows):,} failing images in {quarantine}" if len(rows) else "no single failing image"

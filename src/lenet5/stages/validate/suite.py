@@ -9,9 +9,11 @@ import pandas as pd
 from great_expectations.expectations.row_conditions import Column
 
 from lenet5.core.dataset import CLASSES
+from lenet5.stages.validate import agreement, diagnosis
 from lenet5.stages.validate.frames import PAIRED, SPLITS
 from lenet5.stages.validate.params import Validate
 from lenet5.stages.validate.reference import Profile
+from lenet5.stages.validate.tables import Tables
 
 _PIXEL_TYPE = "uint8"
 """The type of pixels and labels in IDX files. The format of the dataset is fixed, so this is no parameter."""
@@ -29,15 +31,25 @@ class NamedExpectation:
     """The expectation of Great Expectations."""
 
 
-def images(params: Validate, table: pd.DataFrame, profile: Profile) -> list[NamedExpectation]:
-    """Return the checks of the table ``frames.images``; each failing row is one image.
+def checks(params: Validate, tables: Tables, profile: Profile) -> dict[str, list[NamedExpectation]]:
+    """Return the checks by the name of their table.
 
     Args:
         params: the limits.
-        table: the table itself, with the column ``split``; some limits are counts and need its size.
-        profile: the reference for drift.
+        tables: the tables themselves, because some limits are counts and need their sizes.
+        profile: what is usual in the reference data.
     """
-    totals = table["split"].value_counts()
+    return {
+        "images": _images(params, tables.images, profile),
+        "classes": _classes(params),
+        "splits": _splits(params),
+    }
+
+
+def _images(params: Validate, table: pd.DataFrame, profile: Profile) -> list[NamedExpectation]:
+    """Return the checks of the table ``images``; each failing row is one image."""
+    totals = {split: int((table["split"] == split).sum()) for split in SPLITS}
+    limits = {split: agreement.limits(totals[split], params, profile.statistics) for split in SPLITS}
     by_label = {int(label): share for label, share in profile.classes.items()}
     return [
         _in_set("paired", "Every image has a label, and every label an image", "holds", PAIRED),
@@ -75,22 +87,58 @@ def images(params: Validate, table: pd.DataFrame, profile: Profile) -> list[Name
             "Train images that repeat an earlier one",
             ("duplicate_of", "train"),
             params.max_train_duplicates,
-            int(totals.get("train", 0)),
+            totals["train"],
         ),
         _at_most(
             "test_in_train",
             "Test images that are also in train",
             ("also_in_train", "test"),
             params.max_test_in_train,
-            int(totals.get("test", 0)),
+            totals["test"],
+        ),
+        _at_most(
+            "train_near_duplicates",
+            f"Train images that repeat an earlier one: shifted, or up to {params.near_duplicate_pixels} "
+            "other pixels",
+            ("near_duplicate_of", "train"),
+            params.max_train_near_duplicates,
+            totals["train"],
+        ),
+        _at_most(
+            "test_near_train",
+            f"Test images that repeat a train image: shifted, or up to {params.near_duplicate_pixels} "
+            "other pixels",
+            ("near_duplicate_of", "test"),
+            params.max_test_near_train,
+            totals["test"],
+        ),
+        *(
+            _at_most(
+                f"suspect_labels_{split}",
+                f"Labels of {split} that confident learning doubts",
+                ("likely_label", split),
+                limits[split].suspect_labels,
+                totals[split],
+            )
+            for split in SPLITS
+        ),
+        *(
+            _at_most(
+                f"unlike_images_{split}",
+                f"Images of {split} that are unlike any class of the reference",
+                ("unlike", split),
+                limits[split].unlike_images,
+                totals[split],
+            )
+            for split in SPLITS
         ),
         *(_drift("ink", "ink_bin", split, profile.ink, params.max_ink_drift) for split in SPLITS),
         *(_drift("class", "label", split, by_label, params.max_class_drift) for split in SPLITS),
     ]
 
 
-def classes(params: Validate) -> list[NamedExpectation]:
-    """Return the checks of the table ``frames.classes``; each failing row is one class of a split."""
+def _classes(params: Validate) -> list[NamedExpectation]:
+    """Return the checks of the table ``classes``; each failing row is one class of a split."""
     return [
         NamedExpectation(
             "class_present",
@@ -104,6 +152,35 @@ def classes(params: Validate) -> list[NamedExpectation]:
             f"{params.class_share_min} to {params.class_share_max}",
             gxe.ExpectColumnValuesToBeBetween(
                 column="share", min_value=params.class_share_min, max_value=params.class_share_max
+            ),
+        ),
+        NamedExpectation(
+            "label_agreement",
+            "Share of every digit whose labels the reference classifier no longer finds most likely",
+            f"at most {params.max_agreement_loss} more than in the reference",
+            gxe.ExpectColumnValuesToBeBetween(column="agreement_loss", max_value=params.max_agreement_loss),
+        ),
+        NamedExpectation(
+            "class_mean",
+            "Distance of every digit's mean image from that of the reference",
+            f"at most {params.max_mean_distance} pixel units",
+            gxe.ExpectColumnValuesToBeBetween(column="mean_distance", max_value=params.max_mean_distance),
+        ),
+    ]
+
+
+def _splits(params: Validate) -> list[NamedExpectation]:
+    """Return the checks of the table ``splits``; each failing row is one split."""
+    return [
+        _in_set(
+            "likeness", "What was done to the images or labels of a split", "likeness", diagnosis.AS_REFERENCE
+        ),
+        NamedExpectation(
+            "test_share",
+            "Share of the test images in all images",
+            f"at most {params.max_test_share}",
+            gxe.ExpectColumnValuesToBeBetween(
+                column="share", max_value=params.max_test_share, row_condition=Column("split") == "test"
             ),
         ),
     ]
