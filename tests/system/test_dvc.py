@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lenet5.core.errors import DataError
+from lenet5.core.errors import DataError, Unavailable
 from lenet5.system.dvc import StageFailed, run_stage
 
 pytestmark = pytest.mark.slow  # real stages, through DVC
@@ -63,7 +63,7 @@ def test_a_failure_without_a_message_shows_the_last_lines(checkout: Path) -> Non
 def test_a_stage_that_was_killed_is_said_to_be(checkout: Path) -> None:
     with pytest.raises(StageFailed, match="killed by signal 9") as failed:
         run_stage(checkout, "dies", timeout=60, on_line=lambda line: None)
-    assert failed.value.exit_code == 1
+    assert failed.value.exit_code == Unavailable.exit_code
 
 
 def test_a_stage_that_takes_too_long_is_killed_with_its_children(checkout: Path) -> None:

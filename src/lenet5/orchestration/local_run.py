@@ -56,7 +56,7 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
             raise
         raise Unavailable(
             "Prefect does not answer.",
-            expected=settings.mask_urls(api or "the embedded server"),
+            expected=api or "the embedded server",
             found=str(error).partition("\n")[0] or type(error).__name__,
             fix="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both",
         ) from error

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lenet5.core.errors import UsageError
 from lenet5.system import process
-from lenet5.system.settings import mask_urls
 
 _REPOSITORY_VARIABLES = frozenset(
     # `git rev-parse --local-env-vars`: git sets them for its hooks, and then they name another repository
@@ -76,7 +75,7 @@ def run(
     Raises:
         GitFailed: git is not installed, ended with another exit code, or took too long.
     """
-    shown = mask_urls(f"git {' '.join(arguments)}")
+    shown = f"git {' '.join(arguments)}"
     environment = process.environment_for_child(
         {
             **dict.fromkeys(_REPOSITORY_VARIABLES),
@@ -99,7 +98,7 @@ def run(
     except subprocess.TimeoutExpired:
         raise GitFailed(shown, f"no answer within {timeout:g} seconds") from None
     if done.returncode not in accept:
-        message = mask_urls(done.stderr.decode(errors="replace").strip())
+        message = done.stderr.decode(errors="replace").strip()
         raise GitFailed(shown, message or f"exit code {done.returncode}")
     return done.stdout
 

@@ -22,16 +22,16 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lenet5.core import files
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
+from lenet5.core.text import MASK, mask_urls
 from lenet5.model.engine import ENGINE_FLAGS
 from lenet5.system.state import LocalState
 
 Origin = Literal["environment", ".env", "default"]
 EXPERIMENT = "lenet5-mnist"
 _PREFIX = "LENET5_"
-_MASK = "********"
-_LOGIN = re.compile(r"(?<=://)[^\s/'\"]+@")  # also a user name without a password, because it can be a token
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _EMBEDDED_SERVER = re.compile(r"PREFECT_(SERVER|API_DATABASE|API_SERVICES|LOGGING|UI)_.*")
@@ -211,13 +211,8 @@ def mask(name: str, value: object) -> str:
         return ""
     field = Settings.model_fields.get(name.lower())
     if field and "SecretStr" in str(field.annotation):
-        return _MASK
+        return MASK
     return mask_urls(str(value))
-
-
-def mask_urls(text: str, replacement: str = f"{_MASK}@") -> str:
-    """Replace the credentials in each URL of a text."""
-    return _LOGIN.sub(replacement, text)
 
 
 def exports(paths: Paths) -> dict[str, str]:
@@ -350,7 +345,7 @@ def _assigned(paths: Paths) -> dict[str, tuple[str, Origin]]:
     """Return the variables of ``.env`` and of the environment. An empty variable counts as unset."""
     file: dict[str, tuple[str, Origin]] = {
         name: (value, ".env")
-        for name, value in dotenv_values(paths.root / ".env", encoding="utf-8").items()
+        for name, value in dotenv_values(files.regular(paths.root / ".env"), encoding="utf-8").items()
         if value
     }
     shell: dict[str, tuple[str, Origin]] = {

@@ -75,7 +75,7 @@ def load(path: Path, *, ink_threshold: int) -> Profile:
     """
     expected = f"a profile made by `{_COMMAND}` with validate.ink_threshold {ink_threshold}"
     try:
-        reference = Profile.model_validate_json(path.read_bytes())
+        reference = Profile.model_validate_json(files.read_bytes(path))
     except FileNotFoundError:
         raise _unusable(path, expected, "no such file") from None
     except ValidationError as error:
