@@ -5,7 +5,7 @@ from typing import Any
 
 import requests
 
-from lenet5.core.errors import Lenet5Error, Unavailable
+from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.orchestration import heartbeat
 from lenet5.registry import model_versions, promotion
@@ -38,7 +38,7 @@ def report(paths: Paths, params: Params) -> dict[str, Any]:
 def _stages(paths: Paths) -> dict[str, Any]:
     try:
         return {"to run": dvc.stale_stages(paths.root)}
-    except Unavailable as error:
+    except Lenet5Error as error:
         return {"to run": None, "problem": str(error)}
 
 

@@ -116,13 +116,23 @@ def regular(path: Path) -> Path:
 def wrong_kind(error: OSError, path: Path) -> DataError | None:
     """Return the error for something else in the place of a file; None for another cause."""
     found = _FILE_TYPE_ERRORS.get(error.errno or 0)
-    return _not_regular(path, found) if found else None
+    if found is None:
+        return None
+    for folder in reversed(path.parents):
+        if os.path.lexists(folder) and not folder.is_dir():
+            return DataError(
+                f"{folder} cannot be used.",
+                expected="a folder",
+                found="a loop of symbolic links" if folder.is_symlink() else "a file",
+                fix="move it away, then run the command again",
+            )
+    return _not_regular(path, found)
 
 
 def _not_regular(path: Path, found: str) -> DataError:
     return DataError(
         f"{path} cannot be used.",
-        expected="a regular file below folders",
+        expected="a regular file",
         found=found,
         fix="move it away; `git restore` or `dvc checkout` brings back the file",
     )

@@ -83,8 +83,11 @@ def failure(error: BaseException, place: Path, *, exact: bool = False) -> Storag
         if isinstance(cause, StorageError):
             return cause
         number = _number(cause, place)
-        if number is not None:
-            return describe(number, place if exact else _file(cause) or _suspect(number, place), cause)
+        if number is None:
+            continue
+        if named := place if exact else _file(cause):
+            return describe(number, named, cause)
+        return describe(*_located(number, place), cause)
     return None
 
 
@@ -93,7 +96,7 @@ def failure_in_text(lines: Sequence[str], root: Path) -> StorageError | None:
     for line in lines:
         for text, number in {**_TEXTS, **_SQLITE_TEXTS}.items():
             if text in line:
-                return describe(number, _suspect(number, root), line.strip())
+                return describe(*_located(number, root), line.strip())
     return None
 
 
@@ -169,18 +172,22 @@ def _file(error: BaseException) -> Path | None:
     return next((Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes)), None)
 
 
-def _suspect(number: int, place: Path) -> Path | None:
-    """Return the folder of a checkout whose file system fits the failure; None when none fits."""
+def _located(number: int, place: Path) -> tuple[int, Path | None]:
+    """Return the failure and the folder of a checkout whose file system fits it; None when none fits."""
     existing = [folder for folder in (place, *(place / name for name in _FOLDERS)) if folder.exists()]
     with suppress(FileNotFoundError):  # no folder for temporary files is usable
         existing.append(Path(tempfile.gettempdir()))
     if number == errno.EROFS:
-        return next((folder for folder in existing if _is_read_only(folder)), place)
+        return number, next((folder for folder in existing if _is_read_only(folder)), place)
+    # SQLite reports an I/O error when a full disk keeps it from making its journal
+    full_ones = [folder for folder in existing if _lacks_room(folder)]
+    if number in (errno.ENOSPC, errno.EIO) and full_ones:
+        return errno.ENOSPC, full_ones[0]
     if number == errno.ENOSPC:
-        # what a failed command wrote may be removed again, so the file system need not be full any more
+        # what a failed command wrote is removed already, so the file system need not be full any more
         fullest = min(existing, key=lambda each: shutil.disk_usage(each).free, default=place)
-        return fullest if shutil.disk_usage(_existing(fullest)).free < _PLENTY_BYTES else None
-    return place
+        return number, fullest if shutil.disk_usage(_existing(fullest)).free < _PLENTY_BYTES else None
+    return number, place
 
 
 def _existing(path: Path) -> Path:

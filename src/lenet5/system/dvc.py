@@ -1,6 +1,7 @@
 """DVC: as a subprocess where it works on files, as a library where it only reads or edits its own files."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lenet5.core import files, storage
+from lenet5.core import files, stage_code, storage
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.system import process
@@ -59,7 +60,9 @@ def run_stage(
 
     Raises:
         StageFailed: the stage refused, broke, or took too long.
+        DataError: a file of the graph is no regular file.
     """
+    require_regular(root)
     options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
 
     def pass_on(line: str) -> None:
@@ -94,12 +97,31 @@ def run_unrecorded(
     _require_success(root, stage, ended, timeout)
 
 
+def require_regular(root: Path) -> None:
+    """Require that DVC can read every file that the graph names: DVC would wait for a pipe without end.
+
+    Raises:
+        DataError: a folder that ``dvc.yaml`` names holds a pipe, a socket, a device or a loop of links.
+        UsageError: ``dvc.yaml`` cannot be read.
+    """
+    for name in stage_code.files_of_graph(Paths(root)):
+        path = root / name
+        if path.is_dir():
+            for folder, _, names in os.walk(path):
+                for each in names:
+                    files.regular(Path(folder, each))
+        else:
+            files.regular(path)
+
+
 def stale_stages(root: Path) -> list[str]:
     """Return the stages that ``dvc repro`` would run.
 
     Raises:
         Unavailable: DVC cannot say.
+        DataError: a file of the graph is no regular file.
     """
+    require_regular(root)
     return list(json.loads(_output(root, "status", "--json")))
 
 

@@ -11,7 +11,6 @@ Parameters that change a result are in ``params.yaml``, not here. A user cannot 
 import difflib
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -254,14 +253,10 @@ def apply(paths: Paths) -> None:
 
     Raises:
         UsageError: as :func:`load`.
+        DataError: as :func:`LocalState.prepare`.
     """
     variables = exports(paths)
-    folder = LocalState(paths.root).folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_uid == os.geteuid() and stat.S_IMODE(folder.stat().st_mode) != 0o700:
-        folder.chmod(0o700)  # databases and logs are the user's own
-    # Without its home folder, Prefect's embedded server fails after two minutes and prints no reason.
-    (folder / "prefect").mkdir(exist_ok=True)
+    LocalState(paths.root).prepare()
     os.environ.update(variables)
 
 

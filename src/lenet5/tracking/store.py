@@ -36,7 +36,7 @@ def connect(paths: Paths) -> MlflowClient:
     """
     uri = settings.load(paths).mlflow_tracking_uri
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it also raises
     logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # "Waiting up to 300 seconds"
     if not is_embedded(paths, uri):
         if "://" not in uri:
