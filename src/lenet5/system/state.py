@@ -32,7 +32,7 @@ class LocalState:
         return self.root / ".lenet5"
 
     def prepare(self) -> None:
-        """Create the folder for its owner only, with those that a tool would create for everybody or not at all.
+        """Create the folder for its owner only, and folders in it that tools would create otherwise.
 
         Raises:
             DataError: something else than a file is in the place of a database; SQLite would wait for a pipe.
