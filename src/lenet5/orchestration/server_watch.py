@@ -1,7 +1,7 @@
 """Watch the Prefect server of a flow in this process: start an embedded one again, or shorten the wait.
 
-Prefect tries each request six times, with a minute of waiting in all, and a flow makes several requests at its
-end. Without this, a flow whose work is done goes on for five minutes after its server died.
+Prefect tries each request six times, with a minute of waiting in all, and a flow makes several requests at
+its end. Without this, a flow whose work is done goes on for five minutes after its server died.
 """
 
 import logging
@@ -36,12 +36,23 @@ class EmbeddedServer:
             start: starts a server process that listens on the socket; ``quiet=True`` hides its output.
             listening: the socket; it is closed at the end.
         """
+        self.address = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         self._start = start
         self._listening = listening
         self._ending = threading.Event()
-        self._process = start()
+        # the server ignores Ctrl-C, which reaches the whole process group: it records the end of the flow
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
+        try:
+            self._process = start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._thread = threading.Thread(target=self._watch, name="embedded server", daemon=True)
         self._thread.start()
+
+    @property
+    def lost(self) -> bool:
+        """Return whether the server is gone for good."""
+        return self._listening.fileno() < 0
 
     def stop(self) -> None:
         """End the server."""
@@ -56,7 +67,7 @@ class EmbeddedServer:
             self._process.wait()
 
     def _watch(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         left = RESTARTS
         while not self._ending.wait(_POLL_SECONDS):
             code = self._process.poll()
@@ -78,8 +89,14 @@ class RemoteServer:
 
     def __init__(self, api: str) -> None:
         self._health = f"{api.rstrip('/')}/health"
+        self._lost = threading.Event()
         self._ending = threading.Event()
         threading.Thread(target=self._watch, name="Prefect server", daemon=True).start()
+
+    @property
+    def lost(self) -> bool:
+        """Return whether the server was away for longer than the patience."""
+        return self._lost.is_set()
 
     def stop(self) -> None:
         """End watching; the server is another program's."""
@@ -99,6 +116,7 @@ class RemoteServer:
                 _hide_failed_connections()
             silent = True
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
+                self._lost.set()
                 stop_retries()
                 return
 
@@ -115,12 +133,20 @@ def stop_retries() -> None:
     from prefect.settings import get_current_settings
 
     get_current_settings().client.max_retries = 0
-    _hide_failed_connections()
     logging.raiseExceptions = False  # Prefect prints each batch of logs that it cannot send
-    for handler in logging.getLogger("prefect").handlers:
-        handler.addFilter(lambda record: record.levelno < logging.WARNING)
+    _hide("prefect", "EventsWorker", "APILogWorker")
 
 
 def _hide_failed_connections() -> None:
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _hide(*_NOISY)
+
+
+def _hide(*loggers: str) -> None:
+    """Hide warnings and errors of loggers, and of those below them, on the terminal."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.WARNING or not record.name.startswith(loggers)
+
+    for name in (None, "prefect", "prefect._internal"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(is_shown)
