@@ -96,8 +96,12 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
 
 def _mlflow(uri: str, port: int) -> Server:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--backend-store-uri", uri, "--workers", "1"]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it starts seven idle processes, 630 MB
+    command += ["--workers", "1"]
+    environment = {
+        # it may hold a password, and every user of the machine can read arguments
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it starts seven idle processes, 630 MB
+    }
     return Server("MLflow", port, "--mlflow-port", "/health", command, environment)
 
 

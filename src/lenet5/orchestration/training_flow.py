@@ -13,6 +13,7 @@ from prefect.states import Completed, Failed
 from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error, Refused
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.orchestration import checkout_lock, graph, placement, remote, report, workspace
 from lenet5.orchestration.placement import Mode
 from lenet5.orchestration.remote_runs import RemoteRuns
@@ -145,7 +146,7 @@ def _prepare(paths: Paths, *, new_data: bool) -> None:
         before = params.load(paths.params).ingest
         checksums = ingest.source_checksums(paths, before)
         if checksums != before.sha256:
-            get_run_logger().info(f"new data at {before.source}: params.yaml of this run pins it")
+            get_run_logger().info(f"new data at {mask_urls(before.source)}: params.yaml of this run pins it")
             params.pin_checksums(paths.params, checksums)
 
 

@@ -128,7 +128,8 @@ def publish(workspace: Paths, branch: str, message: str) -> str:
     """
     git.run(workspace.root, "add", workspace.lock.name, workspace.params.name)
     git.run(workspace.root, "commit", "--quiet", "--allow-empty", "--message", message)
-    git.run(workspace.root, "push", "--quiet", "origin", f"+HEAD:refs/heads/{branch}")
+    url = settings.load(workspace).lenet5_git_url
+    git.run(workspace.root, "push", "--quiet", "origin", f"+HEAD:refs/heads/{branch}", login_of=url)
     return git.text(workspace.root, "rev-parse", "HEAD")
 
 
