@@ -236,5 +236,5 @@ def _flush(path: Path) -> None:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif path.is_symlink() or path.exists():  # a read-only file system refuses to remove what does not exist
         path.unlink(missing_ok=True)

@@ -23,8 +23,11 @@ from lenet5.tracking.tags import ARTIFACTS, KERAS_FILE, MODEL_FILE, MODEL_FOLDER
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
-FIRST_VERSION = "`lenet5 run` makes one; if `dvc repro` restored the results from its cache, `lenet5 register` brings the version"
-"""What the user can do when a model has no versions: DVC skips the stage ``register`` when its output is cached."""
+FIRST_VERSION = (
+    "`lenet5 run` makes one; `lenet5 register` brings back the one of results that `dvc repro` restored from "
+    "its cache"
+)
+"""What the user can do when a model has no versions. DVC skips ``register`` when its output is cached."""
 PREDICTIONS = "results/predictions.parquet"
 """Path of the predictions on the test images, one row for each image, in the run of a version."""
 
