@@ -80,3 +80,10 @@ def test_server_that_is_not_healthy_in_time_is_reported(
         ui_servers.wait_until_ready(server, process)
     assert "expected: an answer within 2 seconds" in str(failed.value)
     assert "found:    no answer" in str(failed.value)
+
+
+def test_no_argument_of_a_server_holds_a_password() -> None:
+    uri = "postgresql+psycopg://me:hidden@db.example/mlflow"
+    server = ui_servers._mlflow(uri, 5000)
+    assert not [word for word in server.command if "hidden" in word]
+    assert server.environment["MLFLOW_BACKEND_STORE_URI"] == uri

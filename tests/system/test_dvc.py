@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lenet5.core.errors import DataError
-from lenet5.system.dvc import StageFailed, run_stage
+from lenet5.core.errors import DataError, StorageError, Unavailable
+from lenet5.system import process
+from lenet5.system.dvc import StageFailed, failure, run_stage, stale_stages
 
 pytestmark = pytest.mark.slow  # real stages, through DVC
 
@@ -26,6 +27,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"  refuses: {{cmd: 'cat said.txt >&2; exit {DataError.exit_code}'}}\n"
         "  breaks: {cmd: 'echo no message; exit 9'}\n"
         "  dies: {cmd: 'kill -9 $$'}\n"
+        "  ended: {cmd: 'kill -15 $$'}\n"
+        "  crashes: {cmd: 'kill -11 $$'}\n"
+        "  child_dies: {cmd: 'sh -c \"kill -9 \\$\\$\"; exit $?'}\n"
+        "  fills: {cmd: 'echo x > full.txt', outs: [full.txt]}\n"
         "  hangs: {cmd: 'sleep 987654 & echo $! > child.pid; wait'}\n"
     )
     subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
@@ -63,7 +68,67 @@ def test_a_failure_without_a_message_shows_the_last_lines(checkout: Path) -> Non
 def test_a_stage_that_was_killed_is_said_to_be(checkout: Path) -> None:
     with pytest.raises(StageFailed, match="killed by signal 9") as failed:
         run_stage(checkout, "dies", timeout=60, on_line=lambda line: None)
-    assert failed.value.exit_code == 1
+    assert failed.value.exit_code == Unavailable.exit_code
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "exit_code"),
+    [
+        ("dies", r"SIGKILL.*memory.*GB are free", Unavailable.exit_code),
+        ("child_dies", r"SIGKILL.*memory", Unavailable.exit_code),
+        ("ended", "SIGTERM", Unavailable.exit_code),
+        ("crashes", "SIGSEGV.*crash in compiled code", 1),
+    ],
+)
+def test_the_signal_that_ended_a_stage_is_named(
+    checkout: Path, stage: str, words: str, exit_code: int
+) -> None:
+    with pytest.raises(StageFailed, match=words) as failed:
+        run_stage(checkout, stage, timeout=60, on_line=lambda line: None)
+    assert failed.value.exit_code == exit_code
+    assert "fix:" in str(failed.value)
+
+
+def test_memory_is_named_when_the_kernel_killed_for_it() -> None:
+    assert "the kernel killed a process meanwhile" in str(process.death("It died.", 9, memory_kills=1))
+    assert "the kernel killed a process meanwhile" not in str(process.death("It died.", 9))
+    assert process.memory_kills() >= 0
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_graph_is_an_error_before_dvc_waits_for_it(checkout: Path) -> None:
+    os.mkfifo(checkout / "out.txt")
+    with pytest.raises(DataError, match="a named pipe"):
+        run_stage(checkout, "works", timeout=60, on_line=lambda line: None)
+    with pytest.raises(DataError, match="a named pipe"):
+        stale_stages(checkout)
+
+
+def test_a_full_disk_below_dvcs_cache_has_its_own_exit_code(checkout: Path) -> None:
+    cache = checkout / ".dvc" / "cache"
+    cache.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(cache)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    try:
+        (cache / "filler").write_bytes(bytes(4096))
+        with pytest.raises(StageFailed, match="no space left") as failed:
+            run_stage(checkout, "fills", timeout=60, on_line=lambda line: None)
+    finally:
+        subprocess.run(["umount", str(cache)], check=True)
+    assert failed.value.exit_code == StorageError.exit_code
+    assert str(cache) in str(failed.value)
+
+
+@pytest.mark.parametrize("writer", ["dvc", "stage"])
+def test_a_full_disk_keeps_its_exit_code_on_the_way_through_dvc(tmp_path: Path, writer: str) -> None:
+    lines = {
+        "dvc": ["ERROR: unexpected error - [Errno 28] No space left on device"],
+        "stage": ["error: There is no space left for x.", "ERROR: failed to run: x, exited with 7"],
+    }[writer]
+    message, exit_code = failure(tmp_path, lines, 255)
+    assert exit_code == StorageError.exit_code
+    assert message.startswith("There is no space left")
 
 
 def test_a_stage_that_takes_too_long_is_killed_with_its_children(checkout: Path) -> None:

@@ -11,6 +11,7 @@ from requests.utils import should_bypass_proxies
 
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.model import engine
 from lenet5.system import settings
 from lenet5.system.settings import Settings
@@ -250,8 +251,8 @@ def test_error_shows_no_secret(paths: Paths, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_credentials_in_urls_can_be_removed() -> None:
     text = "fetch https://me:word@one.example/x and s3://bucket/key"
-    assert settings.mask_urls(text) == "fetch https://********@one.example/x and s3://bucket/key"
-    assert settings.mask_urls(text, replacement="") == "fetch https://one.example/x and s3://bucket/key"
+    assert mask_urls(text) == "fetch https://********@one.example/x and s3://bucket/key"
+    assert mask_urls(text, replacement="") == "fetch https://one.example/x and s3://bucket/key"
 
 
 @pytest.mark.parametrize("name", NAMES)

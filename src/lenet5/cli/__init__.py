@@ -2,7 +2,11 @@
 
 import io
 import logging
+import os
 import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -14,7 +18,10 @@ from lenet5.cli import models  # isort: skip
 from lenet5.cli import promotion  # isort: skip
 from lenet5.cli import stages  # isort: skip
 from lenet5.cli.app import app
+from lenet5.core import files, storage
 from lenet5.core.errors import Lenet5Error, UsageError
+from lenet5.core.paths import Paths
+from lenet5.core.text import shown
 from lenet5.system import logs
 
 __all__ = ["app", "main", "models", "pipeline", "promotion", "stages", "sweep", "workers"]
@@ -33,20 +40,56 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal without → must not fail a stage that is done
     logs.configure()  # for errors that are raised before the options are read
     try:
-        sys.exit(app(standalone_mode=False))
+        with storage.failures_named(_place()):
+            code = app(standalone_mode=False)
+            sys.stdout.flush()  # later, a failure would have no message
+        sys.exit(code)
     except typer.TyperException as error:
         if message := error.format_message():  # without a command, typer has printed the help
             usage_error = UsageError(message, fix=f"`{_command_path(error)} --help` describes the command")
             log.error("%s", usage_error)  # noqa: TRY400
         sys.exit(error.exit_code)
     except Lenet5Error as error:
-        log.error("%s", error)  # noqa: TRY400 (a stack trace does not help the user)
-        sys.exit(error.exit_code)
+        _fail(error)
     except OSError as error:
         if error.filename is None:
-            raise
-        log.error("%s: %s", error.filename, error.strerror)  # noqa: TRY400
-        sys.exit(UsageError.exit_code)
+            _print_defect()
+        elif wrong := files.wrong_kind(error, Path(os.fsdecode(error.filename))):
+            _fail(wrong)
+        else:
+            log.error("%s: %s", error.filename, error.strerror)  # noqa: TRY400
+            sys.exit(UsageError.exit_code)
+    except Exception:
+        _print_defect()
+
+
+def _place() -> Path:
+    """Return the checkout, or the working directory outside of one."""
+    try:
+        return Paths.find().root
+    except (Lenet5Error, OSError):
+        return Path().absolute()
+
+
+def _fail(error: Lenet5Error) -> NoReturn:
+    """Print an expected error and end with its exit code."""
+    log.error("%s", error)  # (a stack trace does not help the user)
+    _end(error.exit_code)
+
+
+def _print_defect() -> NoReturn:
+    """Print the stack trace of the current exception, without credentials, and end with exit code 1."""
+    sys.stderr.write(shown(traceback.format_exc()))
+    _end(1)
+
+
+def _end(code: int) -> NoReturn:
+    """End with an exit code, even if standard output is on a full disk: Python would end with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)
 
 
 def _command_path(error: typer.TyperException) -> str:

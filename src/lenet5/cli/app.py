@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lenet5 import __version__
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.system import logs
 from lenet5.system.terminal import console
 from lenet5.tracking import tags
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 EXIT_CODES = """
 Exit codes: 0 success · 1 defect, with a stack trace · 2 wrong usage, parameter or setting ·
 3 the promotion gate rejected a version, or a reproduction differs · 4 data is missing, damaged or invalid ·
-5 the training failed · 6 a source, server or worker does not answer, or another run uses the checkout ·
-130 interrupted
+5 the training failed · 6 a source, server or worker does not answer, a process was killed, or another run
+uses the checkout · 7 the disk is full, over its quota, read-only or broken · 130 interrupted
 """
 PIPELINE = "Pipeline"
 WORKERS = "Schedules and workers (docs/workers.md)"
@@ -88,8 +89,8 @@ def checkout() -> tuple[Paths, "Params"]:
 
 
 def print_json(value: object) -> None:
-    """Print a value as indented JSON to standard output."""
-    print(json.dumps(value, indent=2))
+    """Print a value as indented JSON to standard output. JSON escapes control characters."""
+    print(mask_urls(json.dumps(value, indent=2)))
 
 
 def format_value(value: object) -> str:

@@ -89,7 +89,7 @@ def _python(_: Paths) -> Iterator[Finding]:
 
 
 def _packages(paths: Paths) -> Iterator[Finding]:
-    differing = environment.other_packages(paths.requirements.read_text())
+    differing = environment.other_packages(files.read_text(paths.requirements))
     shown = ", ".join(f"{name} {here} (pinned: {pinned})" for name, (pinned, here) in differing.items())
     yield Finding(
         "packages",
@@ -246,7 +246,7 @@ def _cache(paths: Paths) -> Iterator[Finding]:
         if files.md5(path) != digest.removesuffix(".dir"):
             damaged.append(path)
         elif digest.endswith(".dir"):
-            digests |= {entry["md5"] for entry in json.loads(path.read_text())}
+            digests |= {entry["md5"] for entry in json.loads(files.read_text(path))}
     if not damaged:
         yield Finding("cache", True, f"{objects} objects have the digests that dvc.lock names")
         return
@@ -306,17 +306,15 @@ def _servers(paths: Paths) -> Iterator[Finding]:
         auth = {"auth": status_report.prefect_login(configured)}
         asked.append(("prefect", f"{prefect.rstrip('/')}/admin/version", "PREFECT_API_URL", auth))
     for package, url, variable, login in asked:
-        shown = settings.mask_urls(url)
         try:
             response = requests.get(url, timeout=_TIMEOUT_SECONDS, **login)
             response.raise_for_status()
         except requests.RequestException as error:
-            problem = settings.mask_urls(str(error))
-            yield Finding("servers", False, f"{shown}: {problem}", f"start it, or correct {variable}")
+            yield Finding("servers", False, f"{url}: {error}", f"start it, or correct {variable}")
             continue
         theirs, ours = response.text.strip().strip('"'), version(package)
         same = theirs.split(".")[:2] == ours.split(".")[:2]
         fix = "" if same else f"run the same version of {package} on both sides"
-        yield Finding("servers", same, f"{shown} has {package} {theirs}, this machine {ours}", fix)
+        yield Finding("servers", same, f"{url} has {package} {theirs}, this machine {ours}", fix)
     if not asked:
         yield Finding("servers", True, "none is configured: everything is embedded")

@@ -75,7 +75,7 @@ def list_versions(
             "Next: `lenet5 lineage VERSION` prints the data and the commit of a version."
         )
     else:
-        print_line(f"{name} has no versions yet. Next: `lenet5 run` makes one.")
+        print_line(f"{name} has no versions yet. Next: {model_versions.FIRST_VERSION}.")
 
 
 @app.command("lineage", rich_help_panel=MODELS)

@@ -1,5 +1,7 @@
 """One command per stage. ``dvc repro`` calls these commands."""
 
+import logging
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,6 +54,7 @@ def validate(
         print_line(reference.update(paths, params.validate_))
         print_line("Next: commit data/reference.json and data/reference.npz with the reason, then `dvc repro`.")
         return
+    logging.getLogger("great_expectations.render.renderer.site_builder").addFilter(_raise_logged)
     try:
         summary = stage.run(paths, params.validate_)
     except stage.ValidationFailed as error:
@@ -133,6 +136,14 @@ def register() -> None:
     from lenet5.stages.register import stage
 
     _end(paths, str(stage.run(paths, params.register_, params.flat())))
+
+
+def _raise_logged(_record: logging.LogRecord) -> bool:
+    """Raise the exception that a library only logs: Great Expectations leaves out the page of the report."""
+    error = sys.exc_info()[1]
+    if error:
+        raise error
+    return True
 
 
 def _begin() -> tuple[Paths, "Params"]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import requests
 
-from lenet5.core.errors import Lenet5Error, Unavailable
+from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.orchestration import heartbeat
 from lenet5.registry import model_versions, promotion
@@ -38,12 +38,12 @@ def report(paths: Paths, params: Params) -> dict[str, Any]:
 def _stages(paths: Paths) -> dict[str, Any]:
     try:
         return {"to run": dvc.stale_stages(paths.root)}
-    except Unavailable as error:
+    except Lenet5Error as error:
         return {"to run": None, "problem": str(error)}
 
 
 def _registry(paths: Paths, params: Params, found: Settings) -> dict[str, Any]:
-    tracking = {"address": settings.mask_urls(found.mlflow_tracking_uri)}
+    tracking = {"address": found.mlflow_tracking_uri}
     try:
         with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
@@ -68,7 +68,7 @@ def _accuracy(version: model_versions.Version) -> dict[str, float]:
 def _prefect(found: Settings) -> dict[str, Any]:
     if not found.prefect_api_url:
         return {"address": None, "embedded": True}
-    address = settings.mask_urls(found.prefect_api_url)
+    address = found.prefect_api_url
     try:
         response = requests.get(f"{found.prefect_api_url.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS)
     except requests.RequestException as error:
@@ -109,7 +109,7 @@ def _work_pools(found: Settings) -> dict[str, Any]:
             pools = sorted(pool["name"] for pool in read(""))
             return {name: f"{_count_live(read(f'{name}/workers/'))} live workers" for name in pools}
         except requests.RequestException as error:
-            return {"problem": settings.mask_urls(str(error))}
+            return {"problem": str(error)}
 
 
 def prefect_login(found: Settings) -> tuple[str, str] | None:
@@ -135,7 +135,7 @@ def _count_live(workers: list[dict[str, Any]]) -> int:
 
 
 def _object_store(url: str) -> dict[str, Any]:
-    address = {"address": settings.mask_urls(url)}
+    address = {"address": url}
     try:
         requests.get(url, timeout=_TIMEOUT_SECONDS)  # without credentials, any response shows that it answers
     except requests.RequestException as error:
@@ -146,18 +146,18 @@ def _object_store(url: str) -> dict[str, Any]:
 def _data_remote(paths: Paths, url: str) -> dict[str, Any]:
     import fsspec
 
-    address = {"address": settings.mask_urls(url)}
+    address = {"address": url}
     try:
         file_system, path = fsspec.url_to_fs(url if "://" in url else str(paths.root / url))
         file_system.exists(path)
     except Exception as error:  # each driver raises exceptions of its own
-        problem = settings.mask_urls(str(error)) or type(error).__name__
+        problem = str(error) or type(error).__name__
         return address | {"answers": False, "problem": problem}
     return address | {"answers": True}
 
 
 def _repository(paths: Paths, url: str) -> dict[str, Any]:
-    address = {"address": settings.mask_urls(url)}
+    address = {"address": url}
     try:
         heads = git.text(paths.root, "ls-remote", "--quiet", url, "HEAD", timeout=_GIT_TIMEOUT_SECONDS)
     except GitFailed as error:

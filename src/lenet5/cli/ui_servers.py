@@ -17,6 +17,7 @@ import requests
 
 from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.orchestration import embedded_server
 from lenet5.system import settings
 from lenet5.system.process import environment_for_child
@@ -62,11 +63,11 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
     for server in servers:
         _require_free(server)
     if uri.startswith("http"):
-        address = settings.mask_urls(uri, replacement="")
+        address = mask_urls(uri, replacement="")
         raise UsageError(
             "The runs are on a tracking server, which has its own UI.",
             expected="the embedded store or a database",
-            found=f"MLFLOW_TRACKING_URI={settings.mask_urls(uri)}",
+            found=f"MLFLOW_TRACKING_URI={uri}",
             fix=f"open {address}, or unset MLFLOW_TRACKING_URI",
         )
     # created before the server starts, because several server processes must not create the database at once
@@ -95,8 +96,12 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
 
 def _mlflow(uri: str, port: int) -> Server:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--backend-store-uri", uri, "--workers", "1"]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # it starts seven idle processes, 630 MB
+    command += ["--workers", "1"]
+    environment = {
+        # it may hold a password, and every user of the machine can read arguments
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it starts seven idle processes, 630 MB
+    }
     return Server("MLflow", port, "--mlflow-port", "/health", command, environment)
 
 

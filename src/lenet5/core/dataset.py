@@ -164,7 +164,7 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(files.read_bytes(path))
     except FileNotFoundError:
         raise DataError(
             f"There is no dataset in {folder}.",
@@ -226,9 +226,13 @@ def _elements(array: Array) -> memoryview | bytes:
 
 def _load_array(path: Path, record: ArrayRecord) -> Array:
     try:
-        array: Array = np.lib.format.open_memmap(path, mode="r")  # rejects pickles and archives
+        array: Array = np.lib.format.open_memmap(
+            files.regular(path), mode="r"
+        )  # rejects pickles and archives
     except FileNotFoundError:
         raise _damaged(path, "the file", "none") from None
+    except DataError:
+        raise
     except Exception as error:  # NumPy parses the header as Python, so a damaged one raises many kinds
         raise _damaged(path, "a NumPy array", str(error)) from None
     actual = ArrayRecord.of(array)

@@ -3,16 +3,20 @@
     Lenet5Error
     ├── UsageError      2   a wrong option, parameter or setting
     ├── Refused         3   the promotion gate rejected a version, or a reproduction differs
-    ├── DataError       4   the data is missing, damaged or fails validation
+    ├── DataError       4   the data is missing, damaged, no regular file, or fails validation
     ├── TrainingError   5   training diverged, or scoring gave unusable numbers
-    └── Unavailable     6   a source, server or worker does not answer, or the checkout is in use
+    ├── Unavailable     6   a source, server or worker does not answer, a process was killed from outside,
+    │                       or the checkout is in use
+    └── StorageError    7   the disk is full, over its quota, read-only or broken
 
 Exit code 0 is success. Exit code 1 is a defect in this package or in a library; it prints a stack trace.
 """
 
+from lenet5.core.text import mask_urls
+
 
 class Lenet5Error(Exception):
-    """A failure that the user can act on.
+    """A failure that the user can act on. Credentials of URLs in its message are masked.
 
     Args:
         what: What happened, as one sentence.
@@ -30,7 +34,7 @@ class Lenet5Error(Exception):
         lines += [f"  expected: {expected}"] if expected is not None else []
         lines += [f"  found:    {found}"] if found is not None else []
         lines += [f"  fix:      {fix}"] if fix is not None else []
-        super().__init__("\n".join(lines))
+        super().__init__(mask_urls("\n".join(lines)))
 
 
 class UsageError(Lenet5Error):
@@ -51,3 +55,7 @@ class TrainingError(Lenet5Error):
 
 class Unavailable(Lenet5Error):
     exit_code = 6
+
+
+class StorageError(Lenet5Error):
+    exit_code = 7

@@ -1,18 +1,37 @@
-"""Write files atomically: to a temporary name, flushed to the disk, then renamed. Read tables and YAML."""
+"""Write files atomically: to a temporary name, flushed to the disk, then renamed. Read regular files only."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lenet5.core import storage
 from lenet5.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_FILE_TYPE_ERRORS = {
+    errno.EISDIR: "a folder",
+    errno.ENOTDIR: "a file where a folder is needed",
+    errno.EEXIST: "something else of this name",
+    errno.ELOOP: "a loop of symbolic links",
+    errno.ENXIO: "a socket",
+}
+"""What is in the place of a file or a folder, by the error number of opening it."""
 
 
 @contextmanager
@@ -26,13 +45,16 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Yields:
         The temporary path, which does not exist yet.
+
+    Raises:
+        StorageError: the disk is full, over its quota, read-only or broken.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.[0-9]*.partial"):
-        _remove(leftover)
     partial = target.parent / f".{target.name}.{os.getpid()}.partial"
     old = target.parent / f".{target.name}.{os.getpid()}.old.partial"
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f".{target.name}.[0-9]*.partial"):
+            _remove(leftover)
         yield partial
         for path in [partial, *sorted(partial.rglob("*"))]:
             _flush(path)
@@ -40,6 +62,10 @@ def replacing(target: Path) -> Iterator[Path]:
             target.replace(old)
         partial.replace(target)
         _flush(target.parent)
+    except Exception as error:  # libraries that write the file raise many kinds
+        if failure := storage.failure(error, target, exact=True):
+            raise failure from error
+        raise
     finally:
         _remove(partial)
         _remove(old)
@@ -65,6 +91,74 @@ def write_csv(target: Path, frame: "pd.DataFrame") -> None:
     write_text(target, frame.to_csv(index=False, lineterminator="\n"))
 
 
+def regular(path: Path) -> Path:
+    """Return a path that can be read at once: a regular file, a link to one, or nothing.
+
+    Call it before a file is opened: opening a pipe would wait for its other end, and a device has no end.
+    Whoever opens the file reports that it is missing.
+
+    Raises:
+        DataError: a folder, a pipe, a socket, a device or a loop of links is in the place of the file.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        if found := wrong_kind(error, path):
+            raise found from None
+        raise
+    if kind != stat.S_IFREG:
+        raise _not_regular(path, _KINDS.get(kind, "no file"))
+    return path
+
+
+def wrong_kind(error: OSError, path: Path) -> DataError | None:
+    """Return the error for something else in the place of a file; None for another cause."""
+    found = _FILE_TYPE_ERRORS.get(error.errno or 0)
+    if found is None:
+        return None
+    for folder in reversed(path.parents):
+        if os.path.lexists(folder) and not folder.is_dir():
+            return DataError(
+                f"{folder} cannot be used.",
+                expected="a folder",
+                found="a loop of symbolic links" if folder.is_symlink() else "a file",
+                fix="move it away, then run the command again",
+            )
+    return _not_regular(path, found)
+
+
+def _not_regular(path: Path, found: str) -> DataError:
+    return DataError(
+        f"{path} cannot be used.",
+        expected="a regular file",
+        found=found,
+        fix="move it away; `git restore` or `dvc checkout` brings back the file",
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a regular file.
+
+    Raises:
+        DataError: something else is in its place.
+        FileNotFoundError: it does not exist.
+    """
+    return regular(path).read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """Read a regular file of UTF-8 text.
+
+    Raises:
+        DataError: something else is in its place.
+        FileNotFoundError: it does not exist.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return regular(path).read_text(encoding="utf-8")
+
+
 def read_csv(path: Path) -> "pd.DataFrame":
     """Read a table. Its columns are those of the file.
 
@@ -74,7 +168,7 @@ def read_csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(regular(path))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read.", expected="a CSV table", found=error, fix="`dvc repro` writes it"
@@ -90,12 +184,13 @@ def read_yaml(path: Path, *, fix: str) -> Any:
 
     Raises:
         UsageError: the file is missing or is not YAML.
+        DataError: it is no regular file.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe").load(read_text(path))
     except FileNotFoundError:
         raise UsageError(f"There is no {path.name}.", expected=path, fix=fix) from None
     except (YAMLError, UnicodeDecodeError) as error:
@@ -106,7 +201,7 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, as 64 hexadecimal digits.
 
     Raises:
-        DataError: the file does not exist.
+        DataError: the file does not exist, or is no regular file.
     """
     return _digest(path, "sha256")
 
@@ -115,14 +210,14 @@ def md5(path: Path) -> str:
     """Return the MD5 of a file's content, which is its name in DVC. It does not protect against tampering.
 
     Raises:
-        DataError: the file does not exist.
+        DataError: the file does not exist, or is no regular file.
     """
     return _digest(path, "md5")
 
 
 def _digest(path: Path, algorithm: str) -> str:
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return hashlib.file_digest(
                 file, lambda: hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
             ).hexdigest()
@@ -141,5 +236,5 @@ def _flush(path: Path) -> None:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif path.is_symlink() or path.exists():  # a read-only file system refuses to remove what does not exist
         path.unlink(missing_ok=True)

@@ -47,10 +47,10 @@ class Result(BaseModel):
         """Read the file.
 
         Raises:
-            DataError: the file is missing or does not hold this result.
+            DataError: the file is missing, no regular file, or does not hold this result.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(files.read_bytes(path))
         except FileNotFoundError:
             problem = "no such file"
         except ValidationError as error:

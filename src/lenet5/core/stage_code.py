@@ -48,15 +48,29 @@ def sources(paths: Paths) -> list[str]:
     Raises:
         UsageError: ``dvc.yaml`` cannot be read.
     """
-    stages = _stages(paths).values()
-    outputs = {
+    return sorted({paths.graph.name, paths.params.name} | _inputs(paths) - _outputs(paths))
+
+
+def files_of_graph(paths: Paths) -> list[str]:
+    """Return every file and folder that the graph reads or writes.
+
+    Raises:
+        UsageError: ``dvc.yaml`` cannot be read.
+    """
+    return sorted({paths.graph.name, paths.params.name, paths.lock.name} | _inputs(paths) | _outputs(paths))
+
+
+def _inputs(paths: Paths) -> set[str]:
+    return {str(path) for stage in _stages(paths).values() for path in stage.get("deps", [])}
+
+
+def _outputs(paths: Paths) -> set[str]:
+    return {
         str(_path(out))
-        for stage in stages
+        for stage in _stages(paths).values()
         for kind in ("outs", "metrics", "plots")
         for out in stage.get(kind, [])
     }
-    inputs = {str(dependency) for stage in stages for dependency in stage.get("deps", [])}
-    return sorted({paths.graph.name, paths.params.name} | inputs - outputs)
 
 
 def _path(out: str | dict[str, object]) -> str:

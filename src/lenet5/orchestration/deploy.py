@@ -83,7 +83,7 @@ def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] =
     except (httpx.TransportError, PrefectHTTPStatusError) as error:
         raise Unavailable(
             "The Prefect server did not take the deployments.",
-            expected=f"Prefect at {settings.mask_urls(configured.prefect_api_url)}",
+            expected=f"Prefect at {configured.prefect_api_url}",
             found=str(error).splitlines()[0],
             fix="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING",
         ) from None

@@ -23,17 +23,21 @@ _Receive = Callable[[], Awaitable[_Message]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 
-def start(paths: Paths, listening: socket.socket) -> "subprocess.Popen[bytes]":
+def start(paths: Paths, listening: socket.socket, *, quiet: bool = False) -> "subprocess.Popen[bytes]":
     """Start the server of one flow.
 
     Args:
         paths: the checkout whose Prefect home it uses.
         listening: a socket of the loopback interface; early requests wait in it.
+        quiet: hide its output.
     """
+    output = subprocess.DEVNULL if quiet else None
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(listening.fileno())],
         pass_fds=[listening.fileno()],
         env=process.environment_for_child(settings.for_embedded_server(paths)),
+        stdout=output,
+        stderr=output,
     )
 
 

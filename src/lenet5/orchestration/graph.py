@@ -10,6 +10,7 @@ from dvc.repo import Repo
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from lenet5.core.errors import UsageError
+from lenet5.system import dvc
 
 
 class StageMeta(BaseModel):
@@ -43,7 +44,9 @@ def stages(root: Path) -> list[Stage]:
 
     Raises:
         UsageError: ``dvc.yaml`` cannot be read, or a stage's ``meta`` has an unknown key.
+        DataError: a file of the graph is a pipe, a socket, a device or a loop of links.
     """
+    dvc.require_regular(root)
     try:
         with Repo(str(root)) as repo:
             graph = repo.index.graph  # an edge from A to B means that A depends on B

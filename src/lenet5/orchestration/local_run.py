@@ -2,19 +2,24 @@
 
 import atexit
 import logging
+import os
 import signal
 import socket
-import subprocess
+import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from lenet5.core.errors import Unavailable
+from lenet5.core import storage
+from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.orchestration import checkout_lock, embedded_server, graph
-from lenet5.system import settings
+from lenet5.orchestration.server_watch import EmbeddedServer, RemoteServer
+from lenet5.system import dvc, settings
+from lenet5.system.state import LocalState
 from lenet5.system.terminal import console
 
 if TYPE_CHECKING:
@@ -47,19 +52,22 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     # ended by SIGTERM, this process still ends its stages and its server
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     api = settings.load(paths).prefect_api_url
+    server = RemoteServer(api) if api else _start_server(paths)
+    # registered before Prefect is imported, so that it comes after Prefect sent its last logs
+    atexit.register(server.stop)
     try:
-        training = _load(paths) if api else _load_beside_server(paths)
+        training = _load(paths) if isinstance(server, RemoteServer) else _load_beside(server, paths)
         named = [node.name for node in nodes] if everything else list(force)
         promoted = training(force=named, placement=placement)
-    except (httpx.HTTPError, RuntimeError) as error:
-        if not isinstance(error, httpx.HTTPError) and "reach" not in str(error).lower():
+    except Lenet5Error:
+        raise
+    except Exception as error:
+        unreachable = isinstance(error, RuntimeError) and "reach" in str(error).lower()
+        if not (server.lost or unreachable or isinstance(error, httpx.HTTPError)):
             raise
-        raise Unavailable(
-            "Prefect does not answer.",
-            expected=settings.mask_urls(api or "the embedded server"),
-            found=str(error).partition("\n")[0] or type(error).__name__,
-            fix="start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both",
-        ) from error
+        # registered last, so it comes before Prefect waits a minute for a server that is gone
+        atexit.register(_exit_without_prefect, server)
+        raise _lost(paths, nodes, api, error) from error
     finally:
         # Prefect logs its shutdown after the result of this command
         logging.getLogger("prefect").setLevel(logging.WARNING)
@@ -67,6 +75,37 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
 
     assert isinstance(promoted, Promotion)
     return promoted
+
+
+def _exit_without_prefect(server: EmbeddedServer | RemoteServer) -> None:
+    server.stop()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Unavailable.exit_code)
+
+
+def _lost(paths: Paths, nodes: Sequence[graph.Stage], api: str | None, error: Exception) -> Lenet5Error:
+    """Return the error for a Prefect server that does not answer. It says which stages are done."""
+    if not api and (no_room := storage.full(LocalState(paths.root).folder)):
+        return no_room  # the embedded server could not write its database
+    try:
+        stale = dvc.stale_stages(paths.root)
+    except Lenet5Error:
+        stale = [node.name for node in nodes]
+    done = [node.name for node in nodes if node.name not in stale]
+    if not stale:
+        state = "All stages are done, and dvc.lock records them"
+    elif done:
+        state = f"Done: {', '.join(done)}. Not done: {', '.join(stale)}"
+    else:
+        state = "No stage is done"
+    mend = "start it, or correct PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both; then "
+    return Unavailable(
+        f"Prefect does not answer. {state}.",
+        expected=api or "the embedded server",
+        found=str(error).partition("\n")[0] or type(error).__name__,
+        fix=f"{mend if api else ''}`lenet5 run` goes on: no stage that is done runs again",
+    )
 
 
 def _load(paths: Paths) -> "Flow[..., Any]":
@@ -77,37 +116,24 @@ def _load(paths: Paths) -> "Flow[..., Any]":
         return load_flow_from_entrypoint(f"{paths.root / ENTRY_POINT}", use_placeholder_flow=False)
 
 
-def _load_beside_server(paths: Paths) -> "Flow[..., Any]":
+def _start_server(paths: Paths) -> EmbeddedServer:
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)  # early requests wait in it
+    server = EmbeddedServer(partial(embedded_server.start, paths, listening), listening)
+    console.print(f"Starting a Prefect server for this run: {server.address}")
+    return server
+
+
+def _load_beside(server: EmbeddedServer, paths: Paths) -> "Flow[..., Any]":
     """Load the flow while Prefect's server starts; both take seconds.
 
     Prefect would start the same server by itself, but only after it has imported everything.
     """
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:  # early requests wait for it
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-        console.print(f"Starting a Prefect server for this run: {address}")
-        # the server ignores Ctrl-C, which reaches the whole process group: it records the end of the flow
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
-        try:
-            server = embedded_server.start(paths, listening)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    # registered before Prefect is imported, so that it comes after Prefect sent its last logs
-    atexit.register(_stop, server)
     # Prefect reads the variable when it is imported. Child processes must not: no worker reaches this server.
-    settings.set_variables({_API: address})
+    settings.set_variables({_API: server.address})
     try:
         training = _load(paths)
     finally:
         settings.set_variables({_API: None})
     timeout = float(settings.exports(paths)["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
-    httpx.get(f"{address}/health", timeout=timeout).raise_for_status()
+    httpx.get(f"{server.address}/health", timeout=timeout).raise_for_status()
     return training
-
-
-def _stop(server: "subprocess.Popen[bytes]") -> None:
-    server.terminate()
-    try:
-        server.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()

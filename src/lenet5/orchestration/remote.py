@@ -19,6 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling, Crashed
 
+from lenet5.core import files
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.orchestration import placement, stage_result, workspace
@@ -128,7 +129,7 @@ def code_parameters(paths: Paths, what: str) -> dict[str, Any]:
     return {
         "ref": source.commit,
         "patch": patch,
-        "lock": paths.lock.read_text() if paths.lock.exists() else None,
+        "lock": files.read_text(paths.lock) if paths.lock.exists() else None,
         "experiment": settings.load(paths).mlflow_experiment_name,
     }
 

@@ -8,6 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
+from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.orchestration import checkout_lock, graph, process_group, stage_result, workspace
@@ -42,7 +43,7 @@ def run(
         settings.set_variables({"MLFLOW_EXPERIMENT_NAME": experiment})
     log = get_run_logger()
     try:
-        with checkout_lock.hold(paths):
+        with storage.failures_named(paths.root), checkout_lock.hold(paths):
             result = task(paths, log.info)
     except StageFailed as error:
         result = StageResult(exit_code=error.exit_code, message=error.message)

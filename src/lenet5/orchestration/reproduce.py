@@ -158,6 +158,7 @@ def _run(folder: Path, engine_variables: Mapping[str, str | None], on_line: OnLi
     """Run every stage up to :data:`LAST`; only source data that is lost comes from the cache."""
     stages = {stage.name: stage for stage in graph.stages(folder)}
     needed = _upstream(stages, LAST)
+    LocalState(folder).prepare()
     variables = {**settings.embedded(Paths(folder)), **engine_variables, "PYTHONPATH": str(folder / "src")}
     for stage in stages.values():
         if stage.name not in needed:

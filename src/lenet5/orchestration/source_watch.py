@@ -4,6 +4,7 @@ from prefect.events import emit_event
 from prefect.variables import Variable
 
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.stages import params
 from lenet5.stages.ingest import stage as ingest
 
@@ -21,12 +22,13 @@ def check(paths: Paths) -> str:
         UsageError, Unavailable, DataError: the source cannot be read.
     """
     ingest_params = params.load(paths.params).ingest
+    source = mask_urls(ingest_params.source)
     checksums = ingest.source_checksums(paths, ingest_params).model_dump()
     seen = Variable.get(SEEN, default=None) or ingest_params.sha256.model_dump()
     if checksums == seen:
-        return f"up to date: {ingest_params.source} holds what it held"
+        return f"up to date: {source} holds what it held"
     changed = sorted(name for name in checksums if checksums[name] != seen.get(name))
-    resource = {"prefect.resource.id": SOURCE, "prefect.resource.name": ingest_params.source}
+    resource = {"prefect.resource.id": SOURCE, "prefect.resource.name": source}
     emit_event(NEW_DATA, resource, payload=checksums)
     Variable.set(SEEN, checksums, overwrite=True)
-    return f"new data at {ingest_params.source}: {', '.join(changed)}"
+    return f"new data at {source}: {', '.join(changed)}"

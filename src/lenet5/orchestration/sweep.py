@@ -86,6 +86,7 @@ def run_trial_worker(paths: Paths, spec: TrialWorkerSpec, on_line: OnLine) -> No
 
     Raises:
         TrialWorkerFailed: it ended with an error.
+        Lenet5Error: a signal ended it.
     """
     failed = False
 
@@ -97,11 +98,10 @@ def run_trial_worker(paths: Paths, spec: TrialWorkerSpec, on_line: OnLine) -> No
 
     command = [sys.executable, "-m", "lenet5.sweep.worker"]
     ended = process.run(command, paths.root, on_line=pass_on, stdin=spec.model_dump_json())
-    if ended.code < 0:
-        message = f"A trial worker was killed by signal {-ended.code} (9 can mean that the memory ran out)."
-        raise TrialWorkerFailed(message, 1)
+    if number := process.signal_number(ended.code):
+        raise process.death("A trial worker died.", number, memory_kills=ended.memory_kills)
     if ended.code:
-        raise TrialWorkerFailed(*dvc.failure(ended.lines, ended.code))
+        raise TrialWorkerFailed(*dvc.failure(paths.root, ended.lines, ended.code))
 
 
 def _run_here(paths: Paths, specs: list[TrialWorkerSpec], opened: optuna.Study, on_line: OnLine) -> None:

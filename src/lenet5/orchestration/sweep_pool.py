@@ -51,7 +51,7 @@ def require(paths: Paths, pool: str) -> None:
     try:
         reason = placement.unavailable_reason(paths, placement.deployment(pool, placement.TRIALS_FLOW))
     except httpx.HTTPError as error:
-        reason = f"the Prefect server does not answer: {settings.mask_urls(str(error))}"
+        reason = f"the Prefect server does not answer: {error}"
     if reason:
         raise Unavailable(
             f"The sweep has nowhere to run: work pool {pool} cannot take it.",

@@ -10,8 +10,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
+from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error, Refused
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.orchestration import checkout_lock, graph, placement, remote, report, workspace
 from lenet5.orchestration.placement import Mode
 from lenet5.orchestration.remote_runs import RemoteRuns
@@ -48,7 +50,7 @@ def run(
     try:
         nodes = graph.stages(paths.root)
         graph.require(force, nodes)
-        with checkout_lock.hold(paths):
+        with storage.failures_named(paths.root), checkout_lock.hold(paths):
             _prepare(paths, new_data=new_data)
             # these options ask for a run, even when a version of this code exists
             wants_a_run = bool(force or experiment or branch)
@@ -86,20 +88,21 @@ def stage(paths: Paths, node: graph.Stage, force: bool, mode: Mode, runs: Remote
     """Bring one stage up to date through DVC, on this machine or on a worker of its pool."""
     log = get_run_logger().info
     try:
-        if node.meta.work_pool:
-            reason = placement.local_reason(paths, node, mode)
-            if reason is None:
-                remote.send(paths, node, runs, mode=mode, force=force, on_line=log)
-                return None
-            log(f"{node.name} runs here and not on work pool {node.meta.work_pool}: {reason}")
-        dvc.run_stage(
-            paths.root,
-            node.name,
-            timeout=node.meta.timeout_seconds,
-            on_line=log,
-            force=force,
-            pull=workspace.is_workspace(paths),  # a workspace begins empty; a checkout has its outputs
-        )
+        with storage.failures_named(paths.root):
+            if node.meta.work_pool:
+                reason = placement.local_reason(paths, node, mode)
+                if reason is None:
+                    remote.send(paths, node, runs, mode=mode, force=force, on_line=log)
+                    return None
+                log(f"{node.name} runs here and not on work pool {node.meta.work_pool}: {reason}")
+            dvc.run_stage(
+                paths.root,
+                node.name,
+                timeout=node.meta.timeout_seconds,
+                on_line=log,
+                force=force,
+                pull=workspace.is_workspace(paths),  # a workspace begins empty; a checkout has its outputs
+            )
     except Lenet5Error as error:
         return _failed(error)
     return None
@@ -117,9 +120,10 @@ def promote(paths: Paths) -> promotion.Promotion | State[Any]:
     """Register what the store lacks (it may be another store than last time), then ask the gate."""
     all_params = params.load(paths.params)
     try:
-        version = register.run(paths, all_params.register_, all_params.flat()).version
-        # this version, not the challenger: another clone may have registered one meanwhile
-        promoted = promotion.promote(paths, all_params, str(version.number))
+        with storage.failures_named(paths.root):
+            version = register.run(paths, all_params.register_, all_params.flat()).version
+            # this version, not the challenger: another clone may have registered one meanwhile
+            promoted = promotion.promote(paths, all_params, str(version.number))
     except Lenet5Error as error:
         return _failed(error)
     if promoted.verdict and promoted.verdict.decision == "reject":
@@ -142,7 +146,7 @@ def _prepare(paths: Paths, *, new_data: bool) -> None:
         before = params.load(paths.params).ingest
         checksums = ingest.source_checksums(paths, before)
         if checksums != before.sha256:
-            get_run_logger().info(f"new data at {before.source}: params.yaml of this run pins it")
+            get_run_logger().info(f"new data at {mask_urls(before.source)}: params.yaml of this run pins it")
             params.pin_checksums(paths.params, checksums)
 
 

@@ -21,6 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Failed
 from pydantic import BaseModel, ConfigDict
 
+from lenet5.core import files, storage
 from lenet5.core.errors import Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.orchestration import stage_result
@@ -127,7 +128,8 @@ def publish(workspace: Paths, branch: str, message: str) -> str:
     """
     git.run(workspace.root, "add", workspace.lock.name, workspace.params.name)
     git.run(workspace.root, "commit", "--quiet", "--allow-empty", "--message", message)
-    git.run(workspace.root, "push", "--quiet", "origin", f"+HEAD:refs/heads/{branch}")
+    url = settings.load(workspace).lenet5_git_url
+    git.run(workspace.root, "push", "--quiet", "origin", f"+HEAD:refs/heads/{branch}", login_of=url)
     return git.text(workspace.root, "rev-parse", "HEAD")
 
 
@@ -143,7 +145,7 @@ def _mirror(home: Paths, url: str) -> Path:
     except GitFailed as error:
         raise Unavailable(
             "The repository does not answer.",
-            expected=settings.mask_urls(url),
+            expected=url,
             found=error,
             fix="correct LENET5_GIT_URL, or give the worker access to it",
         ) from None
@@ -166,13 +168,13 @@ def _resolve(mirror: Path, ref: str, url: str) -> str:
     raise UsageError(
         f"The repository has no {ref}.",
         expected="a branch, a tag or a commit that was pushed",
-        found=f"none of that name at {settings.mask_urls(url)}",
+        found=f"none of that name at {url}",
         fix="`git push` it, or name another one",
     )
 
 
 def _require_packages(workspace: Paths) -> None:
-    other = environment.other_packages(workspace.requirements.read_text())
+    other = environment.other_packages(files.read_text(workspace.requirements))
     if other:
         rows = [f"{name} {wanted}, not {installed}" for name, (wanted, installed) in sorted(other.items())]
         raise UsageError(
@@ -189,9 +191,10 @@ def main() -> None:
     home = Paths(folder) if (folder := settings.worker_home()) else Paths.find()
     with get_client(sync_client=True) as client:
         try:
-            settings.apply(home)
-            run = client.read_flow_run(number)
-            workspace = make(home, Code.model_validate(run.parameters), str(number))
+            with storage.failures_named(home.root):
+                settings.apply(home)
+                run = client.read_flow_run(number)
+                workspace = make(home, Code.model_validate(run.parameters), str(number))
         except Lenet5Error as error:
             print_error(error)
             stage_result.publish(client, number, StageResult(exit_code=error.exit_code, message=str(error)))

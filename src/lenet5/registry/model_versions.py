@@ -23,6 +23,11 @@ from lenet5.tracking.tags import ARTIFACTS, KERAS_FILE, MODEL_FILE, MODEL_FOLDER
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
+FIRST_VERSION = (
+    "`lenet5 run` makes one; `lenet5 register` brings back the one of results that `dvc repro` restored from "
+    "its cache"
+)
+"""What the user can do when a model has no versions. DVC skips ``register`` when its output is cached."""
 PREDICTIONS = "results/predictions.parquet"
 """Path of the predictions on the test images, one row for each image, in the run of a version."""
 
@@ -100,7 +105,7 @@ def not_found(versions: Sequence[Version], name: str, reference: str) -> UsageEr
     """Return the error for a version that does not exist. It lists the existing ones."""
     numbers = ", ".join(str(version.number) for version in versions) or "none"
     aliases = ", ".join(sorted(f"@{alias}" for version in versions for alias in version.aliases)) or "none"
-    fix = "`lenet5 versions` lists them" + ("" if versions else "; `lenet5 run` makes one")
+    fix = "`lenet5 versions` lists them" if versions else FIRST_VERSION
     return UsageError(
         f"{name} has no version {reference!r}.",
         expected=f"a version ({numbers}) or an alias ({aliases})",

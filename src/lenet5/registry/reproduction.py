@@ -66,7 +66,7 @@ def compare_digests(
         ),
         DigestComparison("metrics", artifacts["results/evaluation.json"], files.sha256(made.evaluation)),
     ]
-    return [*rows, _compare_outputs(_outputs(lock, stages), _outputs(made.lock.read_text(), stages))]
+    return [*rows, _compare_outputs(_outputs(lock, stages), _outputs(files.read_text(made.lock), stages))]
 
 
 def describe_differences(client: Client, version: Version, made: Paths) -> list[str]:
@@ -84,7 +84,7 @@ def describe_differences(client: Client, version: Version, made: Paths) -> list[
         new = keras_file.weights(keras_file.load(made.model))
         stored = model_versions.artifact(client, version, model_versions.PREDICTIONS, Path(folder))
         old_predictions = pd.read_parquet(stored)
-    new_predictions = pd.read_parquet(made.predictions)
+    new_predictions = pd.read_parquet(files.regular(made.predictions))
     return [
         _weights_difference(old, new),
         _predictions_difference(old_predictions, new_predictions),

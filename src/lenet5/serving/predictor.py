@@ -104,7 +104,7 @@ def _score_with_keras(file: Path, pixels: NDArray[np.uint8]) -> Probabilities:
 def _cached(paths: Paths, digest: str) -> bytes | None:
     """Return the content of a downloaded ONNX file, or None if the file is missing or damaged."""
     try:
-        content = _cache_file(paths, digest).read_bytes()
+        content = files.read_bytes(_cache_file(paths, digest))
     except FileNotFoundError:
         return None
     return content if hashlib.sha256(content).hexdigest() == digest else None

@@ -74,7 +74,7 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
-    content = yaml.load(path.read_text(encoding="utf-8"))
+    content = yaml.load(files.read_text(path))
     for name, value in values.items():
         _replace(content, name, value)
     with files.replacing(path) as partial, partial.open("w", encoding="utf-8") as file:

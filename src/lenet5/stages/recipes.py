@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lenet5.core import files
 from lenet5.core.errors import UsageError
 from lenet5.stages.params import Params
 
@@ -63,7 +64,7 @@ def load(folder: Path, name: str) -> Recipe:
             fix="`lenet5 recipe` describes each one",
         )
     try:
-        return Recipe.model_validate(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+        return Recipe.model_validate(YAML(typ="safe").load(files.read_text(path)))
     except (YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise UsageError(
             f"{path} is not a recipe.",

@@ -15,6 +15,7 @@ from pydantic import (
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lenet5.core import files
 from lenet5.core.errors import UsageError
 from lenet5.core.params import Seed
 from lenet5.stages.params import Params
@@ -173,7 +174,7 @@ def load(path: Path, params: Params) -> Sweep:
         UsageError: the file is missing, is not YAML, or has a key, name or value that cannot be used.
     """
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe").load(files.read_text(path))
     except FileNotFoundError:
         raise UsageError(
             "The file with the search space is missing.",

@@ -167,14 +167,14 @@ def _storage(paths: Paths) -> RDBStorage:
         raise UsageError(
             "LENET5_SWEEP_STORAGE cannot be used.",
             expected="a database URL of SQLAlchemy, such as postgresql+psycopg://user:password@host/sweeps",
-            found=f"{settings.mask_urls(url)}: {str(error).splitlines()[0]}",
+            found=f"{url}: {str(error).splitlines()[0]}",
             fix="correct LENET5_SWEEP_STORAGE in the environment or in .env",
         ) from None
     except OperationalError as error:
         raise Unavailable(
             "The database of the sweeps does not answer.",
-            expected=settings.mask_urls(url),
-            found=settings.mask_urls(str(error).splitlines()[0]),
+            expected=url,
+            found=str(error).splitlines()[0],
             fix="start it, or correct LENET5_SWEEP_STORAGE",
         ) from None
 

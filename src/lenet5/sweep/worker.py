@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from lenet5.core import dataset
+from lenet5.core import dataset, storage
 from lenet5.core.errors import Lenet5Error, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
@@ -107,8 +107,9 @@ def main() -> Any:
     parent_watch.exit_with_parent()
     try:
         paths = Paths.find()
-        settings.apply(paths)
-        search(paths, params.load(paths.params), TrialWorkerSpec.model_validate_json(sys.stdin.read()))
+        with storage.failures_named(paths.root):
+            settings.apply(paths)
+            search(paths, params.load(paths.params), TrialWorkerSpec.model_validate_json(sys.stdin.read()))
     except Lenet5Error as error:
         print_error(error)
         return error.exit_code

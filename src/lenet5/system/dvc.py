@@ -1,8 +1,10 @@
 """DVC: as a subprocess where it works on files, as a library where it only reads or edits its own files."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,11 +14,11 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lenet5.core import files, stage_code, storage
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.system import process
 from lenet5.system.process import Ended, OnLine
-from lenet5.system.settings import mask_urls
 
 # DVC repeats this advice after every stage; it would be half of the log
 _ADVICE = re.compile(
@@ -58,7 +60,9 @@ def run_stage(
 
     Raises:
         StageFailed: the stage refused, broke, or took too long.
+        DataError: a file of the graph is no regular file.
     """
+    require_regular(root)
     options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
 
     def pass_on(line: str) -> None:
@@ -72,7 +76,7 @@ def run_stage(
         on_line=pass_on,
         environment=environment,
     )
-    _require_success(stage, ended, timeout)
+    _require_success(root, stage, ended, timeout)
 
 
 def run_unrecorded(
@@ -90,7 +94,24 @@ def run_unrecorded(
         on_line=on_line,
         environment={"DVC_STAGE": stage, **environment},
     )
-    _require_success(stage, ended, timeout)
+    _require_success(root, stage, ended, timeout)
+
+
+def require_regular(root: Path) -> None:
+    """Require that DVC can read every file that the graph names: DVC would wait for a pipe without end.
+
+    Raises:
+        DataError: a folder that ``dvc.yaml`` names holds a pipe, a socket, a device or a loop of links.
+        UsageError: ``dvc.yaml`` cannot be read.
+    """
+    for name in stage_code.files_of_graph(Paths(root)):
+        path = root / name
+        if path.is_dir():
+            for folder, _, names in os.walk(path):
+                for each in names:
+                    files.regular(Path(folder, each))
+        else:
+            files.regular(path)
 
 
 def stale_stages(root: Path) -> list[str]:
@@ -98,7 +119,9 @@ def stale_stages(root: Path) -> list[str]:
 
     Raises:
         Unavailable: DVC cannot say.
+        DataError: a file of the graph is no regular file.
     """
+    require_regular(root)
     return list(json.loads(_output(root, "status", "--json")))
 
 
@@ -112,7 +135,7 @@ def changes(root: Path, stage: str) -> dict[str, str]:
     """
     done = _call(root, "status", "--json", stage)
     if done.returncode:
-        raise StageFailed(stage, *failure(done.stderr.splitlines(), done.returncode))
+        raise StageFailed(stage, *failure(root, done.stderr.splitlines(), done.returncode))
     found: dict[str, str] = {}
     for change in json.loads(done.stdout).get(stage, []):
         if isinstance(change, str):  # "changed command"
@@ -154,7 +177,7 @@ def recorded_outputs(paths: Paths) -> dict[str, str]:
         DataError: there is no ``dvc.lock``, or it cannot be read.
     """
     try:
-        stages = YAML(typ="safe").load(paths.lock)["stages"].values()
+        stages = YAML(typ="safe").load(files.read_text(paths.lock))["stages"].values()
         return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
     except (OSError, YAMLError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
@@ -184,20 +207,34 @@ def remove_unused(root: Path, *, keep: Sequence[Path]) -> str:
     return output.splitlines()[-1] if output else "nothing to remove"
 
 
-def failure(lines: Sequence[str], code: int) -> tuple[str, int]:
-    """Return the message of a failed stage, and its exit code; DVC's own is 255 for every failure."""
+def failure(root: Path, lines: Sequence[str], code: int, *, memory_kills: int = 0) -> tuple[str, int]:
+    """Return the message of a failed stage, and its exit code; DVC's own is 255 for every failure.
+
+    Args:
+        root: the checkout.
+        lines: the output of DVC and of the stage.
+        code: DVC's exit code.
+        memory_kills: how many processes the kernel killed for memory while the stage ran.
+    """
     exits = [int(match[1]) for line in lines if (match := _STAGE_EXITED.search(line))]
     kept = [line for line in lines if line and not _STAGE_EXITED.search(line)]
     starts = [number for number, line in enumerate(kept) if line.startswith("error: ")]
     kept = kept[starts[-1] :] if starts else kept[-20:]
-    if exits and exits[-1] < 0:
-        return f"it was killed by signal {-exits[-1]} (9 can mean that the memory ran out)", 1
-    return "\n".join(kept).removeprefix("error: "), exits[-1] if exits else code
+    ended_with = exits[-1] if exits else code
+    if ended_with in (-signal.SIGINT, process.INTERRUPTED):
+        return "it was interrupted", process.INTERRUPTED
+    if number := process.signal_number(ended_with):
+        error = process.death("its process died.", number, memory_kills=memory_kills)
+        return str(error), error.exit_code
+    # DVC itself reports what it could not write; a stage that could not write has said so, with its exit code
+    if not exits and (no_room := storage.failure_in_text(lines, root)):
+        return str(no_room), no_room.exit_code
+    return "\n".join(kept).removeprefix("error: "), ended_with
 
 
 def locked_entry(paths: Paths, stage: str) -> str:
     """Return the entry of a stage in ``dvc.lock``, as YAML. The order of its keys counts."""
-    entry, text = YAML().load(paths.lock)["stages"][stage], StringIO()
+    entry, text = YAML().load(files.read_text(paths.lock))["stages"][stage], StringIO()
     YAML().dump(entry, text)
     return text.getvalue()
 
@@ -255,11 +292,11 @@ def share_cache(source: Paths, worktree: Paths) -> None:
         local["remote"] = {**known, **{name: {**known.get(name, {}), **url} for name, url in remotes.items()}}
 
 
-def _require_success(stage: str, ended: Ended, timeout: float) -> None:
+def _require_success(root: Path, stage: str, ended: Ended, timeout: float) -> None:
     if ended.timed_out:
         raise StageFailed(stage, f"it took more than {timeout:g} seconds and was killed", 1)
     if ended.code:
-        raise StageFailed(stage, *failure(ended.lines, ended.code))
+        raise StageFailed(stage, *failure(root, ended.lines, ended.code, memory_kills=ended.memory_kills))
 
 
 def _output(root: Path, *arguments: str) -> str:
@@ -288,4 +325,4 @@ def _command(*arguments: str) -> list[str]:
 
 
 def _last_lines(output: str) -> str:
-    return mask_urls(_LINE.join(output.strip().splitlines()[-5:]))
+    return _LINE.join(output.strip().splitlines()[-5:])

@@ -1,13 +1,14 @@
 """git as a subprocess. A git that fails is an error with git's own words, never an empty answer."""
 
+import re
 import subprocess
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from lenet5.core.errors import UsageError
 from lenet5.system import process
-from lenet5.system.settings import mask_urls
 
 _REPOSITORY_VARIABLES = frozenset(
     # `git rev-parse --local-env-vars`: git sets them for its hooks, and then they name another repository
@@ -39,6 +40,7 @@ _DIFF = (
     *("diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames"),
     *("--src-prefix=a/", "--dst-prefix=b/"),
 )
+_WEB_LOGIN = re.compile(r"(?P<scheme>https?)://(?P<user>[^/:@]+):(?P<password>[^/@]*)@(?P<host>[^/]+)")
 
 
 class GitFailed(UsageError):
@@ -63,6 +65,7 @@ def run(
     stdin: bytes | None = None,
     accept: Collection[int] = (0,),
     timeout: float | None = None,
+    login_of: str | None = None,
 ) -> bytes:
     """Run git in a folder and return its standard output.
 
@@ -72,21 +75,29 @@ def run(
         stdin: what git reads.
         accept: exit codes that are no failure; ``git diff --no-index`` uses 1 for a difference.
         timeout: seconds.
+        login_of: a URL with user and password for a remote that ``arguments`` do not spell out.
+
+    User and password in a URL reach git through its environment, because every user of the machine can read
+    arguments.
 
     Raises:
         GitFailed: git is not installed, ended with another exit code, or took too long.
     """
-    shown = mask_urls(f"git {' '.join(arguments)}")
+    words, login = _without_login(arguments)
+    if login_of:
+        login = _without_login([login_of])[1] or login
+    shown = f"git {' '.join(arguments)}"
     environment = process.environment_for_child(
         {
             **dict.fromkeys(_REPOSITORY_VARIABLES),
             "GIT_TERMINAL_PROMPT": "0",
             "LC_ALL": "C.UTF-8",
+            **login,
         }
     )
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            ["git", *words],
             cwd=folder,
             input=stdin,
             capture_output=True,
@@ -99,9 +110,29 @@ def run(
     except subprocess.TimeoutExpired:
         raise GitFailed(shown, f"no answer within {timeout:g} seconds") from None
     if done.returncode not in accept:
-        message = mask_urls(done.stderr.decode(errors="replace").strip())
+        message = done.stderr.decode(errors="replace").strip()
         raise GitFailed(shown, message or f"exit code {done.returncode}")
     return done.stdout
+
+
+def _without_login(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return arguments without user and password, and variables with which git gets them."""
+    words, variables = [], {}
+    for argument in arguments:
+        if match := _WEB_LOGIN.match(argument):
+            site = f"{match['scheme']}://{match['host']}"
+            words.append(argument.replace(match[0], site, 1))
+            helper = '!f() { echo "username=$GIT_LOGIN_USER"; echo "password=$GIT_LOGIN_PASSWORD"; }; f'
+            variables = {
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": f"credential.{site}.helper",
+                "GIT_CONFIG_VALUE_0": helper,
+                "GIT_LOGIN_USER": unquote(match["user"]),
+                "GIT_LOGIN_PASSWORD": unquote(match["password"]),
+            }
+        else:
+            words.append(argument)
+    return words, variables
 
 
 def text(folder: Path, *arguments: str, stdin: bytes | None = None, timeout: float | None = None) -> str:

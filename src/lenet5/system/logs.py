@@ -1,11 +1,17 @@
-"""Messages of this package: standard ``logging`` to standard error, as text or as JSON lines."""
+"""Messages of this package: standard ``logging`` to standard error, as text or as JSON lines.
+
+Messages of every package in this process are masked: they hold no credentials of URLs and no control
+characters.
+"""
 
 import json
 import logging
 import sys
+import warnings
 from datetime import UTC, datetime
 from typing import Literal
 
+from lenet5.core.text import shown
 from lenet5.system.terminal import print_message
 
 Format = Literal["text", "json"]
@@ -14,7 +20,7 @@ _STYLES = {"ERROR": "bold red", "WARNING": "yellow"}
 
 
 def configure(*, verbose: int = 0, log_format: Format = "text") -> None:
-    """Send the messages of this package to standard error. Messages of other packages are not changed.
+    """Send the messages of this package to standard error. Those of other packages go where they went before.
 
     Args:
         verbose: 0 shows errors and warnings, 1 also progress, 2 also details.
@@ -23,10 +29,26 @@ def configure(*, verbose: int = 0, log_format: Format = "text") -> None:
             ``exception``.
     """
     handler = _json_handler() if log_format == "json" else _TextHandler()
+    logging.setLogRecordFactory(_MaskedRecord)
+    warnings.formatwarning = _masked_warning
     logger = logging.getLogger("lenet5")
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(_LEVELS[min(verbose, len(_LEVELS) - 1)])
+
+
+class _MaskedRecord(logging.LogRecord):
+    def getMessage(self) -> str:  # noqa: N802 (the name in the standard library)
+        return shown(super().getMessage())
+
+
+_format_warning = warnings.formatwarning
+
+
+def _masked_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return shown(_format_warning(message, category, filename, lineno, line))
 
 
 class _TextHandler(logging.Handler):
@@ -50,5 +72,5 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
+            entry["exception"] = shown(self.formatException(record.exc_info))
         return json.dumps(entry)

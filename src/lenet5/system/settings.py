@@ -11,7 +11,6 @@ Parameters that change a result are in ``params.yaml``, not here. A user cannot 
 import difflib
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +21,16 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from lenet5.core import files
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
+from lenet5.core.text import MASK, mask_urls
 from lenet5.model.engine import ENGINE_FLAGS
 from lenet5.system.state import LocalState
 
 Origin = Literal["environment", ".env", "default"]
 EXPERIMENT = "lenet5-mnist"
 _PREFIX = "LENET5_"
-_MASK = "********"
-_LOGIN = re.compile(r"(?<=://)[^\s/'\"]+@")  # also a user name without a password, because it can be a token
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _EMBEDDED_SERVER = re.compile(r"PREFECT_(SERVER|API_DATABASE|API_SERVICES|LOGGING|UI)_.*")
@@ -211,13 +210,8 @@ def mask(name: str, value: object) -> str:
         return ""
     field = Settings.model_fields.get(name.lower())
     if field and "SecretStr" in str(field.annotation):
-        return _MASK
+        return MASK
     return mask_urls(str(value))
-
-
-def mask_urls(text: str, replacement: str = f"{_MASK}@") -> str:
-    """Replace the credentials in each URL of a text."""
-    return _LOGIN.sub(replacement, text)
 
 
 def exports(paths: Paths) -> dict[str, str]:
@@ -259,14 +253,10 @@ def apply(paths: Paths) -> None:
 
     Raises:
         UsageError: as :func:`load`.
+        DataError: as :func:`LocalState.prepare`.
     """
     variables = exports(paths)
-    folder = LocalState(paths.root).folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_uid == os.geteuid() and stat.S_IMODE(folder.stat().st_mode) != 0o700:
-        folder.chmod(0o700)  # databases and logs are the user's own
-    # Without its home folder, Prefect's embedded server fails after two minutes and prints no reason.
-    (folder / "prefect").mkdir(exist_ok=True)
+    LocalState(paths.root).prepare()
     os.environ.update(variables)
 
 
@@ -350,7 +340,7 @@ def _assigned(paths: Paths) -> dict[str, tuple[str, Origin]]:
     """Return the variables of ``.env`` and of the environment. An empty variable counts as unset."""
     file: dict[str, tuple[str, Origin]] = {
         name: (value, ".env")
-        for name, value in dotenv_values(paths.root / ".env", encoding="utf-8").items()
+        for name, value in dotenv_values(files.regular(paths.root / ".env"), encoding="utf-8").items()
         if value
     }
     shell: dict[str, tuple[str, Origin]] = {

@@ -1,7 +1,13 @@
 """Where local state lies: everything below ``.lenet5`` that neither git nor DVC tracks."""
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from lenet5.core import files
+
+_OWNER_ONLY = 0o700
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,27 @@ class LocalState:
             if parent.parts[-2:] == (".lenet5", "workspaces"):
                 return parent.parent
         return self.root / ".lenet5"
+
+    def prepare(self) -> None:
+        """Create the folder for its owner only, and folders in it that tools would create otherwise.
+
+        Raises:
+            DataError: something else than a file is in the place of a database; SQLite would wait for a pipe.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Without its home folder, Prefect's embedded server fails after two minutes and prints no reason.
+        (self.folder / "prefect").mkdir(exist_ok=True)
+        (self.folder / "dvc" / "repo").mkdir(parents=True, exist_ok=True)
+        # databases and logs are the user's own; DVC makes its folders writable for everybody
+        for folder in (self.folder, self.folder / "dvc", self.folder / "dvc" / "repo"):
+            if folder.stat().st_uid == os.geteuid() and stat.S_IMODE(folder.stat().st_mode) != _OWNER_ONLY:
+                folder.chmod(_OWNER_ONLY)
+        for database in (
+            self.mlflow_database,
+            self.folder / "prefect" / "prefect.db",
+            self.sweeps / "sweeps.db",
+        ):
+            files.regular(database)
 
     @property
     def mlflow(self) -> Path:

@@ -1,9 +1,17 @@
-"""The terminal: a console for answers, one for messages, and a progress display for transfers."""
+"""The terminal: a console for answers, one for messages, and a progress display for transfers.
 
-from typing import TYPE_CHECKING
+Both consoles mask credentials of URLs and escape control characters in whatever they print. Text of a
+registry or a server can neither reveal a password nor send a command to the terminal.
+"""
 
-from rich.console import Console
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
+
+from lenet5.core.text import printable, shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -12,8 +20,22 @@ _CAPTURED_WIDTH = 10_000
 """Columns of output that a pipe or a log captures, so that a script reads each value from one line."""
 
 
+class _SafeConsole(Console):
+    """A console that prints no credentials and no control characters but its own."""
+
+    def render_str(self, text: str, *arguments: Any, **options: Any) -> Text:
+        return super().render_str(
+            shown(text), *arguments, **options
+        )  # before the layout, which counts columns
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            # text that is no string comes this way only
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def _console(*, stderr: bool = False) -> Console:
-    console = Console(highlight=False, stderr=stderr)
+    console = _SafeConsole(highlight=False, stderr=stderr)
     if not console.file.isatty():
         console.width = _CAPTURED_WIDTH
     return console
@@ -30,7 +52,7 @@ def print_line(text: object, *, to: Console = console) -> None:
 
 def print_message(label: str, message: object, *, style: str = "") -> None:
     """Print ``LABEL: MESSAGE`` to standard error. Brackets in the message are not markup."""
-    errors.print(Text.assemble((f"{label}: ", style), str(message)), soft_wrap=True)
+    errors.print(Text.assemble((f"{label}: ", style), shown(message)), soft_wrap=True)
 
 
 def print_error(message: object) -> None:

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from filelock import FileLock
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from lenet5.core import files
-from lenet5.core.errors import DataError, Unavailable, UsageError
+from lenet5.core import files, storage
+from lenet5.core.errors import DataError, StorageError, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.system.state import LocalState
 
@@ -75,9 +75,11 @@ def require_sound(paths: Paths) -> None:
         )
 
 
-def failure(paths: Paths, error: Exception) -> DataError | Unavailable:
+def failure(paths: Paths, error: Exception) -> DataError | StorageError | Unavailable:
     """Return the error for a question that the embedded store did not answer."""
     database = LocalState(paths.root).mlflow_database
+    if no_room := storage.failure(error, database, exact=True):
+        return no_room
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
     if "locked" in reason or "busy" in reason:
         return Unavailable(

@@ -21,6 +21,7 @@ from lenet5.core.dataset import Dataset
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Lineage
+from lenet5.core.text import mask_urls
 from lenet5.system import dvc, settings
 from lenet5.tracking import model_package, runs, source_code, tags
 
@@ -102,7 +103,7 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
         if flow_run := settings.load(paths).lenet5_flow_run_id:
             run_tags.setdefault(tags.FLOW_RUN, run.data.tags.get(tags.FLOW_RUN, flow_run))
         raw, processed = dataset.load(paths.raw), dataset.load(paths.processed)
-        _log_datasets(client, run_id, raw, processed, str(record.params["ingest.source"]))
+        _log_datasets(client, run_id, raw, processed, mask_urls(str(record.params["ingest.source"])))
         model_id = _log_model(client, run, paths, raw.splits["test"].images[:3], lineage)
         runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
         for name, value in run_tags.items():

@@ -18,6 +18,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.system import environment, settings
 from lenet5.tracking import source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
@@ -134,12 +135,14 @@ def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> Non
     """Log the parameters that the run lacks.
 
     MLflow does not change a logged parameter. A new value becomes a tag with the name of the parameter.
+    Credentials of URLs are masked.
     """
     logged = run.data.params
-    missing = [Param(k, str(v)) for k, v in params.items() if k not in logged]
+    values = {name: mask_urls(str(value)) for name, value in params.items()}
+    missing = [Param(k, v) for k, v in values.items() if k not in logged]
     # a parameter that changed once has a tag; the tag stays when the value changes back
     current = {name: run.data.tags.get(name, value) for name, value in logged.items()}
-    changed = [RunTag(k, str(v)) for k, v in params.items() if current.get(k, str(v)) != str(v)]
+    changed = [RunTag(k, v) for k, v in values.items() if current.get(k, v) != v]
     if missing or changed:
         client.log_batch(run.info.run_id, params=missing, tags=changed)
 

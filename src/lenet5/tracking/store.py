@@ -15,6 +15,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 from lenet5.tracking import embedded_store
@@ -35,7 +36,7 @@ def connect(paths: Paths) -> MlflowClient:
     """
     uri = settings.load(paths).mlflow_tracking_uri
     logging.getLogger("alembic").setLevel(logging.WARNING)  # forty lines of migrations on first use
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it also raises
     logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)  # "Waiting up to 300 seconds"
     if not is_embedded(paths, uri):
         if "://" not in uri:
@@ -78,7 +79,7 @@ def run_link(paths: Paths, run_id: str) -> str:
     if not uri.startswith("http"):
         return f"`{run_id}` (`make ui` shows it)"
     experiment_id = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{settings.mask_urls(uri, replacement='')}/#/experiments/{experiment_id}/runs/{run_id}>"
+    return f"<{mask_urls(uri, replacement='')}/#/experiments/{experiment_id}/runs/{run_id}>"
 
 
 @contextmanager
@@ -121,8 +122,8 @@ def _status(error: Exception) -> int | None:
 def _translated(paths: Paths, error: Exception) -> Lenet5Error:
     """Return the error for a request that the store did not answer, or refused."""
     uri = settings.load(paths).mlflow_tracking_uri
-    address = f"MLflow at {settings.mask_urls(uri)}"
-    found = settings.mask_urls(str(error).partition("\n")[0])
+    address = f"MLflow at {uri}"
+    found = str(error).partition("\n")[0]
     if is_embedded(paths, uri) and (isinstance(error, DatabaseError) or "sqlite3." in str(error)):
         return embedded_store.failure(paths, error)
     if is_connection_error(error):

@@ -20,6 +20,7 @@ from lenet5.model import engine
 from lenet5.stages.train.params import Train
 from lenet5.stages.train.sharding import ProcessGroup
 from lenet5.system import parent_watch, settings
+from lenet5.system.process import death, memory_kills
 from lenet5.system.terminal import console
 from lenet5.training.process import LOST_CONNECTION, WorkerError, WorkerSpec
 
@@ -130,6 +131,7 @@ def _require_jax() -> None:
 def _supervise(specs: Sequence[WorkerSpec]) -> None:
     """Start the processes of this machine, wait, and end all of them when one fails."""
     workers: list[Worker] = []
+    kills_before = memory_kills()
     try:
         workers += [(spec, _start(spec)) for spec in specs]
         first = workers[0][1]
@@ -137,7 +139,7 @@ def _supervise(specs: Sequence[WorkerSpec]) -> None:
             time.sleep(_POLL_SECONDS)
         _await_end(workers)
         if first.poll() != 0:  # its success is enough: it saves only after all processes agreed
-            raise _failure(workers)
+            raise _failure(workers, kills_before)
     except KeyboardInterrupt:  # the processes receive it as well
         _await_end(workers)
         raise
@@ -166,7 +168,7 @@ def _await_end(workers: Sequence[Worker]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _failure(workers: Sequence[Worker]) -> Exception:
+def _failure(workers: Sequence[Worker], kills_before: int) -> Exception:
     """Return the error of the process that failed first, not of those that lost their connection to it."""
     for spec, _ in workers:
         if spec.error.exists():
@@ -175,12 +177,10 @@ def _failure(workers: Sequence[Worker]) -> Exception:
     for spec, process in workers:
         if (code := process.poll()) == 1:
             return RuntimeError(f"process {spec.rank} failed:\n{spec.log.read_text(errors='replace')}")
+        # a process that loses its connection aborts itself
         if code is not None and code < 0 and code != -signal.SIGABRT:
-            return Unavailable(
-                f"Process {spec.rank} of {spec.params.workers} (from 0) died, and the others were ended.",
-                found=f"it was killed by signal {-code} (9 can mean that the memory ran out)",
-                fix="run the training again; it resumes after the last finished epoch",
-            )
+            what = f"Process {spec.rank} of {spec.params.workers} (from 0) died, and the others were ended."
+            return death(what, -code, memory_kills=memory_kills() - kills_before)
     spec, process = workers[0]
     if not spec.connected.exists():
         return Unavailable(

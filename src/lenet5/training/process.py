@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.model import engine
@@ -72,7 +73,8 @@ def main(spec: WorkerSpec) -> int:
         # Keras would import TensorFlow only to seed it, which costs seconds and 400 MB
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
     try:
-        _train(spec)
+        with storage.failures_named(spec.root):
+            _train(spec)
     except Lenet5Error as error:
         report = WorkerError(exit_code=error.exit_code, message=str(error))
         spec.error.write_text(report.model_dump_json())

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import io
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,8 +136,25 @@ def test_missing_folder_is_an_error_with_its_full_path(tmp_path: Path, url: str)
 
 def test_folder_in_place_of_a_file_is_not_retried(tmp_path: Path, waits: list[float]) -> None:
     (tmp_path / IMAGES).mkdir()
-    with pytest.raises(Unavailable, match="IsADirectoryError"):
+    with pytest.raises(DataError, match="a folder"):
         fetch(str(tmp_path), IMAGES)
+    assert not waits
+
+
+@pytest.mark.timeout(30)
+def test_pipe_in_place_of_a_file_is_an_error_at_once(tmp_path: Path, waits: list[float]) -> None:
+    os.mkfifo(tmp_path / IMAGES)
+    for url in (str(tmp_path), f"file://{tmp_path}"):
+        with pytest.raises(DataError, match="a named pipe") as refused:
+            fetch(url, IMAGES)
+        assert "network" not in str(refused.value)
+    assert not waits
+
+
+def test_file_in_place_of_the_folder_is_an_error_at_once(tmp_path: Path, waits: list[float]) -> None:
+    (tmp_path / "mnist").touch()
+    with pytest.raises(DataError, match="mnist cannot be used"):
+        fetch(str(tmp_path / "mnist"), IMAGES)
     assert not waits
 
 

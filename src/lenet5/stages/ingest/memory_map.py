@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from lenet5.core import storage
+
 Buffer = bytes | mmap.mmap
 
 
@@ -14,8 +16,11 @@ def memory_mapped(chunks: Iterable[bytes], folder: Path) -> Buffer:
     Args:
         chunks: the content, in order.
         folder: where the file is created. It has no name there, so even a killed process leaves no file.
+
+    Raises:
+        StorageError: the folder has no room for it.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=folder) as file, storage.failures_named(folder):
         for chunk in chunks:
             file.write(chunk)
         file.flush()

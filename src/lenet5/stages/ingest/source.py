@@ -8,10 +8,12 @@ from typing import Any, BinaryIO
 
 import aiohttp
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from rich.progress import Progress, TaskID
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_exponential_jitter
 
+from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
 from lenet5.stages.ingest.source_errors import AbsentError, TransientError, classify
 from lenet5.stages.ingest.unzip import too_large
@@ -53,8 +55,10 @@ class Source:
         self._limit = limit
         self._attempts = attempts
         self._web = url.startswith(_WEB)
+        self._local = False
         try:
             self._fs, self._path = url_to_fs(self.url, **(_WEB_OPTIONS if self._web else {}))
+            self._local = isinstance(self._fs, LocalFileSystem)
         except ImportError as error:
             protocol = url.partition("://")[0]
             raise UsageError(
@@ -84,7 +88,8 @@ class Source:
             The name of the file that was copied.
 
         Raises:
-            DataError: no such file exists, or the file is larger than the limit.
+            DataError: no such file exists, it is no regular file, or it is larger than the limit.
+            StorageError: the disk of a local source is broken.
             Unavailable: the source does not answer, or every attempt failed.
         """
         reasons = []
@@ -139,6 +144,11 @@ class Source:
     def _chunks(self, name: str, progress: Progress, task: TaskID) -> Generator[bytes, None, None]:
         """Yield the bytes of one file. Only errors of reading are classified here, not those of the disk."""
         path = self._path if self.archive else f"{self._path.rstrip('/')}/{name}"
+        if self._local:  # before it is opened: a pipe would never answer
+            try:
+                files.regular(Path(path))
+            except OSError as error:
+                raise classify(error, f"{name} from {self.url}") from error
         # when fsspec's HTTP driver requests a size, it reports every failure as "not found"; a given size
         # skips that request
         options = {"block_size": 0, "size": 1} if self._web else {}

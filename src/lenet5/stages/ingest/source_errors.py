@@ -1,8 +1,11 @@
 """Classify a failed read: the file is absent, the next attempt may succeed, or no attempt can succeed."""
 
+from pathlib import Path
+
 import aiohttp
 
-from lenet5.core.errors import Unavailable
+from lenet5.core import storage
+from lenet5.core.errors import StorageError, Unavailable
 
 _BUSY = {408, 425, 429}
 """HTTP status codes below 500 after which a client should try again."""
@@ -16,7 +19,7 @@ class TransientError(Unavailable):
     """The read failed, and the next attempt may succeed."""
 
 
-def classify(error: Exception, file: str) -> AbsentError | TransientError | Unavailable:
+def classify(error: Exception, file: str) -> AbsentError | TransientError | Unavailable | StorageError:
     """Return the exception of this package for an exception of an fsspec driver.
 
     Each driver raises its own exceptions, and few are documented.
@@ -25,6 +28,8 @@ def classify(error: Exception, file: str) -> AbsentError | TransientError | Unav
         error: the exception of the driver.
         file: the file and its source, for the message.
     """
+    if isinstance(error, OSError) and (broken := storage.failure(error, Path(file), exact=True)):
+        return broken
     status = getattr(error, "status", None)  # the status code, if the error is an HTTP response
     if isinstance(error, FileNotFoundError) or status == 410:
         return AbsentError("no such file")

@@ -5,9 +5,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 
-from lenet5.core import dataset
+from lenet5.core import dataset, storage
 from lenet5.core.dataset import Split
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
@@ -52,10 +54,7 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
     """
     contents = _read(paths, params, progress)
     _require_pinned(contents, params.sha256)
-    arrays = {
-        item.key: idx.decode(contents[item.key].idx, contents[item.key].origin, item.dimensions)
-        for item in MNIST_FILES
-    }
+    arrays = _decode(contents)
     splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test")}
     dataset.save(paths.raw, splits)
     return "\n".join(
@@ -67,10 +66,13 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
 def source_checksums(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
     """Return the checksums of the arrays that the source holds now.
 
+    Every file is parsed, so that the checksum of a file that holds no digits is never pinned.
+
     Raises:
         UsageError, Unavailable, DataError: as in :func:`run`.
     """
     contents = _read(paths, params, progress)
+    _decode(contents)
     return Checksums(**{key: content.sha256 for key, content in contents.items()})
 
 
@@ -85,13 +87,25 @@ def _read(paths: Paths, params: Ingest, progress: Progress) -> dict[str, Content
         for item in MNIST_FILES:
             names = [f"{item.file}.gz", item.file] + ([] if contents else [KERAS_FILE])
             # this file has no name on the disk, so even a killed process leaves none behind
-            with tempfile.TemporaryFile(dir=scratch) as file:
+            with tempfile.TemporaryFile(dir=scratch) as file, storage.failures_named(scratch):
                 name = source.fetch([source.archive] if source.archive else names, file, progress)
                 if name.endswith(".npz"):
                     members = keras_npz.read(file, name, limit, scratch)
                     return {i.key: _content(f"{name}:{i.member}", members[i.key]) for i in MNIST_FILES}
                 contents[item.key] = _content(name, memory_mapped(gunzip(file, name, limit), scratch))
     return contents
+
+
+def _decode(contents: Mapping[str, Content]) -> dict[str, NDArray[np.uint8]]:
+    """Return the arrays by the keys of ``MNIST_FILES``.
+
+    Raises:
+        DataError: a content is not a valid IDX file.
+    """
+    return {
+        item.key: idx.decode(contents[item.key].idx, contents[item.key].origin, item.dimensions)
+        for item in MNIST_FILES
+    }
 
 
 def _content(origin: str, content: Buffer) -> Content:

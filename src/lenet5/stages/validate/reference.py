@@ -112,7 +112,7 @@ def load(path: Path, params: Validate) -> Reference:
         f"{params.height}x{params.width} images"
     )
     try:
-        profile = Profile.model_validate_json(path.read_bytes())
+        profile = Profile.model_validate_json(files.read_bytes(path))
     except FileNotFoundError:
         raise _unusable(path, expected, "no such file") from None
     except ValidationError as error:
