@@ -32,7 +32,15 @@ def params(name: str, **gate: Any) -> Params:
         floors=Floors(accuracy=0.9, worst_class_recall=0.8),
         ceilings=Ceilings(calibration_error=0.15),
         gate=Gate(
-            **{"margin": 0.02, "confidence": 0.95, "tie": "keep", "resamples": 1000, "seed": 1, **gate}
+            **{
+                "margin": 0.02,
+                "confidence": 0.95,
+                "tie": "keep",
+                "max_drop": 0.02,
+                "resamples": 1000,
+                "seed": 1,
+                **gate,
+            }
         ),
     )
     return _params_of_project().model_copy(update={"register_": register})

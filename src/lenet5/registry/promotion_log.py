@@ -35,15 +35,17 @@ def _current_kind(kind: Any) -> Any:
 
 
 Kind = Annotated[
-    Literal["promote", "force", "rollback", "out_of_band", "aborted"], BeforeValidator(_current_kind)
+    Literal["promote", "accept_new_data", "force", "rollback", "out_of_band", "aborted"],
+    BeforeValidator(_current_kind),
 ]
 """Why an alias changed.
 
-promote       the gate accepted the version
-force         a user overruled the gate
-rollback      a user returned to an earlier version
-out_of_band   another client moved the alias
-aborted       a pending change could not be completed
+promote           the gate accepted the version
+accept_new_data   a user accepted other test data, and the gate accepted the version on them
+force             a user overruled the gate
+rollback          a user returned to an earlier version
+out_of_band       another client moved the alias
+aborted           a pending change could not be completed
 """
 
 
