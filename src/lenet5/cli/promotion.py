@@ -1,5 +1,6 @@
 """Commands that move the alias of a model version, and show the log of these moves."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -72,7 +73,7 @@ def promote_version(
     if verdict and not done.moved:
         fix = "nothing has changed; to promote it nevertheless, add --force --reason '…'"
         if verdict.decision == "other_data":
-            fix = promotion.how_to_accept(number, to)
+            fix = promotion.how_to_accept(done, to)
         raise Refused(f"Version {number} was not promoted to {to}: {verdict.why}", fix=fix)
     if as_json:
         return
@@ -146,6 +147,18 @@ def show_history(as_json: Json = False) -> None:
             format_value(entry.to),
             entry.kind if line.happened else f"{entry.kind}, not completed",
             escape(entry.by),
-            escape(entry.reason),
+            escape("\n".join([entry.reason, *_accuracies(entry.figures)])),
         )
     console.print(table)
+
+
+def _accuracies(figures: Mapping[str, float]) -> list[str]:
+    """Return a line with the accuracies on old and new test data, if a change has them."""
+    if "champion_accuracy" not in figures:
+        return []
+    new = f"champion {figures['champion_accuracy']:.4f}, candidate {figures['accuracy']:.4f}"
+    old = "no old test images"
+    if "old_data_accuracy" in figures:
+        champion, candidate = figures["old_data_champion_accuracy"], figures["old_data_accuracy"]
+        old = f"champion {champion:.4f}, candidate {candidate:.4f} on the old ones"
+    return [f"accuracy: {new} on the new test images; {old}"]

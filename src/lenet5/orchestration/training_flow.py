@@ -129,7 +129,7 @@ def promote(paths: Paths) -> promotion.Promotion | State[Any]:
             else "There is still no champion."
         )
         number = promoted.version.number
-        fix = promotion.how_to_accept(number) if promoted.verdict.decision == "other_data" else None
+        fix = promotion.how_to_accept(promoted) if promoted.verdict.decision == "other_data" else None
         return _failed(Refused(f"Version {number} is not promoted. {champion}\n{promoted.verdict}", fix=fix))
     return promoted
 

@@ -186,9 +186,10 @@ def _other_data(change: DataChange, dropped: tuple[LimitCheck, ...]) -> str:
     new, old = change.on_candidates, change.on_champions
     if old is None:
         return change.missing.partition("\n")[0].rstrip(".")
-    fall = "the accuracy of the {0} falls from {1:.4f} on its own test images to {2:.4f} on those of the {3}"
-    why = {
+    fall = "the {0}'s accuracy falls from {1:.4f} on its own test images to {2:.4f} on the {3}'s"
+    falls = {
         "champion_drop": fall.format("champion", old.champion, new.champion, "candidate"),
         "candidate_drop": fall.format("candidate", new.candidate, old.candidate, "champion"),
     }
-    return "; ".join(why[check.metric] for check in dropped if not check.passed)
+    why = "; ".join(falls[check.metric] for check in dropped if not check.passed)
+    return f"the test data of the two differ in kind: {why}"

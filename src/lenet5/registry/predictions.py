@@ -114,7 +114,11 @@ def _on_champions(
         _Missing: the images are neither in this checkout, nor in DVC's cache, nor in the DVC remote.
         DataError: a model file is not the registered one.
     """
-    log.warning("both are compared on the test images of version %d, the champion, too", champion.number)
+    log.warning(
+        "version %d and the champion are compared on the test images of version %d, too",
+        candidate.number,
+        champion.number,
+    )
     with _champions_images(client, paths, champion) as test:
         stored = _stored(client, champion, champion.tags[tags.TEST_DATA])
         return PairedPredictions(
@@ -138,7 +142,7 @@ def _champions_images(client: Client, paths: Paths, champion: Version) -> Iterat
                 f"The test images of version {champion.number}, the champion, cannot be found.",
                 expected=f"test data {champion.tags.get(tags.TEST_DATA, '')[:12] or 'that a tag names'} in "
                 f"{paths.raw}, in DVC's cache or in the DVC remote",
-                found=str(error).replace("\n", "\n  "),
+                found=error,
                 fix=f"`dvc push` in the checkout that made version {champion.number}, or "
                 f"`lenet5 reproduce {champion.number}` here; then ask the gate again",
             ) from None

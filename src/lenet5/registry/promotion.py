@@ -130,13 +130,14 @@ def promote(
         return Promotion(promoted, verdict, moved=True, holder=model_versions.holder(versions, alias))
 
 
-def how_to_accept(version: int, alias: str = CHAMPION) -> str:
+def how_to_accept(promotion: Promotion, alias: str = CHAMPION) -> str:
     """Return the advice for a version that is held back as other data."""
+    verdict = promotion.verdict
+    first = "compare the new data with the old; if they are right"
+    if verdict and verdict.change and verdict.change.missing:
+        first = "bring the test images, as the gate says above; or, if you know that the new data are right"
     to = f" --to {alias}" if alias != CHAMPION else ""
-    return (
-        "compare the new data with the old; if they are right, "
-        f"`lenet5 promote {version}{to} --accept-new-data --reason '…'`"
-    )
+    return f"{first}, `lenet5 promote {promotion.version.number}{to} --accept-new-data --reason '…'`"
 
 
 def rollback(

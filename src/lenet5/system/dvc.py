@@ -165,7 +165,7 @@ def restore(root: Path, digest: str, names: Sequence[str], into: Path) -> Path:
     from dvc.repo import Repo
 
     if not (root / ".dvc").is_dir():
-        raise Unavailable(f"{root} has no DVC cache.", expected=root / ".dvc")
+        raise Unavailable(f"{root} has no DVC cache: there is no folder .dvc.")
     with Repo(str(root)) as repo:
         cache = {"dir": str(repo.cache.local_cache_dir)}
         default = repo.config["core"].get("remote")
@@ -178,7 +178,9 @@ def restore(root: Path, digest: str, names: Sequence[str], into: Path) -> Path:
             local["core"] = {"remote": default}
     recorded = {"outs": [{"md5": digest, "hash": "md5", "path": "folder"}]}  # JSON is YAML
     (into / "folder.dvc").write_text(json.dumps(recorded))
-    exchange(into, "pull", *(f"folder/{name}" for name in names))
+    done = _call(into, "pull", *(f"folder/{name}" for name in names))
+    if done.returncode:
+        raise Unavailable(f"DVC cannot restore {digest}:{_LINE}{_last_lines(done.stderr)}")
     return into / "folder"
 
 
