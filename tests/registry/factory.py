@@ -93,13 +93,7 @@ def add_model(
     run = client.create_run(store.experiment(client, paths))
     run_id = run.info.run_id
     with TemporaryDirectory() as folder:
-        logged = {model_versions.PREDICTIONS: Path(folder) / "predictions.parquet"}
-        predictions.to_parquet(logged[model_versions.PREDICTIONS], index=False)
-        if lock is not None:
-            logged["code/dvc.lock"] = Path(folder) / "dvc.lock"
-            logged["code/dvc.lock"].write_text(lock)
-        for path, file in logged.items():
-            client.log_artifact(run_id, str(file), path.partition("/")[0])
+        artifacts = log_evaluation(client, run_id, predictions, lock)
         model = client.create_logged_model(run.info.experiment_id, source_run_id=run_id)
         model_folder = Path(folder) / "model"
         (model_folder / "data").mkdir(parents=True)
@@ -113,7 +107,7 @@ def add_model(
             tags.TEST_DATA: test_data,
             tags.MODEL_FILE: files.sha256(model_folder / tags.KERAS_FILE),
             tags.MODEL_FOLDER: json.dumps(model_package.digests(model_folder)),
-            tags.ARTIFACTS: json.dumps({path: files.sha256(file) for path, file in logged.items()}),
+            tags.ARTIFACTS: artifacts,
         }
     version, is_new = model_versions.register(
         client,
@@ -126,6 +120,21 @@ def add_model(
     assert is_new
     model_versions.set_alias(client, name, model_versions.CHALLENGER, version.number)
     return version
+
+
+def log_evaluation(
+    client: MlflowClient, run_id: str, predictions: pd.DataFrame, lock: str | None = None
+) -> str:
+    """Log predictions and a ``dvc.lock``; return the digests as the tag ``lenet5.artifacts`` has them."""
+    with TemporaryDirectory() as folder:
+        logged = {model_versions.PREDICTIONS: Path(folder) / "predictions.parquet"}
+        predictions.to_parquet(logged[model_versions.PREDICTIONS], index=False)
+        if lock is not None:
+            logged["code/dvc.lock"] = Path(folder) / "dvc.lock"
+            logged["code/dvc.lock"].write_text(lock)
+        for path, file in logged.items():
+            client.log_artifact(run_id, str(file), path.partition("/")[0])
+        return json.dumps({path: files.sha256(file) for path, file in logged.items()})
 
 
 def _probabilities(wrong: Collection[int]) -> Any:

@@ -24,7 +24,7 @@ from lenet5.stages.register.params import Ceilings
 from lenet5.system import dvc
 from lenet5.tracking import tags
 from tests.conftest import Arrays, flip_a_bit
-from tests.registry.factory import add_model, params
+from tests.registry.factory import add_model, log_evaluation, params
 from tests.training_fixtures import Fit
 
 pytestmark = pytest.mark.xdist_group("other-data")
@@ -77,6 +77,8 @@ MakeModel = Callable[..., Trained]
 def model(digits: Arrays, fitted: Fit, tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
     """Return a function that trains on changed data: ``model(transposed)``, ``model(same, epochs=1)``.
 
+    With ``tested_on`` only the test images are changed in this way, and the training images are as they were.
+
     The test images are the first half of the test sample; with ``sample=1``, the second half.
     """
     networks: dict[tuple[Change, int], tuple[keras.Model, Mapping[str, bytes]]] = {}
@@ -96,9 +98,9 @@ def model(digits: Arrays, fitted: Fit, tmp_path_factory: pytest.TempPathFactory)
             )
         return networks[change, epochs]
 
-    def make(change: Change, *, sample: int = 0, epochs: int = 3) -> Trained:
+    def make(change: Change, *, tested_on: Change | None = None, sample: int = 0, epochs: int = 3) -> Trained:
         rows = slice(sample * IMAGES, (sample + 1) * IMAGES)
-        test = change(Split(digits["test_images"][rows], digits["test_labels"][rows]))
+        test = (tested_on or change)(Split(digits["test_images"][rows], digits["test_labels"][rows]))
         complete, content = network_of(change, epochs)
         predictions = metrics.predictions(test.labels, metrics.probabilities(complete, test.images, 100))
         return Trained({"test": test}, predictions, content)
@@ -118,21 +120,35 @@ class Checkout:
         Returns:
             The number of the version.
         """
-        manifest = dataset.save(self.paths.raw, trained.data)
-        with Repo(str(self.paths.root)) as repo:
-            [stage] = repo.add(str(self.paths.raw), force=True)
-            out = {"path": "data/raw", "hash": "md5", "md5": stage.outs[0].hash_info.value}
+        test_data, lock = self.save(trained)
         version = add_model(
             self.client,
             self.paths,
             NAME,
             trained.predictions,
-            test_data=manifest.splits["test"].digest,
+            test_data=test_data,
             model_files={k: v for k, v in trained.files.items() if onnx or k != tags.ONNX_FILE},
-            lock=json.dumps({"schema": "2.0", "stages": {"ingest": {"cmd": "lenet5 ingest", "outs": [out]}}}),
+            lock=lock,
             extra_tags=extra_tags,
         )
         return version.number
+
+    def save(self, trained: Trained) -> tuple[str, str]:
+        """Write the data of a model into the checkout; return the digest of the test split and the lock."""
+        manifest = dataset.save(self.paths.raw, trained.data)
+        with Repo(str(self.paths.root)) as repo:
+            [stage] = repo.add(str(self.paths.raw), force=True)
+            out = {"path": "data/raw", "hash": "md5", "md5": stage.outs[0].hash_info.value}
+        lock = {"schema": "2.0", "stages": {"ingest": {"cmd": "lenet5 ingest", "outs": [out]}}}
+        return manifest.splits["test"].digest, json.dumps(lock)
+
+    def evaluate_again(self, version: int, trained: Trained) -> None:
+        """Evaluate a registered model on other test data, as the stages evaluate and register do."""
+        test_data, lock = self.save(trained)
+        registered = model_versions.find(self.client, NAME, str(version))
+        artifacts = log_evaluation(self.client, registered.run_id, trained.predictions, lock)
+        model_versions.tag(self.client, registered, tags.TEST_DATA, test_data)
+        model_versions.tag(self.client, registered, tags.ARTIFACTS, artifacts)
 
     def promote(self, version: int, **more: Any) -> promotion.Promotion:
         return promotion.promote(self.paths, self.params(), str(version), **more)
@@ -224,11 +240,8 @@ def test_damage_in_both_splits_is_held_back_until_a_user_accepts_it(
 
 
 def test_damage_of_the_test_images_alone_is_held_back(checkout: Checkout, model: MakeModel) -> None:
-    champion = model(same)
-    checkout.promote(checkout.add(champion))
-    test = transposed(champion.data["test"])
-    weak = champion.predictions.assign(label=test.labels, predicted=(test.labels + 1) % 10)
-    candidate = checkout.add(Trained({**champion.data, "test": test}, weak, champion.files))
+    checkout.promote(checkout.add(model(same)))
+    candidate = checkout.add(model(same, tested_on=transposed))
     held = checkout.promote(candidate)
     assert held.verdict
     assert held.verdict.decision == "other_data"
@@ -327,8 +340,8 @@ def test_champion_without_a_recorded_test_set_is_not_read_as_the_same_data(
     checkout: Checkout, model: MakeModel
 ) -> None:
     champion = checkout.add(model(same))
-    checkout.promote(champion)
     checkout.client.delete_model_version_tag(NAME, str(champion), tags.TEST_DATA)
+    checkout.promote(champion)
     held = checkout.promote(checkout.add(model(same, sample=1)))
     assert held.verdict
     assert held.verdict.decision == "other_data"
@@ -377,3 +390,62 @@ def test_images_of_the_candidate_must_be_in_the_checkout(checkout: Checkout, mod
     dataset.save(checkout.paths.raw, model(transposed).data)
     with pytest.raises(DataError, match="its test images are not in this checkout"):
         checkout.promote(candidate)
+
+
+def test_champion_that_is_evaluated_again_keeps_the_test_data_that_it_was_judged_on(
+    checkout: Checkout, model: MakeModel
+) -> None:
+    """Two steps: first the test images are damaged, then the training images as well."""
+    checkout.promote(checkout.add(model(same)))
+    checkout.evaluate_again(1, model(same, tested_on=transposed))
+    held = checkout.promote(1)
+    assert held.verdict
+    assert held.verdict.decision == "other_data"
+    rejected = checkout.promote(1, accept_new_data=True, reason="another scanner")
+    assert rejected.verdict
+    assert rejected.verdict.decision == "reject"
+
+    candidate = checkout.add(model(transposed))
+    # the tags of both name the same test data now
+    test_data = [
+        model_versions.find(checkout.client, NAME, str(number)).tags[tags.TEST_DATA] for number in (1, 2)
+    ]
+    assert test_data[0] == test_data[1]
+    held = checkout.promote(candidate)
+    assert held.verdict
+    assert held.verdict.decision == "other_data"
+    assert held.verdict.change
+    assert held.verdict.change.on_champions
+    assert held.verdict.change.on_champions.champion > 0.85
+    assert checkout.champion() == 1
+
+
+def test_champion_can_be_judged_on_new_data_that_a_user_accepts(checkout: Checkout, model: MakeModel) -> None:
+    checkout.promote(checkout.add(flawless(model(same))))
+    again = model(same, tested_on=shifted)
+    checkout.evaluate_again(1, again)
+    strict = checkout.params().changed({"register.gate.max_drop": 0.001, "register.floors.accuracy": 0.5})
+    strict = strict.changed({"register.floors.worst_class_recall": 0.1})
+
+    def promote(**more: Any) -> promotion.Promotion:
+        return promotion.promote(checkout.paths, strict, "1", **more)
+
+    held = promote()
+    assert held.verdict
+    assert held.verdict.decision == "other_data"
+    assert promote(accept_new_data=True, reason="another scanner").moved
+    latest = checkout.history()[0].entry
+    assert (latest.before, latest.to, latest.kind) == (1, 1, "accept_new_data")
+    settled = promote()  # the new data are those of the champion now
+    assert settled.verdict is None
+    assert not settled.moved
+
+
+def test_champion_that_is_evaluated_on_another_honest_sample_stays_champion(
+    checkout: Checkout, model: MakeModel
+) -> None:
+    checkout.promote(checkout.add(model(same)))
+    checkout.evaluate_again(1, model(same, sample=1))
+    done = checkout.promote(1)
+    assert done.verdict is None
+    assert [change.entry.kind for change in checkout.history()] == ["promote"]

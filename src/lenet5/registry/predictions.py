@@ -23,6 +23,7 @@ from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.model import metrics, onnx_session
 from lenet5.registry import fast_lookup, model_versions
+from lenet5.registry.data_change import EvaluationData
 from lenet5.registry.model_versions import Version
 from lenet5.stages.evaluate.params import Evaluate
 from lenet5.system import dvc
@@ -63,7 +64,12 @@ class Collected:
 
 
 def collect(
-    client: Client, paths: Paths, params: Evaluate, candidate: Version, champion: Version | None
+    client: Client,
+    paths: Paths,
+    params: Evaluate,
+    candidate: Version,
+    champion: Version | None,
+    champions_data: EvaluationData | None = None,
 ) -> Collected:
     """Return the predictions of a candidate and of the champion on the same images.
 
@@ -77,6 +83,7 @@ def collect(
         params: The batch size for scoring.
         candidate: The version to promote.
         champion: The version that has the alias; None when no version has it.
+        champions_data: What the champion was evaluated on when it got the alias; None for what its tags say.
 
     Raises:
         DataError: a model must be scored, and the test images of the candidate are not in this checkout or
@@ -93,10 +100,13 @@ def collect(
         return _score(client, params, version, _test_images(paths.raw, test_data, version))
 
     paired = PairedPredictions(on_candidates(candidate), on_candidates(champion) if champion else None)
-    if champion is None or champion.tags.get(tags.TEST_DATA) == test_data:
+    if champion is None:
+        return Collected(paired)
+    data = champions_data or evaluation_data(client, paths, champion)
+    if data.test == test_data:
         return Collected(paired)
     try:
-        return Collected(paired, False, _on_champions(client, paths, params, candidate, champion))
+        return Collected(paired, False, _on_champions(client, paths, params, candidate, champion, data))
     except _Missing as error:
         return Collected(paired, False, missing=str(error))
 
@@ -106,7 +116,12 @@ class _Missing(DataError):
 
 
 def _on_champions(
-    client: Client, paths: Paths, params: Evaluate, candidate: Version, champion: Version
+    client: Client,
+    paths: Paths,
+    params: Evaluate,
+    candidate: Version,
+    champion: Version,
+    data: EvaluationData,
 ) -> PairedPredictions:
     """Return the predictions of both versions on the test images of the champion.
 
@@ -119,29 +134,45 @@ def _on_champions(
         candidate.number,
         champion.number,
     )
-    with _champions_images(client, paths, champion) as test:
-        stored = _stored(client, champion, champion.tags[tags.TEST_DATA])
+    with _champions_images(paths, champion, data) as test:
+        stored = _stored(client, champion, data.test)
         return PairedPredictions(
             _score(client, params, candidate, test),
             stored if stored is not None else _score(client, params, champion, test),
         )
 
 
+def evaluation_data(client: Client, paths: Paths, version: Version) -> EvaluationData:
+    """Return what a version was evaluated on, as its tags and its ``dvc.lock`` say."""
+    test = version.tags.get(tags.TEST_DATA, "")
+    if _LOCK not in model_versions.artifacts(version):  # a version of another client
+        return EvaluationData(test)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            text = model_versions.artifact(client, version, _LOCK, Path(folder)).read_text()
+        except DataError as error:
+            log.warning("%s", error)
+            return EvaluationData(test)
+    stages = (YAML(typ="safe").load(text) or {}).get("stages", {}).values()
+    recorded = {out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
+    return EvaluationData(test, recorded.get(paths.raw.relative_to(paths.root).as_posix(), ""))
+
+
 @contextmanager
-def _champions_images(client: Client, paths: Paths, champion: Version) -> Iterator[Split]:
-    """Find the test images of the champion, in this checkout or with the help of its ``dvc.lock``.
+def _champions_images(paths: Paths, champion: Version, data: EvaluationData) -> Iterator[Split]:
+    """Find the test images of the champion in this checkout, in DVC's cache or in the DVC remote.
 
     Raises:
         _Missing: they cannot be found.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
-            test = _find(client, paths, champion, Path(folder))
+            test = _find(paths, champion, data, Path(folder))
         except Lenet5Error as error:
             raise _Missing(
                 f"The test images of version {champion.number}, the champion, cannot be found.",
-                expected=f"test data {champion.tags.get(tags.TEST_DATA, '')[:12] or 'that a tag names'} in "
-                f"{paths.raw}, in DVC's cache or in the DVC remote",
+                expected=f"test data {data.test[:12] or 'that a tag names'} in {paths.raw}, in DVC's cache "
+                "or in the DVC remote",
                 found=error,
                 fix=f"`dvc push` in the checkout that made version {champion.number}, or "
                 f"`lenet5 reproduce {champion.number}` here; then ask the gate again",
@@ -149,20 +180,14 @@ def _champions_images(client: Client, paths: Paths, champion: Version) -> Iterat
         yield test
 
 
-def _find(client: Client, paths: Paths, champion: Version, folder: Path) -> Split:
-    test_data = champion.tags.get(tags.TEST_DATA, "")
+def _find(paths: Paths, champion: Version, data: EvaluationData, folder: Path) -> Split:
     try:
-        return _test_images(paths.raw, test_data, champion)
-    except DataError:  # another dataset, or none
-        pass
-    lock = YAML(typ="safe").load(model_versions.artifact(client, champion, _LOCK, folder))
-    outputs = (out for stage in lock["stages"].values() for out in stage.get("outs", []))
-    name = paths.raw.relative_to(paths.root).as_posix()
-    digests = [out["md5"] for out in outputs if out["path"] == name]
-    if not digests:
-        raise DataError(f"The dvc.lock of version {champion.number} has no {name}.")
-    restored = dvc.restore(paths.root, digests[0], [dataset.MANIFEST, "test"], folder / "dvc")
-    return _test_images(restored, test_data, champion)
+        return _test_images(paths.raw, data.test, champion)
+    except DataError:  # another dataset, a damaged one, or none
+        if not data.raw:
+            raise
+    restored = dvc.restore(paths.root, data.raw, [dataset.MANIFEST, "test"], folder)
+    return _test_images(restored, data.test, champion)
 
 
 def _stored(client: Client, version: Version, test_data: str) -> pd.DataFrame | None:

@@ -26,7 +26,7 @@ from lenet5.core.errors import DataError, Refused, UsageError
 from lenet5.core.paths import Paths
 from lenet5.model import metrics
 from lenet5.registry import gate, model_versions, paired_test, predictions
-from lenet5.registry.data_change import DataChange, Scores
+from lenet5.registry.data_change import DataChange, EvaluationData, Scores
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from lenet5.registry.predictions import Collected, PairedPredictions
 from lenet5.registry.promotion_log import (
@@ -109,12 +109,21 @@ def promote(
         state = finish_pending(log, look(log, alias))
 
         candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))
-        if candidate.number == state.holder_number:
+        is_holder = candidate.number == state.holder_number
+        # what the holder was judged on: its tags can show a later evaluation on other data
+        judged_on = state.data_of(state.holder_number)
+        if is_holder and (judged_on is None or judged_on.test == candidate.tags.get(tags.TEST_DATA)):
             return Promotion(candidate, None, moved=False, holder=candidate)
 
-        collected = predictions.collect(log.client, paths, params.evaluate, candidate, state.holder)
+        collected = predictions.collect(
+            log.client, paths, params.evaluate, candidate, state.holder, judged_on
+        )
         withdrawal = state.withdrawal_of(candidate.number)
         verdict = judge(params, collected, withdrawal, accept_new_data=accept_new_data)
+        if is_holder and verdict.decision == "keep" and verdict.accepted:
+            verdict = replace(verdict, decision="promote", why="it keeps every limit on the new data")
+        elif is_holder and verdict.decision in ("keep", "promote"):
+            return Promotion(candidate, None, moved=False, holder=candidate)
         if verdict.decision != "promote" and not force:
             _tag_verdict(log, state, candidate, verdict)
             return Promotion(candidate, verdict, moved=False, holder=state.holder)
@@ -123,7 +132,8 @@ def promote(
         kind: Kind = "force"
         if verdict.decision == "promote":
             kind = "accept_new_data" if verdict.accepted else "promote"
-        commit(log, state, candidate.number, kind, reason or verdict.why, _figures(verdict))
+        data = predictions.evaluation_data(log.client, paths, candidate)
+        commit(log, state, candidate.number, kind, reason or verdict.why, _figures(verdict), data)
         _tag_verdict(log, state, candidate, verdict)
         versions = model_versions.versions(log.client, log.model)
         promoted = model_versions.choose(versions, log.model, str(candidate.number))
@@ -258,6 +268,7 @@ def commit(
     kind: Kind,
     reason: str,
     figures: Mapping[str, float | int],
+    data: EvaluationData | None = None,
 ) -> None:
     """Append a change to the log, move the alias, mark the change as committed.
 
@@ -271,6 +282,7 @@ def commit(
         kind: Why the alias changes.
         reason: Text for the log.
         figures: The numbers behind the decision, by name.
+        data: What the version ``to`` was evaluated on; None for what the log says already.
 
     Raises:
         Refused: another promoter has appended a change since ``state`` was read.
@@ -282,7 +294,7 @@ def commit(
             log, state, state.holder_number, "out_of_band", "seen at the next change", {}, committed=True
         )
         state = replace(state, entries=(*state.entries, drift))
-    entry = _append(log, state, to, kind, reason, figures)
+    entry = _append(log, state, to, kind, reason, figures, data=data)
     _apply(log, entry)
     if not log.is_committed(entry):  # this process slept, and another promoter aborted the change
         raise _overtaken(log, state, to)
@@ -302,6 +314,7 @@ def _append(
     figures: Mapping[str, float | int],
     *,
     committed: bool = False,
+    data: EvaluationData | None = None,
 ) -> LogEntry:
     change = AliasChange(
         alias=state.alias,
@@ -313,7 +326,7 @@ def _append(
         reason=reason,
         figures=dict(figures),
     )
-    entry = log.append(change, committed=committed)
+    entry = log.append(change, committed=committed, data=data)
     if entry is None:
         raise _overtaken(log, state, to)
     return entry
