@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from lenet5.core.results import Lineage
 from lenet5.system import settings
 from lenet5.system.state import LocalState
-from tests.conftest import BIN, Arrays, Project, until
+from tests.conftest import BIN, TEST, Arrays, Project, until
 
 EXPERIMENT = "lenet5-mnist"
 MODEL = "lenet5-mnist"
@@ -202,6 +202,47 @@ def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Proje
     again = copy.command("lenet5", "promote")
     assert again.returncode == 3
     assert [v["aliases"] for v in versions(copy)] == [["challenger"], ["champion"]]
+
+
+def test_transposed_images_in_both_splits_are_held_back_until_they_are_accepted(
+    copy: Project, digits: Arrays
+) -> None:
+    transposed = {
+        name: np.ascontiguousarray(array.transpose(0, 2, 1)) if name.endswith("images") else array
+        for name, array in digits.items()
+    }
+    copy.put_source(transposed, pin=False)
+    copy.run("lenet5", "pin")
+    refused = copy.command("lenet5", "run")
+    assert refused.returncode == 3, refused.stderr
+    message = refused.stderr[refused.stderr.rindex("\nerror: ") :]
+    assert "Version 2 is not promoted. Version 1 stays champion." in message
+    assert "other_data: the test data of the two differ in kind: the champion's accuracy falls" in message
+    assert "the candidate's test images" in message
+    assert "the champion's test images" in message
+    assert "`lenet5 promote 2 --accept-new-data --reason '…'`" in message
+
+    asked = copy.command("lenet5", "promote", "2", "--json")
+    assert asked.returncode == 3
+    answer = json.loads(asked.stdout)
+    assert answer["decision"] == "other_data"
+    new, old = answer["new_data"]["on_candidates"], answer["new_data"]["on_champions"]
+    assert new["champion"] < new["candidate"] - 0.5
+    assert old["candidate"] < old["champion"] - 0.5
+    assert new["comparison"]["images"] == old["comparison"]["images"] == TEST
+    assert "`lenet5 promote 2 --accept-new-data --reason '…'`" in asked.stderr
+
+    without_reason = copy.command("lenet5", "promote", "2", "--accept-new-data")
+    assert without_reason.returncode == 2
+    assert "give a reason" in without_reason.stderr
+    accepted = copy.run("lenet5", "promote", "2", "--accept-new-data", "--reason", "another scanner")
+    assert "version 2 is champion now" in accepted
+    latest = json.loads(copy.run("lenet5", "history", "--json"))[0]
+    assert (latest["before"], latest["to"], latest["kind"]) == (1, 2, "accept_new_data")
+    assert latest["reason"] == "another scanner"
+    shown = " ".join(copy.run("lenet5", "history").split())
+    assert f"champion {new['champion']:.4f}, candidate {new['candidate']:.4f} on the new test images" in shown
+    assert f"champion {old['champion']:.4f}, candidate {old['candidate']:.4f} on the old ones" in shown
 
 
 def test_another_evaluation_brings_the_same_run_and_version_up_to_date(copy: Project) -> None:

@@ -2,12 +2,13 @@
 
 import functools
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from mlflow import MlflowClient
 
 from lenet5.core import files
@@ -32,7 +33,15 @@ def params(name: str, **gate: Any) -> Params:
         floors=Floors(accuracy=0.9, worst_class_recall=0.8),
         ceilings=Ceilings(calibration_error=0.15),
         gate=Gate(
-            **{"margin": 0.02, "confidence": 0.95, "tie": "keep", "resamples": 1000, "seed": 1, **gate}
+            **{
+                "margin": 0.02,
+                "confidence": 0.95,
+                "tie": "keep",
+                "max_drop": 0.02,
+                "resamples": 1000,
+                "seed": 1,
+                **gate,
+            }
         ),
     )
     return _params_of_project().model_copy(update={"register_": register})
@@ -53,17 +62,44 @@ def add(
     extra_tags: dict[str, str] | None = None,
 ) -> Version:
     """Register a challenger that classifies all test images correctly, except the images ``wrong``."""
+    predictions = metrics.predictions(LABELS, _probabilities(wrong))
+    return add_model(client, paths, name, predictions, test_data=test_data, extra_tags=extra_tags)
+
+
+def add_model(
+    client: MlflowClient,
+    paths: Paths,
+    name: str,
+    predictions: pd.DataFrame,
+    *,
+    test_data: str,
+    model_files: Mapping[str, bytes] | None = None,
+    lock: str | None = None,
+    extra_tags: dict[str, str] | None = None,
+) -> Version:
+    """Register a challenger with predictions on its test images.
+
+    Args:
+        client: The store.
+        paths: The checkout.
+        name: Name of the registered model.
+        predictions: One row for each test image, as :func:`lenet5.model.metrics.predictions` returns it.
+        test_data: Digest of the test images.
+        model_files: The files of the model by their path in the model folder; None for files that no library
+            can load.
+        lock: The ``dvc.lock`` of the version; None for a version without one.
+        extra_tags: More tags of the version.
+    """
     run = client.create_run(store.experiment(client, paths))
     run_id = run.info.run_id
     with TemporaryDirectory() as folder:
-        predictions = Path(folder) / "predictions.parquet"
-        metrics.predictions(LABELS, _probabilities(wrong)).to_parquet(predictions, index=False)
-        client.log_artifact(run_id, str(predictions), "results")
+        artifacts = log_evaluation(client, run_id, predictions, lock)
         model = client.create_logged_model(run.info.experiment_id, source_run_id=run_id)
         model_folder = Path(folder) / "model"
         (model_folder / "data").mkdir(parents=True)
-        (model_folder / tags.KERAS_FILE).write_text(run_id)
-        (model_folder / tags.ONNX_FILE).write_text(f"{run_id} for others")
+        unusable = {tags.KERAS_FILE: run_id.encode(), tags.ONNX_FILE: f"{run_id} for others".encode()}
+        for path, content in (model_files or unusable).items():
+            (model_folder / path).write_bytes(content)
         (model_folder / "MLmodel").write_text("flavors: {}\n")
         client.log_model_artifacts(model.model_id, str(model_folder))
         client.finalize_logged_model(model.model_id, "READY")
@@ -71,7 +107,7 @@ def add(
             tags.TEST_DATA: test_data,
             tags.MODEL_FILE: files.sha256(model_folder / tags.KERAS_FILE),
             tags.MODEL_FOLDER: json.dumps(model_package.digests(model_folder)),
-            tags.ARTIFACTS: json.dumps({model_versions.PREDICTIONS: files.sha256(predictions)}),
+            tags.ARTIFACTS: artifacts,
         }
     version, is_new = model_versions.register(
         client,
@@ -84,6 +120,21 @@ def add(
     assert is_new
     model_versions.set_alias(client, name, model_versions.CHALLENGER, version.number)
     return version
+
+
+def log_evaluation(
+    client: MlflowClient, run_id: str, predictions: pd.DataFrame, lock: str | None = None
+) -> str:
+    """Log predictions and a ``dvc.lock``; return the digests as the tag ``lenet5.artifacts`` has them."""
+    with TemporaryDirectory() as folder:
+        logged = {model_versions.PREDICTIONS: Path(folder) / "predictions.parquet"}
+        predictions.to_parquet(logged[model_versions.PREDICTIONS], index=False)
+        if lock is not None:
+            logged["code/dvc.lock"] = Path(folder) / "dvc.lock"
+            logged["code/dvc.lock"].write_text(lock)
+        for path, file in logged.items():
+            client.log_artifact(run_id, str(file), path.partition("/")[0])
+        return json.dumps({path: files.sha256(file) for path, file in logged.items()})
 
 
 def _probabilities(wrong: Collection[int]) -> Any:

@@ -19,7 +19,7 @@ def params(**gate: Any) -> Register:
         model_name="digits",
         floors=Floors(accuracy=0.98, worst_class_recall=0.95),
         ceilings=Ceilings(calibration_error=0.1),
-        gate=Gate(**{**defaults, **gate}),
+        gate=Gate(**{"max_drop": 0.02, **defaults, **gate}),
     )
 
 

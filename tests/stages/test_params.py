@@ -68,6 +68,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "register.gate.margin": [0, -0.1, 1],
     "register.gate.confidence": [0.5, 1],
     "register.gate.tie": ["reject", ""],
+    "register.gate.max_drop": [0, -0.1, 1],
     "register.gate.resamples": [0],
     "register.gate.seed": [-1, 2**32],
 }

@@ -1,5 +1,7 @@
 """Commands that move the alias of a model version, and show the log of these moves."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -25,13 +27,22 @@ def promote_version(
     force: Annotated[
         bool, typer.Option("--force", help="Promote it even if the gate rejects it. Needs --reason.")
     ] = False,
+    accept_new_data: Annotated[
+        bool,
+        typer.Option(
+            "--accept-new-data",
+            help="Judge on the test images of the version alone when those of the champion are other data. "
+            "Needs --reason.",
+        ),
+    ] = False,
     reason: Annotated[str, typer.Option(help="The reason, for the promotion log.")] = "",
     as_json: Json = False,
 ) -> None:
     """Compare a version with the champion, and move the alias if the version passes the promotion gate.
 
-    The gate compares both on the same test images, one by one. If the version does not pass, nothing changes.
-    Exit code 3: not promoted, because the gate rejected the version or found no difference.
+    The gate compares both on the same test images, one by one; if they were evaluated on different ones, on
+    both sets. If the version does not pass, nothing changes. Exit code 3: not promoted, because the gate
+    rejected the version, found no difference, or saw that the test data of the two differ in kind.
 
     Needs: the model registry.
 
@@ -40,7 +51,9 @@ def promote_version(
     paths, params = checkout()
     from lenet5.registry import promotion
 
-    done = promotion.promote(paths, params, version, alias=to, force=force, reason=reason)
+    done = promotion.promote(
+        paths, params, version, alias=to, force=force, accept_new_data=accept_new_data, reason=reason
+    )
     number, verdict = done.version.number, done.verdict
     if as_json:
         print_json(
@@ -51,15 +64,17 @@ def promote_version(
                 "why": verdict.why if verdict else None,
                 "limits": {check.name: check.passed for check in verdict.checks} if verdict else {},
                 "comparison": vars(verdict.comparison) if verdict and verdict.comparison else None,
+                "new_data": asdict(verdict.change) if verdict and verdict.change else None,
+                "accepted_new_data": verdict.accepted if verdict else False,
             }
         )
     elif verdict:
         print_line(verdict)
     if verdict and not done.moved:
-        raise Refused(
-            f"Version {number} was not promoted to {to}: {verdict.why}",
-            fix="nothing has changed; to promote it nevertheless, add --force --reason '…'",
-        )
+        fix = "nothing has changed; to promote it nevertheless, add --force --reason '…'"
+        if verdict.decision == "other_data":
+            fix = promotion.how_to_accept(done, to)
+        raise Refused(f"Version {number} was not promoted to {to}: {verdict.why}", fix=fix)
     if as_json:
         return
     holder = done.holder.number if done.holder else None
@@ -132,6 +147,18 @@ def show_history(as_json: Json = False) -> None:
             format_value(entry.to),
             entry.kind if line.happened else f"{entry.kind}, not completed",
             escape(entry.by),
-            escape(entry.reason),
+            escape("\n".join([entry.reason, *_accuracies(entry.figures)])),
         )
     console.print(table)
+
+
+def _accuracies(figures: Mapping[str, float]) -> list[str]:
+    """Return a line with the accuracies on old and new test data, if a change has them."""
+    if "champion_accuracy" not in figures:
+        return []
+    new = f"champion {figures['champion_accuracy']:.4f}, candidate {figures['accuracy']:.4f}"
+    old = "no old test images"
+    if "old_data_accuracy" in figures:
+        champion, candidate = figures["old_data_champion_accuracy"], figures["old_data_accuracy"]
+        old = f"champion {champion:.4f}, candidate {candidate:.4f} on the old ones"
+    return [f"accuracy: {new} on the new test images; {old}"]

@@ -11,7 +11,7 @@ so a damaged cache or a file that was edited by hand cannot reach a model.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -141,8 +141,12 @@ def save(
     return manifest
 
 
-def load(folder: Path) -> Dataset:
+def load(folder: Path, names: Collection[str] | None = None) -> Dataset:
     """Map a dataset folder into memory and compare every array with the manifest.
+
+    Args:
+        folder: the dataset folder.
+        names: the splits to read; None for all. The other ones need not be there.
 
     Raises:
         DataError: a file is missing, cannot be read, or differs from the manifest.
@@ -150,6 +154,8 @@ def load(folder: Path) -> Dataset:
     manifest = load_manifest(folder)
     splits = {}
     for name, record in manifest.splits.items():
+        if names is not None and name not in names:
+            continue
         images = _load_array(folder / name / "images.npy", record.images)
         labels = _load_array(folder / name / "labels.npy", record.labels)
         splits[name] = Split(images, labels)

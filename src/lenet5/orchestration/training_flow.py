@@ -126,14 +126,15 @@ def promote(paths: Paths) -> promotion.Promotion | State[Any]:
             promoted = promotion.promote(paths, all_params, str(version.number))
     except Lenet5Error as error:
         return _failed(error)
-    if promoted.verdict and promoted.verdict.decision == "reject":
+    if promoted.verdict and promoted.verdict.decision in ("reject", "other_data"):
         champion = (
             f"Version {promoted.holder.number} stays champion."
             if promoted.holder
             else "There is still no champion."
         )
         number = promoted.version.number
-        return _failed(Refused(f"Version {number} is not promoted. {champion}\n{promoted.verdict}"))
+        fix = promotion.how_to_accept(promoted) if promoted.verdict.decision == "other_data" else None
+        return _failed(Refused(f"Version {number} is not promoted. {champion}\n{promoted.verdict}", fix=fix))
     return promoted
 
 
@@ -151,14 +152,15 @@ def _prepare(paths: Paths, *, new_data: bool) -> None:
 
 
 def _version_of_this_code(paths: Paths) -> Version | None:
-    """Return the version that was made from this commit, patch and data, unless the gate rejected it."""
+    """Return the version that was made from this commit, patch and data, unless the gate refused it."""
     source = source_code.find(paths)
     if source is None:
         return None
     with store.reachable(paths):
         name = params.load(paths.params).register_.model_name
         versions = model_versions.versions(store.connect(paths), name)
-    decided = [each for each in versions if not each.tags.get(tags.DECISION, "reject").startswith("reject")]
+    refused = ("reject", "other_data")
+    decided = [each for each in versions if not each.tags.get(tags.DECISION, "reject").startswith(refused)]
     return next((version for version in decided if source_code.is_from(version.tags, source)), None)
 
 

@@ -1,19 +1,27 @@
 """The promotion gate: absolute limits, then a paired test against the champion.
 
-promote   the candidate meets every limit, and is significantly better or there is no champion
-keep      the champion stays: a tie (``register.gate.tie`` decides it), a loss within the margin, or a
-          candidate that was rolled back (``promotion.judge``)
-reject    the candidate breaks a limit, or may be worse than the champion by more than the margin
+promote      the candidate meets every limit, and is significantly better or there is no champion
+keep         the champion stays: a tie (``register.gate.tie`` decides it), a loss within the margin, or a
+             candidate that was rolled back (``promotion.judge``)
+reject       the candidate breaks a limit, or may be worse than the champion by more than the margin
+other_data   the test data of the two differ in kind, or those of the champion cannot be found: the candidate
+             is held back until a user accepts the new data
+
+When the two were evaluated on different test data, the gate compares them on both sets. The candidate must
+win on its own set, because it may have trained on images of the champion's set. And it must not lose on the
+champion's set, because its own one comes from the same source as its training data: a fault of that source
+looks like a gain.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from lenet5.registry.data_change import DataChange, lowest_likely_drop
 from lenet5.registry.paired_test import Comparison
 from lenet5.stages.register.params import Gate, Register
 
-Decision = Literal["promote", "keep", "reject"]
+Decision = Literal["promote", "keep", "reject", "other_data"]
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,16 @@ class Verdict:
     why: str
     checks: tuple[LimitCheck, ...]
     comparison: Comparison | None = None
-    """None when there was no champion."""
+    """On the test images of the candidate; None when there was no champion."""
+    change: DataChange | None = None
+    """Both test sets; None when candidate and champion were evaluated on the same one."""
+    accepted: bool = False
+    """Whether a user accepted the new test data, so that the champion's test set did not count."""
 
     def __str__(self) -> str:
         compared = [f"against the champion: {self.comparison}"] if self.comparison else []
+        if self.change:
+            compared = [str(self.change)]
         return "\n".join([*map(str, self.checks), *compared, f"{self.decision}: {self.why}"])
 
 
@@ -74,33 +88,108 @@ def limits(params: Register, metrics: Mapping[str, float]) -> tuple[LimitCheck, 
     )
 
 
-def judge(params: Register, metrics: Mapping[str, float], comparison: Comparison | None) -> Verdict:
+def drops(gate: Gate, change: DataChange) -> tuple[LimitCheck, ...]:
+    """Check how much each model loses on the test images of the other: the lowest likely drop in accuracy.
+
+    Args:
+        gate: The largest drop, and the confidence of the interval.
+        change: Both models on both sets. When one of the sets is missing, there is no check.
+    """
+    if change.on_champions is None:
+        return ()
+    new, old = change.on_candidates, change.on_champions
+    images = new.comparison.images, old.comparison.images
+    champion = lowest_likely_drop(old.champion, images[1], new.champion, images[0], gate.confidence)
+    candidate = lowest_likely_drop(new.candidate, images[0], old.candidate, images[1], gate.confidence)
+    name = "lowest likely drop of the {} on the {}'s test images"
+    return (
+        LimitCheck(name.format("champion", "candidate"), "champion_drop", champion, "at most", gate.max_drop),
+        LimitCheck(
+            name.format("candidate", "champion"), "candidate_drop", candidate, "at most", gate.max_drop
+        ),
+    )
+
+
+def judge(
+    params: Register,
+    metrics: Mapping[str, float],
+    comparison: Comparison | None,
+    change: DataChange | None = None,
+    *,
+    accept_new_data: bool = False,
+) -> Verdict:
     """Decide about a candidate.
 
     Args:
         params: The limits, the margin and the confidence.
-        metrics: Metrics of the candidate; every limited metric must be among them.
-        comparison: Candidate against champion on the same images; None when there is no champion. Then the
-            limits alone decide.
+        metrics: Metrics of the candidate on its own test images; every limited metric must be among them.
+        comparison: Candidate against champion on the test images of the candidate; None when there is no
+            champion. Then the limits alone decide.
+        change: Both test sets; None when the two were evaluated on the same one.
+        accept_new_data: Judge on the test images of the candidate alone.
     """
+    gate = params.gate
     checks = limits(params, metrics)
     if comparison:
-        lowest = "lowest likely difference in accuracy"
-        checks = (*checks, LimitCheck(lowest, "low", comparison.low, "above", -params.gate.margin))
-    return Verdict(*_decide(params.gate, checks, comparison), checks, comparison)
+        checks = (*checks, _not_inferior("low", "lowest likely difference in accuracy", comparison, gate))
+    if change is None:
+        return Verdict(*_decide(gate, checks, comparison), checks, comparison)
+
+    dropped = drops(gate, change)
+    if accept_new_data:
+        decision, why = _decide(gate, checks, comparison)
+        return Verdict(decision, why, (*checks, *dropped), comparison, change, accepted=True)
+
+    old = change.on_champions.comparison if change.on_champions else None
+    if old:
+        name = "lowest likely difference in accuracy on the champion's test images"
+        checks = (*checks, _not_inferior("low_on_champions_data", name, old, gate))
+    if old is None or not all(check.passed for check in dropped):
+        decision, why = "other_data", _other_data(change, dropped)
+    else:
+        decision, why = _decide(gate, checks, comparison, old)
+    return Verdict(decision, why, (*checks, *dropped), comparison, change)
+
+
+def _not_inferior(metric: str, name: str, comparison: Comparison, gate: Gate) -> LimitCheck:
+    return LimitCheck(name, metric, comparison.low, "above", -gate.margin)
 
 
 def _decide(
-    gate: Gate, checks: tuple[LimitCheck, ...], comparison: Comparison | None
+    gate: Gate,
+    checks: tuple[LimitCheck, ...],
+    comparison: Comparison | None,
+    on_champions_data: Comparison | None = None,
 ) -> tuple[Decision, str]:
     broken = [check.name for check in checks if not check.passed]
     if broken:
         return "reject", f"it fails the {', the '.join(broken)}"
     if comparison is None:
         return "promote", "every limit is kept, and there is no champion to compare with"
-    if comparison.p_value < 1 - gate.confidence:
-        if comparison.difference > 0:
-            return "promote", "it is better than the champion"
-        # a significant loss within the margin is no tie, so gate.tie does not apply
+    # a significant loss within the margin is no tie, so gate.tie does not apply
+    if _is_worse(gate, comparison):
         return "keep", f"it is worse than the champion, by less than {gate.margin}"
+    if on_champions_data and _is_worse(gate, on_champions_data):
+        where = "on the champion's test images"
+        return "keep", f"it is worse than the champion {where}, by less than {gate.margin}"
+    if comparison.p_value < 1 - gate.confidence:
+        return "promote", "it is better than the champion"
     return gate.tie, f"a tie: neither is shown to be better, and register.gate.tie is {gate.tie}"
+
+
+def _is_worse(gate: Gate, comparison: Comparison) -> bool:
+    return comparison.p_value < 1 - gate.confidence and comparison.difference < 0
+
+
+def _other_data(change: DataChange, dropped: tuple[LimitCheck, ...]) -> str:
+    """Return why the candidate is held back, in one line."""
+    new, old = change.on_candidates, change.on_champions
+    if old is None:
+        return change.missing.partition("\n")[0].rstrip(".")
+    fall = "the {0}'s accuracy falls from {1:.4f} on its own test images to {2:.4f} on the {3}'s"
+    falls = {
+        "champion_drop": fall.format("champion", old.champion, new.champion, "candidate"),
+        "candidate_drop": fall.format("candidate", new.candidate, old.candidate, "champion"),
+    }
+    why = "; ".join(falls[check.metric] for check in dropped if not check.passed)
+    return f"the test data of the two differ in kind: {why}"

@@ -1,24 +1,39 @@
-"""Predictions of a candidate and of a champion on the same test images."""
+"""Predictions of a candidate and of a champion on the same images: the test images of each of the two.
+
+A version was evaluated on one test set, and its predictions on it are stored. On the test set of the other
+version its model is scored.
+"""
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
 
 from lenet5.core import dataset
-from lenet5.core.errors import DataError
+from lenet5.core.dataset import Split
+from lenet5.core.errors import DataError, Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
-from lenet5.model import metrics
-from lenet5.registry import model_versions
+from lenet5.model import metrics, onnx_session
+from lenet5.registry import fast_lookup, model_versions
+from lenet5.registry.data_change import EvaluationData
 from lenet5.registry.model_versions import Version
 from lenet5.stages.evaluate.params import Evaluate
+from lenet5.system import dvc
 from lenet5.tracking import tags
 from lenet5.tracking.store import Client
 
 log = logging.getLogger(__name__)
+
+_LOCK = "code/dvc.lock"
+"""Path of a version's ``dvc.lock`` in its run."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,33 @@ class PairedPredictions:
     """None when there is no champion."""
 
 
+@dataclass(frozen=True)
+class Collected:
+    """The predictions on the test images of both versions."""
+
+    on_candidates: PairedPredictions
+    """On the test images of the candidate."""
+    same_data: bool = True
+    """Whether these are the test images of the champion too, or there is no champion."""
+    on_champions: PairedPredictions | None = None
+    """On the test images of the champion, if they are other ones and can be found."""
+    missing: str = ""
+    """Why the test images of the champion cannot be found, and how to bring them."""
+
+
 def collect(
-    client: Client, paths: Paths, params: Evaluate, candidate: Version, champion: Version | None
-) -> PairedPredictions:
+    client: Client,
+    paths: Paths,
+    params: Evaluate,
+    candidate: Version,
+    champion: Version | None,
+    champions_data: EvaluationData | None = None,
+) -> Collected:
     """Return the predictions of a candidate and of the champion on the same images.
 
     When both versions were evaluated on the same test set, this downloads the predictions that were stored
-    then. Otherwise it downloads the models and scores them on the test set of this checkout.
+    then. Otherwise it also scores each model on the test images of the other version. Those of the candidate
+    must be in this checkout; those of the champion come from this checkout, DVC's cache or the DVC remote.
 
     Args:
         client: The registry.
@@ -48,50 +83,168 @@ def collect(
         params: The batch size for scoring.
         candidate: The version to promote.
         champion: The version that has the alias; None when no version has it.
+        champions_data: What the champion was evaluated on when it got the alias; None for what its tags say.
 
     Raises:
-        DataError: a model must be scored, and the test images are not in this checkout or the model file is
-            not the registered one.
+        DataError: a model must be scored, and the test images of the candidate are not in this checkout or
+            the model file is not the registered one.
     """
     test_data = candidate.tags.get(tags.TEST_DATA)
-    if test_data is None or (champion and champion.tags.get(tags.TEST_DATA) != test_data):
+    if test_data is None:  # a version of an earlier release
         test_data = dataset.load_manifest(paths.raw).splits["test"].digest
 
-    def predictions_of(version: Version) -> pd.DataFrame:
-        if version.tags.get(tags.TEST_DATA) == test_data:
-            try:
-                return _download(client, version)
-            except DataError as error:
-                log.warning("%s", error)
+    def on_candidates(version: Version) -> pd.DataFrame:
+        if (stored := _stored(client, version, test_data)) is not None:
+            return stored
         log.warning("version %d is scored on the test images of this checkout", version.number)
-        return _score(client, paths, params, version, test_data)
+        return _score(client, params, version, _test_images(paths.raw, test_data, version))
 
-    return PairedPredictions(predictions_of(candidate), predictions_of(champion) if champion else None)
+    paired = PairedPredictions(on_candidates(candidate), on_candidates(champion) if champion else None)
+    if champion is None:
+        return Collected(paired)
+    data = champions_data or evaluation_data(client, paths, champion)
+    if data.test == test_data:
+        return Collected(paired)
+    try:
+        return Collected(paired, False, _on_champions(client, paths, params, candidate, champion, data))
+    except _Missing as error:
+        return Collected(paired, False, missing=str(error))
 
 
-def _download(client: Client, version: Version) -> pd.DataFrame:
-    """Download the predictions that were stored when the version was evaluated."""
-    with tempfile.TemporaryDirectory() as folder:
-        return pd.read_parquet(
-            model_versions.artifact(client, version, model_versions.PREDICTIONS, Path(folder))
+class _Missing(DataError):
+    """The test images of the champion cannot be found."""
+
+
+def _on_champions(
+    client: Client,
+    paths: Paths,
+    params: Evaluate,
+    candidate: Version,
+    champion: Version,
+    data: EvaluationData,
+) -> PairedPredictions:
+    """Return the predictions of both versions on the test images of the champion.
+
+    Raises:
+        _Missing: the images are neither in this checkout, nor in DVC's cache, nor in the DVC remote.
+        DataError: a model file is not the registered one.
+    """
+    log.warning(
+        "version %d and the champion are compared on the test images of version %d, too",
+        candidate.number,
+        champion.number,
+    )
+    with _champions_images(paths, champion, data) as test:
+        stored = _stored(client, champion, data.test)
+        return PairedPredictions(
+            _score(client, params, candidate, test),
+            stored if stored is not None else _score(client, params, champion, test),
         )
 
 
-def _score(client: Client, paths: Paths, params: Evaluate, version: Version, test_data: str) -> pd.DataFrame:
-    """Download the model and score it on the test images with the digest ``test_data``."""
-    raw = dataset.load(paths.raw)
-    digest = raw.manifest.splits["test"].digest
+def evaluation_data(client: Client, paths: Paths, version: Version) -> EvaluationData:
+    """Return what a version was evaluated on, as its tags and its ``dvc.lock`` say."""
+    test = version.tags.get(tags.TEST_DATA, "")
+    if _LOCK not in model_versions.artifacts(version):  # a version of another client
+        return EvaluationData(test)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            text = model_versions.artifact(client, version, _LOCK, Path(folder)).read_text()
+        except DataError as error:
+            log.warning("%s", error)
+            return EvaluationData(test)
+    stages = (YAML(typ="safe").load(text) or {}).get("stages", {}).values()
+    recorded = {out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
+    return EvaluationData(test, recorded.get(paths.raw.relative_to(paths.root).as_posix(), ""))
+
+
+@contextmanager
+def _champions_images(paths: Paths, champion: Version, data: EvaluationData) -> Iterator[Split]:
+    """Find the test images of the champion in this checkout, in DVC's cache or in the DVC remote.
+
+    Raises:
+        _Missing: they cannot be found.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            test = _find(paths, champion, data, Path(folder))
+        except Lenet5Error as error:
+            raise _Missing(
+                f"The test images of version {champion.number}, the champion, cannot be found.",
+                expected=f"test data {data.test[:12] or 'that a tag names'} in {paths.raw}, in DVC's cache "
+                "or in the DVC remote",
+                found=error,
+                fix=f"`dvc push` in the checkout that made version {champion.number}, or "
+                f"`lenet5 reproduce {champion.number}` here; then ask the gate again",
+            ) from None
+        yield test
+
+
+def _find(paths: Paths, champion: Version, data: EvaluationData, folder: Path) -> Split:
+    try:
+        return _test_images(paths.raw, data.test, champion)
+    except DataError:  # another dataset, a damaged one, or none
+        if not data.raw:
+            raise
+    restored = dvc.restore(paths.root, data.raw, [dataset.MANIFEST, "test"], folder)
+    return _test_images(restored, data.test, champion)
+
+
+def _stored(client: Client, version: Version, test_data: str) -> pd.DataFrame | None:
+    """Download the predictions that were stored when the version was evaluated on this test set."""
+    if version.tags.get(tags.TEST_DATA) != test_data:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return pd.read_parquet(
+                model_versions.artifact(client, version, model_versions.PREDICTIONS, Path(folder))
+            )
+        except DataError as error:
+            log.warning("%s", error)
+            return None
+
+
+def _test_images(raw: Path, test_data: str, version: Version) -> Split:
+    """Read the test images with the digest ``test_data`` from a dataset folder.
+
+    Raises:
+        DataError: there are no such images in the folder, or they are damaged.
+    """
+    digest = dataset.load_manifest(raw).splits["test"].digest
     if digest != test_data:
         raise DataError(
             f"Version {version.number} cannot be scored: its test images are not in this checkout.",
-            expected=f"test data {test_data[:12]} in {paths.raw}",
+            expected=f"test data {test_data[:12]} in {raw}",
             found=digest[:12],
             fix="`dvc repro ingest` in a checkout of that data",
         )
-    with quiet_libraries():
-        from lenet5.model import backend, keras_file
-    backend.configure(1)  # as in the stage evaluate
+    return dataset.load(raw, ["test"]).splits["test"]
+
+
+def _score(client: Client, params: Evaluate, version: Version, test: Split) -> pd.DataFrame:
+    """Download the model and score it on some test images.
+
+    The ONNX file is used if the version has one: the stage ``evaluate`` compared its probabilities with those
+    of Keras, and it needs no TensorFlow. A model that takes images of another size classifies none correctly.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        if fast_lookup.onnx_digest(version.tags):
+            file = model_versions.download_onnx(client, version, Path(folder))
+            session = onnx_session.load(file.read_bytes())
+            if tuple(session.get_inputs()[0].shape[1:]) != test.images.shape[1:]:
+                return _no_predictions(test.labels)
+            return metrics.predictions(test.labels, onnx_session.probabilities(session, test.images))
+        with quiet_libraries():
+            from lenet5.model import backend, keras_file
+        backend.configure(1)  # as in the stage evaluate
         model = keras_file.load(model_versions.download(client, version, Path(folder)))
-    test = raw.splits["test"]
-    return metrics.predictions(test.labels, metrics.probabilities(model, test.images, params.batch_size))
+        if tuple(model.input_shape[1:]) != test.images.shape[1:]:
+            return _no_predictions(test.labels)
+        probabilities = metrics.probabilities(model, test.images, params.batch_size)
+        return metrics.predictions(test.labels, probabilities)
+
+
+def _no_predictions(labels: NDArray[np.uint8]) -> pd.DataFrame:
+    """Return the table of a model that cannot read the images: no digit and no confidence."""
+    nothing = np.zeros((len(labels), dataset.CLASSES), np.float32)
+    return metrics.predictions(labels, nothing).assign(predicted=-1)

@@ -2,7 +2,7 @@
 
     look             read the log, then the alias: an immutable AliasState
     finish_pending   complete or abort the pending change of another promoter, and look again
-    judge            compare candidate and champion on the same test images, then ask the gate
+    judge            compare candidate and champion on the test images of both, then ask the gate
     verify           compare every file of the candidate with its registered digest
     commit           append the change to the log, move the alias, mark the change as committed
 
@@ -26,8 +26,9 @@ from lenet5.core.errors import DataError, Refused, UsageError
 from lenet5.core.paths import Paths
 from lenet5.model import metrics
 from lenet5.registry import gate, model_versions, paired_test, predictions
+from lenet5.registry.data_change import DataChange, EvaluationData, Scores
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
-from lenet5.registry.predictions import PairedPredictions
+from lenet5.registry.predictions import Collected, PairedPredictions
 from lenet5.registry.promotion_log import (
     AliasChange,
     AliasState,
@@ -76,17 +77,21 @@ def promote(
     *,
     alias: str = CHAMPION,
     force: bool = False,
+    accept_new_data: bool = False,
     reason: str = "",
 ) -> Promotion:
     """Ask the gate about a version; move the alias to the version if the gate accepts it.
 
     Args:
-        paths: The checkout. Its test images are needed when the versions were evaluated on different ones.
+        paths: The checkout. Its test images and DVC's cache are needed when the versions were evaluated on
+            different ones.
         params: Name of the model, limits, and parameters of the paired test.
         wanted: A number or an alias; None for the challenger, or for the champion if there is no challenger.
         alias: The alias to move.
         force: Move the alias even if the gate refuses. Changed files are never promoted.
-        reason: Text for the log; required with ``force``.
+        accept_new_data: Judge on the test images of the version alone when the champion was evaluated on
+            others. All limits still apply.
+        reason: Text for the log; required with ``force`` and with ``accept_new_data``.
 
     Raises:
         Refused: another promoter changed the alias at the same time.
@@ -97,27 +102,52 @@ def promote(
     alias = _valid_alias(alias)
     if force and not reason.strip():
         raise UsageError("To overrule the gate, give a reason.", fix="--force --reason 'why'")
+    if accept_new_data and not reason.strip():
+        raise UsageError("To accept new test data, give a reason.", fix="--accept-new-data --reason 'why'")
     with store.reachable(paths):
         log = _open_log(paths, params)
         state = finish_pending(log, look(log, alias))
 
         candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))
-        if candidate.number == state.holder_number:
+        is_holder = candidate.number == state.holder_number
+        # what the holder was judged on: its tags can show a later evaluation on other data
+        judged_on = state.data_of(state.holder_number)
+        if is_holder and (judged_on is None or judged_on.test == candidate.tags.get(tags.TEST_DATA)):
             return Promotion(candidate, None, moved=False, holder=candidate)
 
-        paired = predictions.collect(log.client, paths, params.evaluate, candidate, state.holder)
-        verdict = judge(params, paired, state.withdrawal_of(candidate.number))
+        collected = predictions.collect(
+            log.client, paths, params.evaluate, candidate, state.holder, judged_on
+        )
+        withdrawal = state.withdrawal_of(candidate.number)
+        verdict = judge(params, collected, withdrawal, accept_new_data=accept_new_data)
+        if is_holder and verdict.decision == "keep" and verdict.accepted:
+            verdict = replace(verdict, decision="promote", why="it keeps every limit on the new data")
+        elif is_holder and verdict.decision in ("keep", "promote"):
+            return Promotion(candidate, None, moved=False, holder=candidate)
         if verdict.decision != "promote" and not force:
             _tag_verdict(log, state, candidate, verdict)
             return Promotion(candidate, verdict, moved=False, holder=state.holder)
 
         model_versions.verify(log.client, candidate)
-        kind: Kind = "promote" if verdict.decision == "promote" else "force"
-        commit(log, state, candidate.number, kind, reason or verdict.why, _figures(verdict))
+        kind: Kind = "force"
+        if verdict.decision == "promote":
+            kind = "accept_new_data" if verdict.accepted else "promote"
+        data = predictions.evaluation_data(log.client, paths, candidate)
+        commit(log, state, candidate.number, kind, reason or verdict.why, _figures(verdict), data)
         _tag_verdict(log, state, candidate, verdict)
         versions = model_versions.versions(log.client, log.model)
         promoted = model_versions.choose(versions, log.model, str(candidate.number))
         return Promotion(promoted, verdict, moved=True, holder=model_versions.holder(versions, alias))
+
+
+def how_to_accept(promotion: Promotion, alias: str = CHAMPION) -> str:
+    """Return the advice for a version that is held back as other data."""
+    verdict = promotion.verdict
+    first = "compare the new data with the old; if they are right"
+    if verdict and verdict.change and verdict.change.missing:
+        first = "bring the test images, as the gate says above; or, if you know that the new data are right"
+    to = f" --to {alias}" if alias != CHAMPION else ""
+    return f"{first}, `lenet5 promote {promotion.version.number}{to} --accept-new-data --reason '…'`"
 
 
 def rollback(
@@ -201,26 +231,30 @@ def finish_pending(log: PromotionLog, state: AliasState) -> AliasState:
     return state
 
 
-def judge(params: Params, paired: PairedPredictions, withdrawal: LogEntry | None) -> gate.Verdict:
+def judge(
+    params: Params, collected: Collected, withdrawal: LogEntry | None, *, accept_new_data: bool = False
+) -> gate.Verdict:
     """Decide about a candidate from its predictions and those of the champion. This does no I/O.
 
     Args:
         params: Limits, and parameters of the paired test.
-        paired: Predictions on the same test images.
+        collected: Predictions on the same test images.
         withdrawal: The rollback that took the alias from the candidate. Such a candidate is not promoted.
+        accept_new_data: Judge on the test images of the candidate alone.
     """
-    test = params.register_.gate
-    comparison = None
-    if paired.champion is not None:
-        comparison = paired_test.compare(
-            _correct(paired.candidate),
-            _correct(paired.champion),
-            confidence=test.confidence,
-            resamples=test.resamples,
-            seed=test.seed,
-        )
-    candidate_metrics = metrics.summarize(paired.candidate, params.evaluate.calibration_bins)
-    verdict = gate.judge(params.register_, candidate_metrics, comparison)
+    scores = _scores(params, collected.on_candidates)
+    change = None
+    if scores and not collected.same_data:
+        on_champions = _scores(params, collected.on_champions) if collected.on_champions else None
+        change = DataChange(scores, on_champions, collected.missing)
+    candidate = collected.on_candidates.candidate
+    verdict = gate.judge(
+        params.register_,
+        metrics.summarize(candidate, params.evaluate.calibration_bins),
+        scores.comparison if scores else None,
+        change,
+        accept_new_data=accept_new_data,
+    )
     if verdict.decision == "promote" and withdrawal:
         why = f"it was rolled back on {withdrawal.time:%Y-%m-%d %H:%M} UTC: {withdrawal.reason}"
         return replace(verdict, decision="keep", why=why)
@@ -234,6 +268,7 @@ def commit(
     kind: Kind,
     reason: str,
     figures: Mapping[str, float | int],
+    data: EvaluationData | None = None,
 ) -> None:
     """Append a change to the log, move the alias, mark the change as committed.
 
@@ -247,6 +282,7 @@ def commit(
         kind: Why the alias changes.
         reason: Text for the log.
         figures: The numbers behind the decision, by name.
+        data: What the version ``to`` was evaluated on; None for what the log says already.
 
     Raises:
         Refused: another promoter has appended a change since ``state`` was read.
@@ -258,7 +294,7 @@ def commit(
             log, state, state.holder_number, "out_of_band", "seen at the next change", {}, committed=True
         )
         state = replace(state, entries=(*state.entries, drift))
-    entry = _append(log, state, to, kind, reason, figures)
+    entry = _append(log, state, to, kind, reason, figures, data=data)
     _apply(log, entry)
     if not log.is_committed(entry):  # this process slept, and another promoter aborted the change
         raise _overtaken(log, state, to)
@@ -278,6 +314,7 @@ def _append(
     figures: Mapping[str, float | int],
     *,
     committed: bool = False,
+    data: EvaluationData | None = None,
 ) -> LogEntry:
     change = AliasChange(
         alias=state.alias,
@@ -289,7 +326,7 @@ def _append(
         reason=reason,
         figures=dict(figures),
     )
-    entry = log.append(change, committed=committed)
+    entry = log.append(change, committed=committed, data=data)
     if entry is None:
         raise _overtaken(log, state, to)
     return entry
@@ -381,7 +418,22 @@ def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdi
     against = f" against version {state.holder_number}" if state.holder_number else ""
     decision = f"{verdict.decision}{against}: {verdict.why}"
     model_versions.tag(log.client, candidate, tags.DECISION, decision)
-    model_versions.tag(log.client, candidate, tags.COMPARISON, str(verdict.comparison or "with none"))
+    comparison = str(verdict.comparison or "with none")
+    if verdict.change and (old := verdict.change.on_champions):
+        comparison += f"; on the champion's test images: {old.comparison}"
+    model_versions.tag(log.client, candidate, tags.COMPARISON, comparison)
+
+
+def _scores(params: Params, paired: PairedPredictions) -> Scores | None:
+    """Compare candidate and champion on one test set; None when there is no champion."""
+    if paired.champion is None:
+        return None
+    test = params.register_.gate
+    candidate, champion = _correct(paired.candidate), _correct(paired.champion)
+    comparison = paired_test.compare(
+        candidate, champion, confidence=test.confidence, resamples=test.resamples, seed=test.seed
+    )
+    return Scores(float(candidate.mean()), float(champion.mean()), comparison)
 
 
 def _correct(frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -403,6 +455,15 @@ def _figures(verdict: gate.Verdict) -> dict[str, float | int]:
             "lost": comparison.lost,
             "p_value": round(comparison.p_value, 6),
         }
+    if change := verdict.change:
+        figures["champion_accuracy"] = round(change.on_candidates.champion, 6)
+        if old := change.on_champions:
+            figures |= {
+                "old_data_accuracy": round(old.candidate, 6),
+                "old_data_champion_accuracy": round(old.champion, 6),
+                "old_data_gained": old.comparison.gained,
+                "old_data_lost": old.comparison.lost,
+            }
     return figures
 
 

@@ -23,10 +23,13 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from lenet5.core.errors import DataError
 from lenet5.registry import model_versions
+from lenet5.registry.data_change import EvaluationData
 from lenet5.registry.model_versions import Version
+from lenet5.tracking import tags
 
 _CHANGE_TAG = "move"
 _COMMITTED_TAG = "settled"
+_RAW_TAG = "dvc.data/raw"
 _KINDS_OF_EARLIER_RELEASES = {"outside": "out_of_band", "abandon": "aborted"}
 
 
@@ -35,15 +38,17 @@ def _current_kind(kind: Any) -> Any:
 
 
 Kind = Annotated[
-    Literal["promote", "force", "rollback", "out_of_band", "aborted"], BeforeValidator(_current_kind)
+    Literal["promote", "accept_new_data", "force", "rollback", "out_of_band", "aborted"],
+    BeforeValidator(_current_kind),
 ]
 """Why an alias changed.
 
-promote       the gate accepted the version
-force         a user overruled the gate
-rollback      a user returned to an earlier version
-out_of_band   another client moved the alias
-aborted       a pending change could not be completed
+promote           the gate accepted the version
+accept_new_data   a user accepted other test data, and the gate accepted the version on them
+force             a user overruled the gate
+rollback          a user returned to an earlier version
+out_of_band       another client moved the alias
+aborted           a pending change could not be completed
 """
 
 
@@ -83,6 +88,8 @@ class LogEntry(AliasChange):
     time: datetime
     """Clock of the store, UTC."""
     committed: bool = Field(serialization_alias="settled")
+    data: EvaluationData | None = Field(default=None, exclude=True)
+    """What the version ``to`` was evaluated on at that time; None when the entry does not say."""
 
     @property
     def version_after(self) -> int | None:
@@ -131,12 +138,15 @@ class PromotionLog:
         entries = self.entries(alias)
         return entries[-1] if entries else None
 
-    def append(self, change: AliasChange, *, committed: bool = False) -> LogEntry | None:
+    def append(
+        self, change: AliasChange, *, committed: bool = False, data: EvaluationData | None = None
+    ) -> LogEntry | None:
         """Append a change.
 
         Args:
             change: What to append.
             committed: Whether the alias has its new version already.
+            data: What the new version was evaluated on; None if that does not matter.
 
         Returns:
             The entry; None when it is void, because another promoter appended first.
@@ -156,6 +166,8 @@ class PromotionLog:
                 # for the list of versions in the UI, which shows only the beginning of a tag
                 "what": f"{change.alias} {change.before or 'none'} → {change.to or 'none'}",
                 **({_COMMITTED_TAG: "true"} if committed else {}),
+                **({tags.TEST_DATA: data.test} if data and data.test else {}),
+                **({_RAW_TAG: data.raw} if data and data.raw else {}),
             },
             description=_describe(change),
             # a server accepts the source of a logged model only together with the id of that model
@@ -226,6 +238,14 @@ class AliasState:
         existing = {version.number for version in self.versions} - {self.holder_number}
         return [number for number in dict.fromkeys(numbers) if number in existing]
 
+    def data_of(self, number: int | None) -> EvaluationData | None:
+        """Return what a version was evaluated on when it got the alias for the last time.
+
+        The tags of the version show its latest evaluation, which can be on other data.
+        """
+        entries = (entry for entry in reversed(self.entries) if entry.committed and entry.to == number)
+        return next((entry.data for entry in entries if entry.data), None)
+
     def withdrawal_of(self, number: int) -> LogEntry | None:
         """Return the rollback that took the alias from a version, unless the version got it back later."""
         for entry in reversed(self.entries):
@@ -242,12 +262,14 @@ def version_label(number: int | None) -> str:
 
 
 def _read(entity: ModelVersion) -> LogEntry:
+    test_data = entity.tags.get(tags.TEST_DATA)
     try:
         return LogEntry(
             **AliasChange.model_validate_json(entity.tags.get(_CHANGE_TAG, "")).model_dump(),
             number=int(entity.version),
             time=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
             committed=entity.tags.get(_COMMITTED_TAG) == "true",
+            data=EvaluationData(test_data, entity.tags.get(_RAW_TAG, "")) if test_data else None,
         )
     except ValidationError as error:
         raise DataError(

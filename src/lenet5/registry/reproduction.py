@@ -17,7 +17,6 @@ from lenet5.core.quiet import quiet_libraries
 from lenet5.core.results import Lineage
 from lenet5.registry import fast_lookup, model_versions
 from lenet5.registry.model_versions import Version
-from lenet5.stages.params import load
 from lenet5.system import environment
 from lenet5.tracking import tags
 from lenet5.tracking.store import Client
@@ -106,10 +105,12 @@ def causes(
     recorded, current = version.tags, Lineage.read(made.lineage).environment
     different = {row.what for row in rows if not row.same}
     machine = environment.machine()
+    # not through the schema: the parameters can be those of another release
+    threads = files.read_yaml(made.params, fix="git checkout params.yaml")["train"]["threads"]
     properties = [
         ("device", f"{tags.ENVIRONMENT}device", current.device),
         ("engine variable", tags.SWITCHES, shlex.join(current.switches)),
-        ("number of threads", f"{tags.ENVIRONMENT}threads", str(load(made.params).train.threads)),
+        ("number of threads", f"{tags.ENVIRONMENT}threads", str(threads)),
         ("instruction set", f"{tags.MACHINE}instruction_set", machine["instruction_set"]),
         ("Python", f"{tags.MACHINE}python", machine["python"]),
     ]

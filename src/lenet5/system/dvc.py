@@ -168,6 +168,45 @@ def can_pull(root: Path, stage: str, *, environment: Mapping[str, str | None] | 
     return _call(root, "pull", stage, environment=environment).returncode == 0
 
 
+def restore(root: Path, digest: str, names: Sequence[str], into: Path) -> Path:
+    """Write a part of a folder as DVC recorded it once; the outputs of the checkout stay as they are.
+
+    DVC pulls into a project of its own, which has the cache and the remotes of the checkout.
+
+    Args:
+        root: the checkout.
+        digest: of the whole folder in a ``dvc.lock``; it ends with ``.dir``.
+        names: the files and folders to write, by their path in that folder.
+        into: a new or empty folder for the project. It may get the keys of the remotes.
+
+    Returns:
+        The folder with these files.
+
+    Raises:
+        Unavailable: a file is neither in the cache nor in the remote.
+    """
+    from dvc.repo import Repo
+
+    if not (root / ".dvc").is_dir():
+        raise Unavailable(f"{root} has no DVC cache: there is no folder .dvc.")
+    with Repo(str(root)) as repo:
+        cache = {"dir": str(repo.cache.local_cache_dir)}
+        default = repo.config["core"].get("remote")
+        remotes = {name: dict(remote) for name, remote in repo.config["remote"].items()}
+    (into / ".dvc").mkdir(mode=0o700, parents=True)
+    (into / ".dvc" / "config").write_text("[core]\n    no_scm = true\n")
+    with Repo(str(into)) as repo, repo.config.edit("local") as local:
+        local["cache"], local["remote"] = cache, remotes
+        if default:
+            local["core"] = {"remote": default}
+    recorded = {"outs": [{"md5": digest, "hash": "md5", "path": "folder"}]}  # JSON is YAML
+    (into / "folder.dvc").write_text(json.dumps(recorded))
+    done = _call(into, "pull", *(f"folder/{name}" for name in names))
+    if done.returncode:
+        raise Unavailable(f"DVC cannot restore {digest}:{_LINE}{_last_lines(done.stderr)}")
+    return into / "folder"
+
+
 def recorded_outputs(paths: Paths) -> dict[str, str]:
     """Return the MD5 of each output that ``dvc.lock`` records, by its path from the root of the checkout.
 

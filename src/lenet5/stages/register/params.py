@@ -26,6 +26,7 @@ class Gate(Section):
     margin: Annotated[float, Field(gt=0, lt=1)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     tie: Literal["keep", "promote"]
+    max_drop: Annotated[float, Field(gt=0, lt=1)]
     resamples: Positive
     seed: Seed
 
