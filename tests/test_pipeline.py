@@ -77,6 +77,7 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
         "figures": {"confusion.png", "learning_curves.png", "mistakes.png", "calibration.png"},
         "validation": {"index.html", "summary.html"},
         "results": {"predictions.parquet", "evaluation.json"},
+        "bom": {"model.cdx.json", "packages.cdx.json"},
     }.items():
         assert names <= {Path(f.path).name for f in mlflow.list_artifacts(run.info.run_id, folder)}
 

@@ -19,7 +19,7 @@ from tests.conftest import BIN, Arrays, Project, free_port
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    models = ("versions", "promote", "rollback", "history", "lineage", "diff", "reproduce", "predict")
+    models = ("versions", "promote", "rollback", "history", "lineage", "bom", "diff", "reproduce", "predict")
     for command in ("run", "status", "ui", "env", *models):
         assert re.search(rf"\b{command}\b", shown)
     for stage in ("ingest", "validate", "preprocess", "train", "evaluate", "register"):
