@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT = "pipelines/training.py:training"
 _API = "PREFECT_API_URL"
+_LOGIN = "PREFECT_API_AUTH_STRING"
 
 
 def run(force: Sequence[str] = (), everything: bool = False, placement: str = "auto") -> "Promotion":
@@ -80,25 +82,28 @@ def _load(paths: Paths) -> "Flow[..., Any]":
 def _load_beside_server(paths: Paths) -> "Flow[..., Any]":
     """Load the flow while Prefect's server starts; both take seconds.
 
-    Prefect would start the same server by itself, but only after it has imported everything.
+    Prefect would start the same server by itself, but only after it has imported everything. The server gets
+    a new random password.
     """
+    login = f"lenet5:{secrets.token_urlsafe(32)}"
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:  # early requests wait for it
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         console.print(f"Starting a Prefect server for this run: {address}")
         # the server ignores Ctrl-C, which reaches the whole process group: it records the end of the flow
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits the mask
         try:
-            server = embedded_server.start(paths, listening)
+            server = embedded_server.start(paths, listening, login)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # registered before Prefect is imported, so that it comes after Prefect sent its last logs
     atexit.register(_stop, server)
-    # Prefect reads the variable when it is imported. Child processes must not: no worker reaches this server.
-    settings.set_variables({_API: address})
+    # Prefect reads them when it is imported. Child processes must not: no worker reaches this server.
+    before_import = {_API: None, _LOGIN: settings.given([_LOGIN]).get(_LOGIN)}
+    settings.set_variables({_API: address, _LOGIN: login})
     try:
         training = _load(paths)
     finally:
-        settings.set_variables({_API: None})
+        settings.set_variables(before_import)
     timeout = float(settings.exports(paths)["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
     httpx.get(f"{address}/health", timeout=timeout).raise_for_status()
     return training
