@@ -21,11 +21,11 @@ RUN --mount=type=bind,source=docker/requirements.lock,target=/tmp/requirements.l
     python -m venv --without-pip /opt/venv \
     && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --require-hashes -r "/tmp/${LOCK}" \
     && ln -s /opt/lenet5/bin/lenet5 /opt/venv/bin/lenet5 \
-    && cd /opt/venv/lib/python3.*/site-packages \
+    && packages="$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     # the package goes into a separate folder, so that a change of its code does not change this layer
-    && echo /opt/lenet5 > lenet5.pth \
+    && echo /opt/lenet5 > "${packages}/lenet5.pth" \
     # C++ headers, which no build here uses
-    && rm -rf tensorflow/include
+    && rm -rf "${packages}/tensorflow/include"
 
 FROM environment AS product
 WORKDIR /build
@@ -38,6 +38,8 @@ RUN /opt/tools/bin/python -m hatchling build --target wheel --directory /tmp/whe
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="lenet5" org.opencontainers.image.licenses="Apache-2.0"
 # git must trust a mounted checkout of any owner; `git clone` reads this setting from no environment variable
+# Debian removes a version from its servers when it has a newer one, so a pinned version would soon not build.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/* \
@@ -51,7 +53,7 @@ COPY --chmod=755 docker/entrypoint.sh /opt/bin/entrypoint
 COPY docker/setup docker/healthy.py /opt/setup/
 # The working folder of `lenet5`. It is not a git checkout: each flow run clones the repository.
 COPY . /app/
-RUN cd /opt/bin && for program in dvc lenet5 mlflow prefect; do ln -s entrypoint "${program}"; done \
+RUN for program in dvc lenet5 mlflow prefect; do ln -s entrypoint "/opt/bin/${program}"; done \
     && printf '[core]\n    no_scm = true\n' > /app/.dvc/config.local \
     && install --directory --owner=10001 --group=10001 /app/.dvc/tmp /app/.lenet5 /app/.lenet5/tensorboard
 ENV PATH=/opt/bin:/opt/venv/bin:${PATH} \

@@ -60,6 +60,10 @@ check: .venv/installed-dev ## check style, formatting, types and the direction o
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+.PHONY: audit
+audit: .venv/installed-dev ## search for known vulnerabilities, dangerous code and secrets; NETWORK=required allows no gap
+	$(BIN)/python tools/audit.py $(if $(filter required,$(NETWORK)),--require-all)
+
 .PHONY: ui
 ui: .venv/installed ## serve the MLflow and Prefect UIs on this machine
 	$(BIN)/lenet5 ui

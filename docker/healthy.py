@@ -16,7 +16,7 @@ UNKNOWN_USER = base64.b64encode(b"health-check:none").decode()
 def status(url: str) -> int:
     request = urllib.request.Request(url, headers={"Authorization": f"Basic {UNKNOWN_USER}"})
     try:
-        with urllib.request.urlopen(request, timeout=4) as response:
+        with urllib.request.urlopen(request, timeout=4) as response:  # nosec B310 # no user gives an address
             return response.status
     except urllib.error.HTTPError as error:
         return error.code

@@ -58,7 +58,9 @@ TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
 KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
-IN_PROCESS = {"versions", "status", "history", "lineage", "diff", "promote", "rollback", "predict", "doctor"}
+IN_PROCESS = {
+    *("versions", "status", "history", "lineage", "bom", "diff", "promote", "rollback", "predict", "doctor"),
+}
 """Commands of ``lenet5`` that tests can run in their own process."""
 
 Arrays = dict[str, NDArray[np.uint8]]

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+import requests
 from filelock import FileLock
 from mlflow import MlflowClient
 
@@ -77,6 +79,7 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
         "figures": {"confusion.png", "learning_curves.png", "mistakes.png", "calibration.png"},
         "validation": {"index.html", "summary.html"},
         "results": {"predictions.parquet", "evaluation.json"},
+        "bom": {"model.cdx.json", "packages.cdx.json"},
     }.items():
         assert names <= {Path(f.path).name for f in mlflow.list_artifacts(run.info.run_id, folder)}
 
@@ -317,6 +320,32 @@ def test_a_killed_flow_leaves_no_server_behind(copy: Project) -> None:
         flow.kill()
         flow.wait()
     until(lambda: not copy.processes(), 60, "the end of the server")
+
+
+def test_the_server_of_a_flow_has_a_login_that_nobody_else_can_read(copy: Project) -> None:
+    flow = subprocess.Popen(
+        [str(BIN / "lenet5"), "run"],
+        cwd=copy.root,
+        env=copy.environment() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with flow:
+        assert flow.stdout is not None
+        address = flow.stdout.readline().split()[-1]
+        answer = requests.get(f"{address}/admin/version", timeout=60)
+        [server] = psutil.Process(flow.pid).children()
+        login = server.environ()["PREFECT_SERVER_API_AUTH_STRING"]
+        output = flow.stdout.read()
+        assert flow.wait(timeout=60) == 0, output
+    assert answer.status_code == 401
+    assert len(login) > 40
+    written = [path for path in (copy.root / ".lenet5").rglob("*") if path.is_file()]
+    assert any(path.name.startswith("prefect.db") for path in written)
+    for text in (output.encode(), *(path.read_bytes() for path in written)):
+        assert login.encode() not in text
+        assert login.partition(":")[2].encode() not in text
 
 
 def test_a_second_flow_in_the_same_checkout_is_refused_at_once(copy: Project) -> None:

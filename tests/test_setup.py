@@ -17,7 +17,8 @@ CREATE = "-m venv --clear .venv"
 PIPELINE = "requirements.lock --quiet"
 DEVELOPMENT = "requirements-dev.lock --quiet"
 TARGETS = re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-NEED_DEVELOPMENT = [name for name in TARGETS if name.startswith("test") or name in {"check", "bench", "lock"}]
+OTHERS = {"check", "audit", "bench", "lock"}
+NEED_DEVELOPMENT = [name for name in TARGETS if name.startswith("test") or name in OTHERS]
 
 
 def commands(folder: Path, target: str) -> str:

@@ -19,7 +19,7 @@ from tests.conftest import BIN, Arrays, Project, free_port
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    models = ("versions", "promote", "rollback", "history", "lineage", "diff", "reproduce", "predict")
+    models = ("versions", "promote", "rollback", "history", "lineage", "bom", "diff", "reproduce", "predict")
     for command in ("run", "status", "ui", "env", *models):
         assert re.search(rf"\b{command}\b", shown)
     for stage in ("ingest", "validate", "preprocess", "train", "evaluate", "register"):
@@ -217,7 +217,8 @@ def test_env_exports_the_state_to_other_tools(finished: Project) -> None:
 
 
 def test_settings_are_shown_with_their_origin(project: Project) -> None:
-    (project.root / ".env").write_text("LENET5_TIMEZONE=Europe/Paris\nAWS_SECRET_ACCESS_KEY=hidden\n")
+    assigned = "LENET5_TIMEZONE=Europe/Paris\nAWS_SECRET_ACCESS_KEY=hidden\n"  # pragma: allowlist secret
+    (project.root / ".env").write_text(assigned)
     environment = {"LENET5_GPUS": "4"}
     shown = json.loads(project.run("lenet5", "status", "--settings", "--json", environment=environment))
     assert shown["LENET5_GPUS"] == {"value": "4", "from": "environment"}

@@ -173,3 +173,14 @@ def test_on_another_test_set_the_champion_is_scored_again(project: Project, digi
     without_data = project.command("lenet5", "promote", "2")
     assert without_data.returncode == 4
     assert "There is no dataset" in without_data.stderr
+
+
+def test_bill_of_materials_names_the_files_that_are_registered(two: Project) -> None:
+    document = json.loads(two.run("lenet5", "bom", "2"))
+    lineage = Lineage.read(two.paths.lineage)
+    this = document["metadata"]["component"]
+    assert (this["name"], this["version"]) == (MODEL, "2")
+    assert this["hashes"] == [{"alg": "SHA-256", "content": lineage.model_file}]
+    packages = json.loads(two.run("lenet5", "bom", "2", "--packages"))
+    assert "0.2" in next(each["version"] for each in packages["components"] if each["name"] == "absl-py")
+    assert packages["serialNumber"] != json.loads(two.run("lenet5", "bom", "1", "--packages"))["serialNumber"]

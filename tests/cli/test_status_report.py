@@ -145,7 +145,7 @@ def test_services_that_answer(checkout: Project, api: PrefectApi, monkeypatch: p
 def test_credentials_are_sent_to_prefect(
     checkout: Project, api: PrefectApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.password = "admin:a:secret"
+    api.password = "admin:a:secret"  # pragma: allowlist secret
     monkeypatch.setenv("PREFECT_API_URL", api.address)
     assert "401" in report(checkout)["work pools"]["problem"]
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:a:secret")

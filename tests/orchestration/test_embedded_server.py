@@ -1,7 +1,9 @@
 """The embedded Prefect server answers this machine, and no web page that merely runs on it."""
 
+import socket
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import requests
 
@@ -11,6 +13,7 @@ from lenet5.system import settings
 from tests.conftest import free_port, servers
 
 pytestmark = pytest.mark.server
+LOGIN = ("lenet5", "only-this-flow")
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +81,43 @@ def test_other_web_pages_are_refused(address: str, headers: dict[str, str]) -> N
 def test_a_preflight_of_another_page_is_refused(address: str) -> None:
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     assert requests.options(f"{address}/api/variables/", headers=headers, timeout=30).status_code == 403
+
+
+@pytest.fixture(scope="module")
+def of_a_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """Address and PID of the server of one flow, which asks for ``LOGIN``."""
+    paths = Paths(tmp_path_factory.mktemp("flow"))
+    (paths.root / ".lenet5/prefect").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as environment, socket.create_server(("127.0.0.1", 0)) as listening:
+        for name, value in settings.embedded(paths).items():
+            environment.setenv(name, value)
+        environment.setenv("PREFECT_SERVER_API_AUTH_STRING", ":".join(["another", "server"]))
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = embedded_server.start(paths, listening, ":".join(LOGIN))
+        try:
+            # the health check needs no log-in, because it only says that the server has started
+            assert requests.get(f"{address}/api/health", timeout=120).ok
+            yield address, server.pid
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@pytest.mark.parametrize("login", [None, ("lenet5", "guess"), ("another", "server")], ids=str)
+def test_the_server_of_a_flow_refuses_who_does_not_know_its_login(
+    of_a_flow: tuple[str, int], login: tuple[str, str] | None
+) -> None:
+    address, _ = of_a_flow
+    for path in ("admin/settings", "admin/version"):
+        assert requests.get(f"{address}/api/{path}", auth=login, timeout=30).status_code == 401
+    url = f"{address}/api/variables/"
+    stolen = requests.post(url, json={"name": "stolen", "value": 1}, auth=login, timeout=30)
+    assert stolen.status_code == 401
+    filtered = requests.post(f"{url}filter", json={}, auth=LOGIN, timeout=30)
+    assert filtered.json() == []
+
+
+def test_the_login_of_a_flow_is_no_argument_of_its_server(of_a_flow: tuple[str, int]) -> None:
+    address, number = of_a_flow
+    assert requests.get(f"{address}/api/admin/version", auth=LOGIN, timeout=30).ok
+    assert LOGIN[1] not in " ".join(psutil.Process(number).cmdline())

@@ -2,6 +2,8 @@
 
 It listens on the loopback interface. Every web page that is open in a browser of this machine can reach that,
 too. So it answers only requests for an address of this machine, and none that a page of another origin sent.
+The server of one flow also asks for a log-in that only this flow knows, so it refuses the other users of this
+machine. The server with pages asks for none, because Prefect's pages would ask the user to type it.
 """
 
 import socket
@@ -23,19 +25,24 @@ _Receive = Callable[[], Awaitable[_Message]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 
-def start(paths: Paths, listening: socket.socket, *, quiet: bool = False) -> "subprocess.Popen[bytes]":
+def start(
+    paths: Paths, listening: socket.socket, login: str, *, quiet: bool = False
+) -> "subprocess.Popen[bytes]":
     """Start the server of one flow.
 
     Args:
         paths: the checkout whose Prefect home it uses.
         listening: a socket of the loopback interface; early requests wait in it.
+        login: the ``user:password`` that every request must send, except the health check. It reaches the
+            server in its environment, because every user of this machine can read arguments.
         quiet: hide its output.
     """
+    environment = {**settings.for_embedded_server(paths), "PREFECT_SERVER_API_AUTH_STRING": login}
     output = subprocess.DEVNULL if quiet else None
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(listening.fileno())],
         pass_fds=[listening.fileno()],
-        env=process.environment_for_child(settings.for_embedded_server(paths)),
+        env=process.environment_for_child(environment),
         stdout=output,
         stderr=output,
     )

@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT = "pipelines/training.py:training"
 _API = "PREFECT_API_URL"
+_LOGIN = "PREFECT_API_AUTH_STRING"
 
 
 def run(force: Sequence[str] = (), everything: bool = False, placement: str = "auto") -> "Promotion":
@@ -52,11 +54,12 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     # ended by SIGTERM, this process still ends its stages and its server
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     api = settings.load(paths).prefect_api_url
-    server = RemoteServer(api) if api else _start_server(paths)
+    login = f"lenet5:{secrets.token_urlsafe(32)}"
+    server = RemoteServer(api) if api else _start_server(paths, login)
     # registered before Prefect is imported, so that it comes after Prefect sent its last logs
     atexit.register(server.stop)
     try:
-        training = _load(paths) if isinstance(server, RemoteServer) else _load_beside(server, paths)
+        training = _load(paths) if isinstance(server, RemoteServer) else _load_beside(server, paths, login)
         named = [node.name for node in nodes] if everything else list(force)
         promoted = training(force=named, placement=placement)
     except Lenet5Error:
@@ -116,24 +119,26 @@ def _load(paths: Paths) -> "Flow[..., Any]":
         return load_flow_from_entrypoint(f"{paths.root / ENTRY_POINT}", use_placeholder_flow=False)
 
 
-def _start_server(paths: Paths) -> EmbeddedServer:
+def _start_server(paths: Paths, login: str) -> EmbeddedServer:
+    """Start the server of this run. It asks every request for ``login``, which is new for each run."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)  # early requests wait in it
-    server = EmbeddedServer(partial(embedded_server.start, paths, listening), listening)
+    server = EmbeddedServer(partial(embedded_server.start, paths, listening, login), listening)
     console.print(f"Starting a Prefect server for this run: {server.address}")
     return server
 
 
-def _load_beside(server: EmbeddedServer, paths: Paths) -> "Flow[..., Any]":
+def _load_beside(server: EmbeddedServer, paths: Paths, login: str) -> "Flow[..., Any]":
     """Load the flow while Prefect's server starts; both take seconds.
 
     Prefect would start the same server by itself, but only after it has imported everything.
     """
-    # Prefect reads the variable when it is imported. Child processes must not: no worker reaches this server.
-    settings.set_variables({_API: server.address})
+    # Prefect reads them when it is imported. Child processes must not: no worker reaches this server.
+    before_import = {_API: None, _LOGIN: settings.given([_LOGIN]).get(_LOGIN)}
+    settings.set_variables({_API: server.address, _LOGIN: login})
     try:
         training = _load(paths)
     finally:
-        settings.set_variables({_API: None})
+        settings.set_variables(before_import)
     timeout = float(settings.exports(paths)["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
     httpx.get(f"{server.address}/health", timeout=timeout).raise_for_status()
     return training

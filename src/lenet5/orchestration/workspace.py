@@ -206,7 +206,7 @@ def main() -> None:
             return
     os.chdir(workspace.root)
     settings.set_variables({"PYTHONPATH": str(workspace.root / "src")})
-    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])
+    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])  # nosec B606 # constants
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Run the stage ``register``: complete the MLflow run, register a version, write the model card."""
+"""Run the stage ``register``: complete the MLflow run, register a version, describe it.
+
+The description is the model card, and the bills of materials in the run.
+"""
 
 import shlex
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ import pandas as pd
 from lenet5.core import files
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, Training, Validation
-from lenet5.registry import model_versions
+from lenet5.registry import bom, model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.stages.register import card
 from lenet5.stages.register.params import Register
@@ -83,6 +86,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         )
         if model_versions.CHAMPION not in version.aliases:
             model_versions.set_alias(client, version.name, model_versions.CHALLENGER, version.number)
+        bom.attach(client, version, all_params, paths.requirements)
     files.write_text(paths.model_card, text)
     return Registered(version, is_new, f"{mlflow_run.info.run_name} ({mlflow_run.info.run_id})")
 

@@ -1,0 +1,191 @@
+"""Bills of materials follow the schema of CycloneDX, are complete and are reproducible."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from mlflow import MlflowClient
+
+from lenet5.core import files
+from lenet5.core.errors import DataError
+from lenet5.core.paths import Paths
+from lenet5.registry import bom, model_versions
+from lenet5.registry.model_versions import Version
+from lenet5.stages.params import load
+from lenet5.tracking import tags
+from tests.conftest import REPOSITORY
+from tests.registry.factory import add
+
+REQUIREMENTS = REPOSITORY / "requirements.lock"
+LOCK = REQUIREMENTS.read_text()
+PARAMS = load(REPOSITORY / "params.yaml").flat()
+TRAINED_WITH = {f"{tags.ENVIRONMENT}requirements": files.sha256(REQUIREMENTS)}
+VERSION = Version(
+    name="lenet5-mnist",
+    number=7,
+    aliases=("challenger",),
+    created=datetime(2026, 1, 1, tzinfo=UTC),
+    run_id="1" * 32,
+    tags={
+        **{name: value for name, value in PARAMS.items() if name.startswith(tags.PINS)},
+        **TRAINED_WITH,
+        tags.COMMIT: "c" * 40,
+        tags.PATCH: "e" * 64,
+        tags.RAW_DATA: "a" * 64,
+        tags.PROCESSED_DATA: "b" * 64,
+        tags.TEST_DATA: "d" * 64,
+        tags.MODEL_FILE: "f" * 64,
+        tags.MODEL_FOLDER: json.dumps({tags.KERAS_FILE: "f" * 64, tags.ONNX_FILE: "0" * 64}),
+        tags.WEIGHTS: "9" * 64,
+        "evaluate.accuracy": "0.9912",
+        "machine.host": "laptop",
+    },
+)
+
+
+def model(source: str = "data/mnist") -> dict[str, Any]:
+    return dict(json.loads(bom.model(VERSION, {**PARAMS, "ingest.source": source}, LOCK)))
+
+
+def packages() -> dict[str, Any]:
+    return dict(json.loads(bom.packages(LOCK)))
+
+
+def references(tree: object, key: str) -> Iterator[str]:
+    """Every value of a key, at any depth."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            if name == key and isinstance(value, str):
+                yield value
+            yield from references(value, key)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from references(value, key)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bom.packages(LOCK),
+        bom.model(VERSION, PARAMS, LOCK),
+        bom.model(replace(VERSION, tags={}), {"ingest.source": "s3://bucket/some digits"}, LOCK),
+    ],
+    ids=["packages", "model", "model-of-an-early-release"],
+)
+def test_files_follow_the_schema(text: str) -> None:
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    problem = validator.validate_str(text)
+    assert problem is None, problem
+    broken = json.loads(text)
+    broken["components"][0]["type"] = "gadget"
+    assert validator.validate_str(json.dumps(broken)) is not None
+
+
+@pytest.mark.parametrize("document", [packages(), model()], ids=["packages", "model"])
+def test_every_dependency_is_a_component_of_the_document(document: dict[str, Any]) -> None:
+    known = list(references(document, "bom-ref"))
+    assert len(known) == len(set(known))
+    depends = {each["ref"]: each["dependsOn"] for each in document["dependencies"]}
+    assert set(depends) == set(known)
+    assert {name for on in depends.values() for name in on} | {
+        document["metadata"]["component"]["bom-ref"]
+    } == set(known)
+
+
+def test_packages_are_those_of_the_lock_for_all_platforms_with_their_hashes() -> None:
+    found = {
+        f"{each['name']}=={each['version']}": {
+            hashed["content"] for file in each["externalReferences"] for hashed in file["hashes"]
+        }
+        for each in packages()["components"]
+    }
+    pinned = {line.split()[0] for line in LOCK.splitlines() if line[:1].isalnum()}
+    assert set(found) == pinned
+    assert sum(map(len, found.values())) == LOCK.count("--hash=sha256:")
+    assert any(each.get("properties") for each in packages()["components"])  # only for some platforms
+
+
+def test_model_names_files_data_parameters_metrics_and_code() -> None:
+    document = model()
+    this = document["metadata"]["component"]
+    assert (this["type"], this["name"], this["version"]) == ("machine-learning-model", "lenet5-mnist", "7")
+    assert this["hashes"] == [{"alg": "SHA-256", "content": "f" * 64}]
+    assert {each["name"]: each["hashes"][0]["content"] for each in this["components"]} == {
+        tags.KERAS_FILE: "f" * 64,
+        tags.ONNX_FILE: "0" * 64,
+    }
+    assert this["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+    card = this["modelCard"]
+    parameters = {each["name"]: each["value"] for each in card["properties"]}
+    assert parameters["train.learning_rate"] == str(PARAMS["train.learning_rate"])
+    [accuracy] = card["quantitativeAnalysis"]["performanceMetrics"]
+    assert (accuracy["type"], accuracy["value"]) == ("accuracy", "0.9912")
+    components = {each["bom-ref"]: each for each in document["components"]}
+    assert components["lenet5"]["pedigree"]["commits"] == [{"uid": "c" * 40}]
+    assert {"name": tags.PATCH, "value": "e" * 64} in components["lenet5"]["properties"]
+    digests = {name: each["hashes"][0]["content"] for name, each in components.items() if each.get("hashes")}
+    sources = {f"data:{key}": PARAMS[f"{tags.PINS}{key}"] for key in ("train_images", "test_labels")}
+    assert digests.items() >= {"data:raw": "a" * 64, "data:processed": "b" * 64, **sources}.items()
+    assert components["data:raw"]["licenses"] == [{"license": {"id": "CC-BY-SA-3.0"}}]
+    [link] = this["externalReferences"]
+    assert link["url"] == packages()["serialNumber"].replace("urn:uuid:", "urn:cdx:") + "/1"
+
+
+def test_licence_of_other_data_is_not_claimed() -> None:
+    document = model(source="https://me:hidden@digits.example/mnist")
+    assert "licenses" not in next(each for each in document["components"] if each["bom-ref"] == "data:raw")
+    assert "hidden" not in json.dumps(document)
+
+
+def test_equal_versions_have_equal_bytes_whoever_made_them() -> None:
+    text = bom.model(VERSION, PARAMS, LOCK)
+    elsewhere = replace(
+        VERSION,
+        aliases=("champion",),
+        created=datetime(2027, 1, 1, tzinfo=UTC),
+        run_id="2" * 32,
+        tags={
+            **dict(reversed(list(VERSION.tags.items()))),
+            "machine.host": "server",
+            tags.FLOW_RUN: "another",
+        },
+    )
+    assert bom.model(elsewhere, dict(reversed(PARAMS.items())), LOCK) == text
+    other = bom.model(replace(VERSION, tags={**VERSION.tags, tags.WEIGHTS: "8" * 64}), PARAMS, LOCK)
+    assert json.loads(other)["serialNumber"] != json.loads(text)["serialNumber"]
+
+
+def test_artifacts_are_logged_once_and_verified(client: MlflowClient, paths: Paths, model_name: str) -> None:
+    version = add(client, paths, model_name, extra_tags=TRAINED_WITH)
+    bom.attach(client, version, PARAMS, REQUIREMENTS)
+    version = model_versions.find(client, model_name, "1")
+    assert model_versions.artifacts(version).keys() >= {bom.MODEL, bom.PACKAGES, model_versions.PREDICTIONS}
+    assert client.get_run(version.run_id).data.tags[tags.ARTIFACTS] == version.tags[tags.ARTIFACTS]
+    assert bom.read(paths, model_name, "@challenger", bom.PACKAGES) == bom.packages(LOCK)
+    assert bom.read(paths, model_name, "1", bom.MODEL) == bom.model(version, PARAMS, LOCK)
+    [file] = paths.root.rglob(bom.MODEL)
+    file.write_text(file.read_text().replace("CC-BY-SA-3.0", "MIT"))
+    bom.attach(client, version, PARAMS, REQUIREMENTS)
+    assert "MIT" in file.read_text(), "it is logged already, so it is not logged again"
+    with pytest.raises(DataError, match="is not the one that was registered"):
+        bom.read(paths, model_name, "1", bom.MODEL)
+
+
+def test_another_lock_than_that_of_the_training_is_not_described(
+    client: MlflowClient, paths: Paths, model_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = add(client, paths, model_name, extra_tags=TRAINED_WITH)
+    other = tmp_path / "requirements.lock"
+    other.write_text(LOCK.replace("absl-py==", "absl-py==0."))
+    with caplog.at_level(logging.WARNING, logger="lenet5"):
+        bom.attach(client, version, PARAMS, other)
+    assert "requirements.lock is not the one that the model was trained with" in caplog.text
+    with pytest.raises(DataError, match=r"has no bill of materials(.|\n)*fix:      `lenet5 register`"):
+        bom.read(paths, model_name, "1", bom.MODEL)
