@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+import warnings
 
 import typer
 
@@ -31,6 +32,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without → must not fail a stage that is done
+    if sys.warnoptions:  # with PYTHONWARNINGS=error, a warning of a library would end a stage
+        warnings.filters[:] = [each for each in warnings.filters if each[0] != "error"]  # type: ignore[index]
     logs.configure()  # for errors that are raised before the options are read
     try:
         sys.exit(app(standalone_mode=False))
