@@ -55,7 +55,7 @@ def _parts(
     selected = parts or [part for part in PARTS if part not in ALONE]
     if unknown := sorted(set(selected) - PARTS.keys()):
         raise UsageError("There is no such part.", expected=", ".join(PARTS), found=", ".join(unknown))
-    for folder in (paths.raw, paths.processed):
+    for folder in (paths.raw, paths.processed) if set(selected) - ALONE else ():
         dataset.load_manifest(folder)  # its error names the command that makes the data
     # a quick result never replaces a real one
     folder = LocalState(paths.root).folder / "bench" / "quick" if quick else results.FOLDER

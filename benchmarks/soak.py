@@ -1,7 +1,7 @@
 """Many flow runs against the same servers: what grows with each run.
 
-A clone trains one epoch with another seed in each run, so each run makes a new model, a new MLflow run and a new
-version. MLflow and Prefect are real server processes on SQLite.
+A clone trains one epoch with another seed in each run, so each run makes a new model, a new MLflow run and a
+new version. MLflow and Prefect are real server processes on SQLite.
 """
 
 import os
