@@ -2,6 +2,7 @@
 
 A clone trains one epoch with another seed in each run, so each run makes a new model, a new MLflow run and a
 new version. MLflow and Prefect are real server processes on SQLite.
+Ctrl-C ends it early: the result has the runs until then.
 """
 
 import os
@@ -26,6 +27,7 @@ from benchmarks.results import Line, Verdict, at_most
 from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
 from lenet5.stages import params
+from lenet5.system.terminal import console
 
 FILES, MEMORY, DISK, TIME = "soak: open files", "soak: memory", "soak: disk", "soak: one flow run"
 MLFLOW, PREFECT, CLONE = "MLflow server", "Prefect server", "clone (cache and local state)"
@@ -54,16 +56,21 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
             (clone / ".env").write_text(
                 f"MLFLOW_TRACKING_URI={mlflow.address}\nPREFECT_API_URL={prefect.address}/api\n"
             )
-            for number in range(2 if bench.quick else bench.runs):
-                params.write(Paths(clone).params, {**_TINY, "train.seed": number})
-                done = bench.command(f"flow run {number + 1}", ("lenet5", "run"), code=clone)
-                values[TIME, "wall time"].append(done.wall_s)
-                values[TIME, "CPU time"].append(done.cpu_s)
-                for title, server in ((MLFLOW, mlflow), (PREFECT, prefect)):
-                    values[MEMORY, title].append(server.memory_mb())
-                    values[FILES, title].append(server.open_files())
-                    values[DISK, title].append(_size_mb(server.folder))
-                values[DISK, CLONE].append(_size_mb(clone / ".dvc") + _size_mb(clone / ".lenet5"))
+            with _until_interrupted():
+                for number in range(2 if bench.quick else bench.runs):
+                    params.write(Paths(clone).params, {**_TINY, "train.seed": number})
+                    done = bench.command(f"flow run {number + 1}", ("lenet5", "run"), code=clone)
+                    measured = {
+                        (TIME, "wall time"): done.wall_s,
+                        (TIME, "CPU time"): done.cpu_s,
+                        (DISK, CLONE): _size_mb(clone / ".dvc") + _size_mb(clone / ".lenet5"),
+                    }
+                    for title, server in ((MLFLOW, mlflow), (PREFECT, prefect)):
+                        measured[MEMORY, title] = server.memory_mb()
+                        measured[FILES, title] = server.open_files()
+                        measured[DISK, title] = _size_mb(server.folder)
+                    for key, value in measured.items():
+                        values[key].append(value)
     units = {MEMORY: "MB", DISK: "MB", FILES: "", TIME: "s"}
     lines = [
         Line(table=table, name=what, unit=units[table], values=tuple(found), headline=True)
@@ -95,6 +102,20 @@ def growth(values: Sequence[float]) -> float:
     if len(settled) < 2:
         return 0.0
     return statistics.linear_regression(range(len(settled)), settled).slope
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """End the block at Ctrl-C or SIGTERM, so that the runs until then are a result."""
+    # a shell starts background commands with SIGINT ignored
+    before = {how: signal.signal(how, signal.default_int_handler) for how in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Interrupted: the result has the runs until now.")
+    finally:
+        for how, handler in before.items():
+            signal.signal(how, handler)
 
 
 class _Server:
