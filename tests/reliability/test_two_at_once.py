@@ -43,8 +43,9 @@ def together(
 def test_of_two_promotions_one_counts(copy: Project) -> None:
     shutil.rmtree(LocalState(copy.paths.root).mlflow)
     copy.run("lenet5", "register")
-    for ended in together(copy, ("lenet5", "promote"), ("lenet5", "promote")):
-        assert ended.returncode == 0, ended.stderr
+    ended = together(copy, ("lenet5", "promote"), ("lenet5", "promote"))
+    # the other one finds the champion, or was overtaken while it decided
+    assert sorted(each.returncode for each in ended) in ([0, 0], [0, 3]), [each.stderr for each in ended]
     [version] = json.loads(copy.run("lenet5", "versions", "--json"))
     assert version["aliases"] == ["champion"]
     [change] = json.loads(copy.run("lenet5", "history", "--json"))
