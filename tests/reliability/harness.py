@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -105,7 +106,8 @@ def output_of(project: Project) -> str:
 
 
 def _log(project: Project) -> Path:
-    return project.root.parent / "command.log"
+    """Return the file for the output. It is not beside the project, whose disk can be full."""
+    return Path(tempfile.gettempdir()) / f"reliability-{os.getpid()}-{project.root.parent.name}.log"
 
 
 @dataclass(frozen=True)
