@@ -48,8 +48,8 @@ test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not (server or stack)"
 	$(BIN)/pytest -p no:randomly -m "server or stack"
 
-.PHONY: other-python
-other-python: ## run the pipeline in a fresh clone on another Python: make other-python PYTHON=python3.13
+.PHONY: portability
+portability: ## run the pipeline in a fresh clone on another Python: make portability PYTHON=python3.13
 	.ci/python $(PYTHON)
 
 .PHONY: coverage
