@@ -48,6 +48,10 @@ test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not (server or stack)"
 	$(BIN)/pytest -p no:randomly -m "server or stack"
 
+.PHONY: portability
+portability: ## run the pipeline in a fresh clone on another Python: make portability PYTHON=python3.13
+	.ci/python $(PYTHON)
+
 .PHONY: coverage
 coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files
 	$(BIN)/pytest $(PARALLEL) -m "not (server or stack or long)" --cov --cov-report=
@@ -99,6 +103,10 @@ smoke: ## bring up a stack of its own from nothing, train in it, check it, remov
 bench: .venv/installed-dev ## measure the figures that the README quotes; PARTS="time rate" measures some, SEEDS=10 more often
 	test -f models/lenet5.keras || $(BIN)/dvc repro
 	$(BIN)/python -m benchmarks --seeds $(or $(SEEDS),5) $(PARTS)
+
+.PHONY: soak
+soak: .venv/installed-dev ## measure what grows in 200 flow runs on servers (hours); RUNS=20 makes fewer
+	$(BIN)/python -m benchmarks.soak --runs $(or $(RUNS),200)
 
 .PHONY: setup
 setup: .venv/installed ## only set up: .venv with what the pipeline needs, and this package

@@ -37,6 +37,8 @@ class Bench:
     seeds: int
     times: Sequence[int] = (1,)
     """For the part `large`: so many times the data."""
+    runs: int = 200
+    """For the part `soak`: flow runs."""
     quick: bool = False
     repetitions: list[dict[str, Any]] = field(default_factory=list)
 

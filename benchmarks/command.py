@@ -19,9 +19,11 @@ from lenet5.system.terminal import console, errors, print_error
 
 PARTS = {
     "time": "time_to_accuracy",
-    **{name: name for name in ("rate", "inference", "pipeline", "gate", "large")},
+    **{name: name for name in ("rate", "inference", "pipeline", "gate", "large", "soak")},
 }
 """A part is a module of this package with ``run(bench)``, which returns lines and verdicts."""
+ALONE = {"soak"}
+"""Parts that take hours, and run only when they are named."""
 QUIET = 0.1
 """Cores that other processes may use before a warning is printed."""
 
@@ -43,21 +45,23 @@ def _parts(
         list[int] | None,
         typer.Option(help="For `large`: so many times MNIST.", min=1, show_default="1 and 10"),
     ] = None,
+    runs: Annotated[int, typer.Option(help="For `soak`: flow runs.", min=1)] = 200,
     quick: Annotated[
         bool, typer.Option("--quick", help="One short round; its figures mean nothing.")
     ] = False,
 ) -> None:
-    """Measure the product, the notebook and the peers in turns. Without a PART, all of them."""
+    """Measure the product, the notebook and the peers in turns. Without a PART, all but `soak`."""
     paths = Paths(ROOT)
-    selected = parts or list(PARTS)
+    selected = parts or [part for part in PARTS if part not in ALONE]
     if unknown := sorted(set(selected) - PARTS.keys()):
         raise UsageError("There is no such part.", expected=", ".join(PARTS), found=", ".join(unknown))
-    for folder in (paths.raw, paths.processed):
+    for folder in (paths.raw, paths.processed) if set(selected) - ALONE else ():
         dataset.load_manifest(folder)  # its error names the command that makes the data
     # a quick result never replaces a real one
     folder = LocalState(paths.root).folder / "bench" / "quick" if quick else results.FOLDER
     for part in selected:
-        _measure(part, Bench(paths, 1 if quick else seeds, sorted(set(times or (1, 10))), quick), folder)
+        bench = Bench(paths, 1 if quick else seeds, sorted(set(times or (1, 10))), runs, quick)
+        _measure(part, bench, folder)
     console.print(f"The results are in {folder}.", markup=False)
     if not quick:
         console.print("Next: `python -m benchmarks.readme` writes them into the documents.", markup=False)

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,6 +39,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without → must not fail a stage that is done
+    if sys.warnoptions:  # with PYTHONWARNINGS=error, a warning of a library would end a stage
+        warnings.filters[:] = [each for each in warnings.filters if each[0] != "error"]  # type: ignore[index]
     logs.configure()  # for errors that are raised before the options are read
     try:
         with storage.failures_named(_place()):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lenet5 import __version__
+from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.system import logs
@@ -74,8 +76,16 @@ def checkout() -> tuple[Paths, "Params"]:
     """Find the checkout, export its settings to the environment and read its parameters.
 
     Raises:
-        UsageError: this folder is not in a checkout, or a setting or a parameter is invalid.
+        UsageError: this folder is not in a checkout, a setting or a parameter is invalid, or Python runs
+            without assertions.
     """
+    if sys.flags.optimize:
+        raise UsageError(
+            "Python runs without assertions, and some checks of the pipeline are assertions.",
+            expected="no PYTHONOPTIMIZE, and no option -O",
+            found=f"PYTHONOPTIMIZE={sys.flags.optimize}",
+            fix="unset PYTHONOPTIMIZE",
+        )
     from lenet5.stages.params import load
     from lenet5.system import settings
 

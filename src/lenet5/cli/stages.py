@@ -118,6 +118,7 @@ def evaluate() -> None:
     paths, params = _begin()
     from lenet5.model import engine
 
+    engine.fix_for_evaluation()
     with quiet_libraries(), engine.lean_keras():
         from lenet5.stages.evaluate import stage
 

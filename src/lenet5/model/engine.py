@@ -25,6 +25,17 @@ BACKENDS = ("tensorflow", "jax")
 _PREFIXES = (
     *("ONEDNN_", "DNNL_", "XLA_FLAGS", "TF_XLA_", "TF_ENABLE_", "TF_DISABLE_", "TF_DETERMINISTIC_"),
     *("TF_CUDNN_", "TF_CUBLAS", "CUBLAS_", "NVIDIA_TF32_"),
+    # choose kernels, or rewrite the graph
+    *(
+        "TF_USE_",
+        "TF_ONEDNN_",
+        "TF_SET_ONEDNN_",
+        "TF_MKL_",
+        "TF_AUTO_MIXED_PRECISION_",
+        "TF_DATA_EXPERIMENT_",
+    ),
+    *("TF_FP16_", "TF_CONV2D_", "TF_MATMUL_", "TF_AUTOTUNE_", "TF_CUFFT_", "TF_JITRT_", "TFXLA_"),
+    *("JAX_ENABLE_", "JAX_DISABLE_", "JAX_DEFAULT_", "JAX_NUMPY_", "JAX_RANDOM_", "JAX_THREEFRY_"),
 )
 
 
@@ -32,6 +43,22 @@ def variables() -> list[str]:
     """Return the engine's own variables that are set and can change a result, as ``NAME=value``."""
     names = sorted(name for name in os.environ if name.startswith(_PREFIXES))
     return [f"{name}={os.environ[name]}" for name in names]
+
+
+def fix_for_evaluation() -> None:
+    """Leave no choice of engine in the environment: TensorFlow, with ``ENGINE_FLAGS`` alone.
+
+    A training records its backend and its variables; an evaluation has no such record. Call it before Keras
+    is imported.
+
+    Raises:
+        UsageError: as :func:`backend_name`.
+    """
+    backend_name()
+    for name in (variable.partition("=")[0] for variable in variables()):
+        if name not in ENGINE_FLAGS:
+            del os.environ[name]
+    os.environ["KERAS_BACKEND"] = BACKENDS[0]
 
 
 def backend_name() -> str:

@@ -35,6 +35,11 @@ _PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _EMBEDDED_SERVER = re.compile(r"PREFECT_(SERVER|API_DATABASE|API_SERVICES|LOGGING|UI)_.*")
 """Variables that configure a Prefect server."""
+_REMOVED = re.compile(
+    r"PYTHONWARNINGS|MATPLOTLIBRC|MPLBACKEND|PANDAS_\w+|SCIPY_ARRAY_API|SKLEARN_\w+|GX_HOME"
+    r"|KERAS_(NNX_ENABLED|TORCH_DEVICE|DISTRIBUTION_\w+)|TF_USE_LEGACY_KERAS|TF_ONEDNN_ASSUME_FROZEN_WEIGHTS|ORT_(?!DISABLE_TELEMETRY)\w+"
+)
+"""Variables that change how the libraries of the stages work. The stages need the defaults."""
 _SET_BY_PARENT = {"LENET5_HOME", "LENET5_SUPERVISOR"}
 
 
@@ -249,6 +254,8 @@ def _without_proxy_for_this_machine(assigned: Mapping[str, tuple[str, Origin]]) 
 def apply(paths: Paths) -> None:
     """Export the settings to the environment of this process, for libraries and child processes.
 
+    Variables that would change how the libraries of the stages work are removed.
+
     MLflow, Prefect, DVC and the object store's client read their settings from the environment.
 
     Raises:
@@ -258,6 +265,8 @@ def apply(paths: Paths) -> None:
     variables = exports(paths)
     LocalState(paths.root).prepare()
     os.environ.update(variables)
+    for name in [name for name in os.environ if _REMOVED.fullmatch(name)]:
+        del os.environ[name]
 
 
 def set_variables(variables: Mapping[str, str | None]) -> None:

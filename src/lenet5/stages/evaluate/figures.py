@@ -1,11 +1,23 @@
 """Draw the figures of an evaluation; equal data gives equal bytes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lenet5.core.dataset import CLASSES
+
+
+@contextmanager
+def default_style() -> Iterator[None]:
+    """Draw and save figures in this block with matplotlib's defaults, whatever a ``matplotlibrc`` has."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:

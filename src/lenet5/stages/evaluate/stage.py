@@ -64,7 +64,7 @@ def run(paths: Paths, params: Evaluate) -> str:
     files.write_csv(paths.per_class, metrics.by_class(predictions))
     files.write_csv(paths.confusion, predictions[["label", "predicted"]])
     files.write_csv(paths.calibration, calibration)
-    with files.replacing(paths.figures) as partial:
+    with figures.default_style(), files.replacing(paths.figures) as partial:
         partial.mkdir()
         for name, figure in {
             "learning_curves": figures.learning_curves(history),

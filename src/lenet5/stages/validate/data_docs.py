@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+from great_expectations.data_context.store import TupleFilesystemStoreBackend
+
 _STYLE = Path(__file__).with_name("data_docs.css").read_text(encoding="utf-8")
 
 # Pages contain the times of loading and rendering, and the run time in the machine's time zone. All of them
@@ -14,6 +16,13 @@ _TIMES = (
     (re.compile(r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(Z| [\w+-]+)"), r"1970-01-01\g<1>00:00:00Z"),
 )
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class SortedFolder(TupleFilesystemStoreBackend):
+    """A folder of pages whose list is sorted: the order of a folder depends on the file system."""
+
+    def list_keys(self, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        return sorted(super().list_keys(prefix))
 
 
 def make_reproducible(site: Path) -> None:

@@ -79,7 +79,8 @@ def _context(site: Path) -> Any:
                     "class_name": "SiteBuilder",
                     "show_how_to_buttons": False,
                     "store_backend": {
-                        "class_name": "TupleFilesystemStoreBackend",
+                        "class_name": data_docs.SortedFolder.__name__,
+                        "module_name": data_docs.SortedFolder.__module__,
                         "base_directory": str(site),
                     },
                     "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
