@@ -41,7 +41,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "manifest": lambda path: dataset.load_manifest(path.parent),
     "result": Lineage.read,
     "model": keras_file.load,
-    "reference": lambda path: reference.load(path, ink_threshold=0),
+    "reference": lambda path: reference.load(path, params.load(REPOSITORY / "params.yaml").validate_),
     "params": params.load,
     "recipe": lambda path: recipes.load(path.parent, path.stem),
     "space": lambda path: space.load(path, params.load(REPOSITORY / "params.yaml")),

@@ -52,7 +52,7 @@ def validate(
 
     if update_reference:
         print_line(reference.update(paths, params.validate_))
-        print_line("Next: commit data/reference.json and data/reference.npz with the reason, then `dvc repro`.")
+        print_line("Next: commit both files of data/reference.* with the reason, then `dvc repro`.")
         return
     logging.getLogger("great_expectations.render.renderer.site_builder").addFilter(_raise_logged)
     try:

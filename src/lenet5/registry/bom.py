@@ -24,9 +24,9 @@ from packaging.requirements import Requirement
 from lenet5.core import files
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
-from lenet5.system import settings
 from lenet5.tracking import store, tags
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def model(version: Version, params: Mapping[str, Any], lock: str) -> str:
                 "technicalLimitations": ["it also gives confident answers for pictures that show no digit"],
             },
             "properties": [
-                {"name": name, "value": settings.mask_urls(str(value))}
+                {"name": name, "value": mask_urls(str(value))}
                 for name, value in sorted(params.items())
                 if name.startswith(("preprocess.", "train."))
             ],
@@ -221,7 +221,7 @@ def _data(of_version: Mapping[str, str], params: Mapping[str, Any]) -> tuple[lis
         data(
             name.removeprefix(tags.PINS),
             of_version[name],
-            contents={"url": quote(settings.mask_urls(source, replacement=""), safe="/:?&=#%")},
+            contents={"url": quote(mask_urls(source, replacement=""), safe="/:?&=#%")},
             description="a source file; the hash is that of its uncompressed content",
         )
         for name in sorted(of_version)
