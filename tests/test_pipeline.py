@@ -215,6 +215,14 @@ def test_transposed_images_in_both_splits_are_held_back_until_they_are_accepted(
         for name, array in digits.items()
     }
     copy.put_source(transposed, pin=False)
+    copy.set_params(  # the checks of the data would stop it earlier
+        **{
+            "validate.max_agreement_loss": 1.0,
+            "validate.max_mean_distance": 255,
+            "validate.max_suspect_labels": 1.0,
+            "validate.max_unlike_images": 1.0,
+        }
+    )
     copy.run("lenet5", "pin")
     refused = copy.command("lenet5", "run")
     assert refused.returncode == 3, refused.stderr

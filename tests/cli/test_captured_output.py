@@ -79,7 +79,7 @@ def trained(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 @pytest.fixture(scope="module")
 def outputs(trained: Project, environment: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Standard output and standard error of each command. One process runs all: imports take long."""
-    before = trained.paths.reference.read_bytes()
+    before = {path: path.read_bytes() for path in trained.paths.reference.parent.glob("reference.*")}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *(command.format(root=trained.root) for command in COMMANDS)],
         cwd=trained.root,
@@ -88,7 +88,8 @@ def outputs(trained: Project, environment: dict[str, str]) -> dict[str, tuple[st
         text=True,
         check=True,
     )
-    trained.paths.reference.write_bytes(before)  # the checkout is shared, and its stages stay up to date
+    for path, content in before.items():  # the checkout is shared, and its stages stay up to date
+        path.write_bytes(content)
     pairs = zip(done.stdout.split(END_OF_COMMAND), done.stderr.split(END_OF_COMMAND), strict=True)
     return dict(zip([*COMMANDS, "after the last"], pairs, strict=True))
 

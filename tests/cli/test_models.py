@@ -58,7 +58,7 @@ def test_lineage_shows_the_whole_origin_of_a_version(two: Project) -> None:
     assert facts["data"]["test"] == manifest.splits["test"].digest
     assert facts["data"]["files"] == params.ingest.sha256.model_dump()
     assert facts["model"] == {"weights": lineage.weights, "file": lineage.model_file}
-    assert facts["validation"]["result"] == "16 of 16 checks passed"
+    assert facts["validation"]["result"] == "26 of 26 checks passed"
     assert facts["environment"]["device"] == "CPU"
     assert facts["environment"]["threads"] == "1"
     assert facts["environment"]["requirements"] == lineage.environment.requirements
@@ -80,7 +80,7 @@ def test_the_registry_shows_the_same_in_its_own_ui(two: Project) -> None:
     client = MlflowClient(settings.embedded(two.paths)["MLFLOW_TRACKING_URI"])
     version = client.get_model_version(MODEL, "2")
     assert f"| Git commit | `{commits(two)[1]}` |" in version.description
-    assert "| Great Expectations (Data Docs: `validation/` in the run) | `16 of 16 checks passed` |" in (
+    assert "| Great Expectations (Data Docs: `validation/` in the run) | `26 of 26 checks passed` |" in (
         version.description
     )
     assert version.tags["lenet5.processed_data"] in version.description

@@ -13,7 +13,7 @@ from lenet5.core.text import mask_urls, printable, shown
         "https://hidden@one.example/x",
         "postgresql+psycopg://me:hidden@db.example:5432/mlflow",
         "postgresql://me:hid/den@db.example/mlflow",
-        "https://me:hid%40den@one.example",
+        "https://me:hid%40den@one.example",  # pragma: allowlist secret
         "https://one.example/x?token=hidden",
         "https://one.example/x?a=1&X-Amz-Signature=hidden&b=2",
         "https://one.example/x?api_key=hidden",

@@ -7,6 +7,7 @@ import requests
 
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
+from lenet5.core.text import mask_urls
 from lenet5.orchestration import heartbeat
 from lenet5.registry import model_versions, promotion
 from lenet5.stages.params import Params
@@ -135,7 +136,7 @@ def _count_live(workers: list[dict[str, Any]]) -> int:
 
 
 def _object_store(url: str) -> dict[str, Any]:
-    address = {"address": url}
+    address = {"address": mask_urls(url)}
     try:
         requests.get(url, timeout=_TIMEOUT_SECONDS)  # without credentials, any response shows that it answers
     except requests.RequestException as error:
@@ -146,7 +147,7 @@ def _object_store(url: str) -> dict[str, Any]:
 def _data_remote(paths: Paths, url: str) -> dict[str, Any]:
     import fsspec
 
-    address = {"address": url}
+    address = {"address": mask_urls(url)}
     try:
         file_system, path = fsspec.url_to_fs(url if "://" in url else str(paths.root / url))
         file_system.exists(path)
@@ -157,7 +158,7 @@ def _data_remote(paths: Paths, url: str) -> dict[str, Any]:
 
 
 def _repository(paths: Paths, url: str) -> dict[str, Any]:
-    address = {"address": url}
+    address = {"address": mask_urls(url)}
     try:
         heads = git.text(paths.root, "ls-remote", "--quiet", url, "HEAD", timeout=_GIT_TIMEOUT_SECONDS)
     except GitFailed as error:

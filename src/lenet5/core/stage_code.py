@@ -79,5 +79,10 @@ def _path(out: str | dict[str, object]) -> str:
 
 
 def _stages(paths: Paths) -> dict[str, Any]:
-    content = files.read_yaml(paths.graph, fix="git checkout dvc.yaml") or {}
-    return dict(content.get("stages", {}))
+    content = files.read_yaml(paths.graph, fix="git checkout dvc.yaml")
+    stages = content.get("stages", {}) if isinstance(content, dict) else None
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise UsageError(
+            f"{paths.graph} cannot be read.", expected="a mapping with `stages`", fix="git checkout dvc.yaml"
+        )
+    return stages

@@ -61,7 +61,7 @@ def attach(client: MlflowClient, version: Version, params: Mapping[str, Any], re
             requirements.name,
         )
         return
-    lock = requirements.read_text()
+    lock = files.read_text(requirements)
     texts = {PACKAGES: packages(lock), MODEL: model(version, params, lock)}
     digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
     logged = model_versions.artifacts(version)
@@ -101,7 +101,7 @@ def read(paths: Paths, name: str, wanted: str, path: str) -> str:
                 found="none: an earlier release registered it, or requirements.lock had changed since",
                 fix="`lenet5 register` in a checkout of its commit adds it",
             )
-        return model_versions.artifact(client, version, path, Path(folder)).read_text()
+        return files.read_text(model_versions.artifact(client, version, path, Path(folder)))
 
 
 def packages(lock: str) -> str:

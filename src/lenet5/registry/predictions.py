@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
-from lenet5.core import dataset
+from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.errors import DataError, Lenet5Error
 from lenet5.core.paths import Paths
@@ -149,7 +149,7 @@ def evaluation_data(client: Client, paths: Paths, version: Version) -> Evaluatio
         return EvaluationData(test)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            text = model_versions.artifact(client, version, _LOCK, Path(folder)).read_text()
+            text = files.read_text(model_versions.artifact(client, version, _LOCK, Path(folder)))
         except DataError as error:
             log.warning("%s", error)
             return EvaluationData(test)
@@ -230,7 +230,7 @@ def _score(client: Client, params: Evaluate, version: Version, test: Split) -> p
     with tempfile.TemporaryDirectory() as folder:
         if fast_lookup.onnx_digest(version.tags):
             file = model_versions.download_onnx(client, version, Path(folder))
-            session = onnx_session.load(file.read_bytes())
+            session = onnx_session.load(files.read_bytes(file))
             if tuple(session.get_inputs()[0].shape[1:]) != test.images.shape[1:]:
                 return _no_predictions(test.labels)
             return metrics.predictions(test.labels, onnx_session.probabilities(session, test.images))

