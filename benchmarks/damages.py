@@ -6,6 +6,7 @@ what is expected of each damage; another outcome is an error.
 
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -430,15 +431,7 @@ def main(
         rows.append(row(damage, results))
         problems += [text for text in [problem(damage, results)] if text]
     if not only:
-        alarms = sum(
-            any(not each.success for each in examine(clean, limits, known))
-            for clean in samples(splits, draws)
-        )
-        rows += [
-            "",
-            f"Of {draws} random samples of clean MNIST (12,000 train and 2,000 test images), "
-            f"{alarms} fail a check.",
-        ]
+        rows += ["", false_alarms(splits, draws, limits, known)]
     print("\n".join(rows))
     if problems:
         raise DataError(
@@ -449,6 +442,20 @@ def main(
         files.write_text(
             page, replaced(page.read_text(encoding="utf-8"), "damages", "\n".join(rows), where=page)
         )
+
+
+def false_alarms(splits: Splits, draws: int, limits: Validate, known: Reference) -> str:
+    """Say how many random samples of clean data fail a check, and which."""
+    failed = [
+        [result.name for result in examine(clean, limits, known) if not result.success]
+        for clean in samples(splits, draws)
+    ]
+    counts = Counter(name for names in failed for name in names)
+    by_check = ", ".join(f"`{name}` {count}" for name, count in counts.most_common())
+    return (
+        f"Of {draws} random samples of clean MNIST (12,000 train and 2,000 test images), "
+        f"{sum(map(bool, failed))} fail a check{f': {by_check}' if by_check else ''}."
+    )
 
 
 def row(damage: Damage, results: Sequence[CheckResult]) -> str:

@@ -190,7 +190,9 @@ def accuracy(scores: Any) -> tuple[float, float]:
     return scores.champion, scores.candidate
 
 
-@pytest.mark.parametrize(("change", "drop"), [(transposed, 0.5), (swapped, 0.1)])
+@pytest.mark.parametrize(
+    ("change", "drop"), [(transposed, 0.5), pytest.param(swapped, 0.1, marks=pytest.mark.long)]
+)
 def test_damage_in_both_splits_is_held_back_until_a_user_accepts_it(
     checkout: Checkout, model: MakeModel, change: Change, drop: float
 ) -> None:

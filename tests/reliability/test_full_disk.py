@@ -10,11 +10,7 @@ import pytest
 from tests.conftest import Project
 from tests.reliability import harness
 
-pytestmark = [
-    pytest.mark.long,
-    # not strict: how many bytes are free is random, and some stages fit
-    pytest.mark.xfail(strict=False, reason="a write to a full disk is an error without a message of its own"),
-]
+pytestmark = pytest.mark.long
 FORCE = ("dvc", "repro", "--force", "--single-item")
 STAGES = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 SIZE = "120m"

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import keras
@@ -53,6 +53,43 @@ def observe(paths: Paths, params: Train, training: str, console: Console) -> Ite
         )
 
 
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Writes event files until a write fails; a full disk must not end a training."""
+
+    _failed = False
+
+    def set_model(self, model: keras.Model) -> None:
+        self._try(super().set_model, model)
+
+    def on_train_begin(self, logs: object = None) -> None:
+        self._try(super().on_train_begin, logs)
+
+    def on_train_end(self, logs: object = None) -> None:
+        self._try(super().on_train_end, logs)
+
+    def on_test_begin(self, logs: object = None) -> None:
+        self._try(super().on_test_begin, logs)
+
+    def on_test_end(self, logs: object = None) -> None:
+        self._try(super().on_test_end, logs)
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
+        self._try(super().on_epoch_begin, epoch, logs)
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        self._try(super().on_epoch_end, epoch, logs)
+
+    def _try(self, hook: Callable[..., None], *arguments: object) -> None:
+        if self._failed:
+            return
+        try:
+            hook(*arguments)
+        except Exception as error:  # TensorFlow's own kinds
+            self._failed = True
+            cause = str(error).splitlines()[0]
+            log.warning("the training continues without TensorBoard in %s: %s", self.log_dir, cause)
+
+
 def _on_this_device(training: str) -> str:
     """Return the key of a checkpoint. It includes the device, because another kind would give other bytes."""
     return hashlib.sha256(f"{training} {backend.device()} {platform.machine()}".encode()).hexdigest()
@@ -67,4 +104,4 @@ def _tensorboard(paths: Paths, training: str) -> keras.callbacks.Callback:
             tf.config.list_logical_devices()
     # event files hold clocks and host names, so they are no DVC output
     folder = LocalState(paths.root).tensorboard / training[:12]
-    return keras.callbacks.TensorBoard(folder, write_graph=False)
+    return _TensorBoard(folder, write_graph=False)
