@@ -52,11 +52,23 @@ def find(splits: Mapping[str, Split], names: Sequence[str], max_pixels: int) -> 
 
 def _search(images: Sequence[Array], first: NDArray[np.int64], max_pixels: int) -> None:
     """Write the index of the near-duplicate of each image into ``first`` (N,), over all splits."""
-    parts = [_sketch(each[rows]) for each in images for rows in chunks(len(each)) if len(each)]
-    digests, places = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))  # (N, _KEPT)
-    kept = np.flatnonzero(digests)  # 0: there is no such row
-    kept = kept[np.argsort(digests.ravel()[kept], kind="stable")].astype(np.uint32)
-    ordered = digests.ravel()[kept]
+    # a digest and its position in one number, so that sorting needs no index; a position is below 2 ** 32
+    keys = np.arange(len(first) * _KEPT, dtype=np.uint64)
+    places = np.empty((len(first), _KEPT, 2), np.uint8)
+    start = 0
+    for each in images:
+        for rows in chunks(len(each)) if len(each) else ():
+            digests, places[start : start + rows.stop - rows.start] = _sketch(each[rows])
+            keys[start * _KEPT : start * _KEPT + digests.size] |= digests.ravel().astype(
+                np.uint64
+            ) << np.uint64(32)
+            start += len(digests)
+    keys.sort()
+    ordered = (keys >> np.uint64(32)).astype(np.uint32)
+    kept = keys.astype(np.uint32)
+    del keys
+    missing = np.searchsorted(ordered, 1)  # 0: there is no such row
+    ordered, kept = ordered[missing:], kept[missing:]
     for lag in range(1, _NEIGHBOURS + 1):
         equal = np.flatnonzero(ordered[lag:] == ordered[:-lag])
         for start in range(0, len(equal), _PAIRS):
