@@ -52,13 +52,16 @@ def _answers(address: str) -> bool:
 
 def test_an_embedded_server_that_is_killed_is_started_again(paths: Paths) -> None:
     listening = socket.create_server((embedded_server.HOST, 0), backlog=128)
-    server = EmbeddedServer(partial(embedded_server.start, paths, listening), listening)
+    server = EmbeddedServer(partial(embedded_server.start, paths, listening, "lenet5:secret"), listening)
     try:
         assert _answers(server.address)
         first = server._process
         first.kill()
         until(lambda: server._process is not first, 10, "another server process")
         assert _answers(server.address)  # the request waits for the server
+        version = f"{server.address}/admin/version"
+        assert httpx.get(version, auth=("lenet5", "secret")).status_code == 200  # the log-in stays the same
+        assert httpx.get(version).status_code == 401
         assert not server.lost
     finally:
         server.stop()
