@@ -115,12 +115,12 @@ def _scored(
         suspect, likely = suspects(log_densities, code, confidence)
         part = pd.DataFrame(
             {
-                "code": code,
+                "code": code.astype(np.int16),
                 "agrees": pd.array(log_densities.argmax(axis=1) == code, "boolean"),
                 "likely_label": pd.array(classifier.labels[likely], "UInt16"),
                 "unlike": pd.array(statistics.is_unlike(log_densities, rest), "boolean"),
             },
-            index=known,
+            index=known.astype(np.int32),
         )
         part.loc[~suspect, "likely_label"] = pd.NA
         parts.append(part)

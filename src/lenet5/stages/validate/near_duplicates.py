@@ -53,7 +53,7 @@ def find(splits: Mapping[str, Split], names: Sequence[str], max_pixels: int) -> 
 def _search(images: Sequence[Array], first: NDArray[np.int64], max_pixels: int) -> None:
     """Write the index of the near-duplicate of each image into ``first`` (N,), over all splits."""
     # a digest and its position in one number, so that sorting needs no index; a position is below 2 ** 32
-    keys = np.arange(len(first) * _KEPT, dtype=np.uint64)
+    keys = np.arange(len(first) * _KEPT, dtype="<u8")
     places = np.empty((len(first), _KEPT, 2), np.uint8)
     start = 0
     for each in images:
@@ -64,9 +64,7 @@ def _search(images: Sequence[Array], first: NDArray[np.int64], max_pixels: int) 
             ) << np.uint64(32)
             start += len(digests)
     keys.sort()
-    ordered = (keys >> np.uint64(32)).astype(np.uint32)
-    kept = keys.astype(np.uint32)
-    del keys
+    kept, ordered = keys.view("<u4").reshape(-1, 2).T  # the lower and the upper half, without a copy
     missing = np.searchsorted(ordered, 1)  # 0: there is no such row
     ordered, kept = ordered[missing:], kept[missing:]
     for lag in range(1, _NEIGHBOURS + 1):
