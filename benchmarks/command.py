@@ -3,6 +3,7 @@
 import importlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -31,8 +32,13 @@ QUIET = 0.1
 def main(*words: str) -> None:
     """Run the command line, with these words before those of the shell."""
     sys.argv[1:1] = words
+    run(_parts)
+
+
+def run(function: Callable[..., None]) -> None:
+    """Run a function as a command; an error that the user can act on has no stack trace."""
     try:
-        typer.run(_parts)
+        typer.run(function)
     except Lenet5Error as error:
         print_error(error)
         sys.exit(error.exit_code)

@@ -4,7 +4,6 @@ It writes the table of docs/data.md, with how often the checks reject clean samp
 what is expected of each damage; another outcome is an error.
 """
 
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.ndimage import gaussian_filter, rotate
 
+from benchmarks import command
 from benchmarks.bench import ROOT
 from benchmarks.readme import replaced
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Array, Split
-from lenet5.core.errors import DataError, Lenet5Error
+from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.stages import params
 from lenet5.stages.validate import engine, reference, suite, tables
@@ -30,7 +30,7 @@ from lenet5.stages.validate.check_result import CheckResult
 from lenet5.stages.validate.params import Validate
 from lenet5.stages.validate.reference import Reference
 from lenet5.system import settings
-from lenet5.system.terminal import console, print_error
+from lenet5.system.terminal import console
 
 Splits = dict[str, Split]
 OnImages = Callable[[Array], Array]
@@ -477,8 +477,4 @@ def samples(splits: Splits, draws: int) -> Iterator[Splits]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Lenet5Error as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    command.run(main)

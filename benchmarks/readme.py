@@ -3,19 +3,18 @@
 README.md gets six lines, docs/performance.md all tables, docs/images/benchmarks.png the picture.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks import inference, large, picture, rate, report, results, time_to_accuracy
+from benchmarks import command, inference, large, picture, rate, report, results, time_to_accuracy
 from benchmarks.bench import ROOT
 from benchmarks.results import Result
 from lenet5.core import files
-from lenet5.core.errors import DataError, Lenet5Error, UsageError
-from lenet5.system.terminal import console, print_error
+from lenet5.core.errors import DataError, UsageError
+from lenet5.system.terminal import console
 
 PICTURE = Path("docs/images/benchmarks.png")
 ORDER = ("time", "rate", "inference", "pipeline", "large")
@@ -175,8 +174,4 @@ def _origin(result: Result) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except Lenet5Error as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    command.run(main)

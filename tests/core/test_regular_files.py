@@ -46,7 +46,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "recipe": lambda path: recipes.load(path.parent, path.stem),
     "space": lambda path: space.load(path, params.load(REPOSITORY / "params.yaml")),
     "settings": lambda path: settings.load(Paths(path.parent)),
-    "lock": lambda path: dvc.recorded_outputs(Paths(path.parent)),
+    "lock": dvc.recorded_outputs,
 }
 NAMES = {"manifest": "manifest.json", "recipe": "fast.yaml", "settings": ".env", "lock": "dvc.lock"}
 

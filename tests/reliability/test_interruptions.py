@@ -33,16 +33,22 @@ def require_recovery(
     assert undisturbed.code == 0, undisturbed.output
     assert harness.state(project) == before, "the command alone must change nothing"
     for _ in range(moments):
-        after = chance.uniform(0, undisturbed.seconds)
-        print(f"{how.name} to the {target} of {' '.join(words)} after {after:.3f} s")
-        killed = harness.interrupt(project, words, after=after, how=how, target=target)
-        harness.require_no_trace(killed.output)
-        again = harness.complete(project, *words)
-        assert again.code == 0, f"interrupted:\n{killed.output}\nagain:\n{again.output}"
-        harness.require_no_trace(again.output)
+        interrupt_and_repeat(project, words, chance.uniform(0, undisturbed.seconds), how, target)
         completed = harness.complete(project, "dvc", "repro")
         assert completed.code == 0, completed.output
         assert harness.state(project) == before
+
+
+def interrupt_and_repeat(
+    project: Project, words: Sequence[str], after: float, how: signal.Signals, target: Target
+) -> None:
+    """Interrupt a command after some seconds, and require that it succeeds when it is repeated."""
+    print(f"{how.name} to the {target} of {' '.join(words)} after {after:.3f} s")
+    killed = harness.interrupt(project, words, after=after, how=how, target=target)
+    harness.require_no_trace(killed.output)
+    again = harness.complete(project, *words)
+    assert again.code == 0, f"interrupted:\n{killed.output}\nagain:\n{again.output}"
+    harness.require_no_trace(again.output)
 
 
 def test_a_stage_recovers(copy: Project, chance: random.Random) -> None:
@@ -75,11 +81,5 @@ def test_the_whole_graph_recovers(
 ) -> None:
     """Interrupt the first run of a clone; the second one ends as an undisturbed run does."""
     project = clone(finished, tmp_path / "clone")
-    after = chance.uniform(0, 60)
-    print(f"{how.name} to the {target} of {' '.join(words)} after {after:.3f} s")
-    killed = harness.interrupt(project, words, after=after, how=how, target=target)
-    harness.require_no_trace(killed.output)
-    again = harness.complete(project, *words)
-    assert again.code == 0, f"interrupted:\n{killed.output}\nagain:\n{again.output}"
-    harness.require_no_trace(again.output)
+    interrupt_and_repeat(project, words, chance.uniform(0, 60), how, target)
     assert harness.state(project) == harness.state(finished)

@@ -75,8 +75,8 @@ def _place() -> Path:
 
 
 def _fail(error: Lenet5Error) -> NoReturn:
-    """Print an expected error and end with its exit code."""
-    log.error("%s", error)  # (a stack trace does not help the user)
+    """Print an expected error without a stack trace, which does not help the user; end with its exit code."""
+    log.error("%s", error)
     _end(error.exit_code)
 
 

@@ -235,7 +235,7 @@ def _cache(paths: Paths) -> Iterator[Finding]:
         yield Finding("cache", True, "no stage has run yet")
         return
     folder = dvc.cache_folder(paths.root)
-    digests = set(dvc.recorded_outputs(paths).values())
+    digests = set(dvc.recorded_outputs(paths.lock).values())
     objects, damaged = 0, []
     while digests:
         digest = digests.pop()

@@ -48,7 +48,8 @@ def sources(paths: Paths) -> list[str]:
     Raises:
         UsageError: ``dvc.yaml`` cannot be read.
     """
-    return sorted({paths.graph.name, paths.params.name} | _inputs(paths) - _outputs(paths))
+    inputs, outputs = _inputs_and_outputs(paths)
+    return sorted({paths.graph.name, paths.params.name} | inputs - outputs)
 
 
 def files_of_graph(paths: Paths) -> list[str]:
@@ -57,20 +58,19 @@ def files_of_graph(paths: Paths) -> list[str]:
     Raises:
         UsageError: ``dvc.yaml`` cannot be read.
     """
-    return sorted({paths.graph.name, paths.params.name, paths.lock.name} | _inputs(paths) | _outputs(paths))
+    inputs, outputs = _inputs_and_outputs(paths)
+    return sorted({paths.graph.name, paths.params.name, paths.lock.name} | inputs | outputs)
 
 
-def _inputs(paths: Paths) -> set[str]:
-    return {str(path) for stage in _stages(paths).values() for path in stage.get("deps", [])}
-
-
-def _outputs(paths: Paths) -> set[str]:
-    return {
+def _inputs_and_outputs(paths: Paths) -> tuple[set[str], set[str]]:
+    stages = _stages(paths).values()
+    outputs = {
         str(_path(out))
-        for stage in _stages(paths).values()
+        for stage in stages
         for kind in ("outs", "metrics", "plots")
         for out in stage.get(kind, [])
     }
+    return {str(path) for stage in stages for path in stage.get("deps", [])}, outputs
 
 
 def _path(out: str | dict[str, object]) -> str:

@@ -67,9 +67,8 @@ def load(path: Path) -> "keras.Model":
     """
     import keras
 
-    if not zipfile.is_zipfile(
-        files.regular(path)
-    ):  # Keras reports "file not found" for a truncated file as well
+    # Keras reports "file not found" for a truncated file as well
+    if not zipfile.is_zipfile(files.regular(path)):
         raise _unusable(path, "a damaged file" if path.exists() else "no such file")
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)

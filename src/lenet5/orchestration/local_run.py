@@ -107,7 +107,7 @@ def _lost(paths: Paths, nodes: Sequence[graph.Stage], api: str | None, error: Ex
         f"Prefect does not answer. {state}.",
         expected=api or "the embedded server",
         found=str(error).partition("\n")[0] or type(error).__name__,
-        fix=f"{mend if api else ''}`lenet5 run` goes on: no stage that is done runs again",
+        fix=f"{mend if api else ''}`lenet5 run` continues: completed stages do not run again",
     )
 
 

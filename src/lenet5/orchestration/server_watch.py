@@ -1,7 +1,7 @@
 """Watch the Prefect server of a flow in this process: start an embedded one again, or shorten the wait.
 
 Prefect tries each request six times, with a minute of waiting in all, and a flow makes several requests at
-its end. Without this, a flow whose work is done goes on for five minutes after its server died.
+its end. Without this, a flow whose stages are complete runs for five more minutes after its server died.
 """
 
 import logging

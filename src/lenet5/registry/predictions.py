@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
@@ -149,12 +148,10 @@ def evaluation_data(client: Client, paths: Paths, version: Version) -> Evaluatio
         return EvaluationData(test)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            text = files.read_text(model_versions.artifact(client, version, _LOCK, Path(folder)))
+            recorded = dvc.recorded_outputs(model_versions.artifact(client, version, _LOCK, Path(folder)))
         except DataError as error:
             log.warning("%s", error)
             return EvaluationData(test)
-    stages = (YAML(typ="safe").load(text) or {}).get("stages", {}).values()
-    recorded = {out["path"]: out.get("md5", "") for stage in stages for out in stage.get("outs", [])}
     return EvaluationData(test, recorded.get(paths.raw.relative_to(paths.root).as_posix(), ""))
 
 

@@ -207,20 +207,20 @@ def restore(root: Path, digest: str, names: Sequence[str], into: Path) -> Path:
     return into / "folder"
 
 
-def recorded_outputs(paths: Paths) -> dict[str, str]:
-    """Return the MD5 of each output that ``dvc.lock`` records, by its path from the root of the checkout.
+def recorded_outputs(lock: Path) -> dict[str, str]:
+    """Return the MD5 of each output that a ``dvc.lock`` records, by its path from the root of the checkout.
 
     The digest of a folder ends with ``.dir``.
 
     Raises:
-        DataError: there is no ``dvc.lock``, or it cannot be read.
+        DataError: there is no such file, or it cannot be read.
     """
     try:
-        stages = YAML(typ="safe").load(files.read_text(paths.lock))["stages"].values()
+        stages = YAML(typ="safe").load(files.read_text(lock))["stages"].values()
         return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
     except (OSError, YAMLError, LookupError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{paths.lock} cannot be read.",
+            f"{lock} cannot be read.",
             expected="what `dvc repro` recorded",
             found=error,
             fix="`dvc repro` writes it; `git restore dvc.lock` brings back the committed one",

@@ -55,7 +55,7 @@ def require_recorded(paths: Paths, *results: Path) -> None:
     Raises:
         DataError: a file is missing, or is not the one that its stage wrote under DVC.
     """
-    recorded = dvc.recorded_outputs(paths)
+    recorded = dvc.recorded_outputs(paths.lock)
     for path in results:
         name = path.relative_to(paths.root).as_posix()
         found = files.md5(path) if path.exists() else "no such file"

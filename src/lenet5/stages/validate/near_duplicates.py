@@ -20,7 +20,7 @@ _NEIGHBOURS = 10
 _SMALLEST_ROW = 3
 """Pixels of ink in a row. Shorter rows are equal by chance."""
 _BASE = 0x9E3779B97F4A7C15  # an odd number, so that it has an inverse modulo 2 ** 64
-_PAIRS = 50_000
+_PAIRS = 10_000
 """Pairs that are compared at a time."""
 
 
@@ -126,7 +126,7 @@ def _sketch(images: Array) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     with np.errstate(over="ignore"):
         # a polynomial of the pixels; its quotient by the power of the first ink is the same wherever the ink
         # is
-        polynomials = (images.astype(np.uint64) * powers).sum(axis=2)  # (N, H)
+        polynomials = images.astype(np.uint64) @ powers  # (N, H)
         ink = images != 0
         begin = ink.argmax(axis=2)
         digests = polynomials * inverses[begin]
