@@ -135,7 +135,7 @@ def memory_folder() -> Iterator[Path]:
 
 
 def test_the_machine_of_a_stranger_changes_no_byte(finished: Project, memory_folder: Path) -> None:
-    """All variables, the creation mask and another file system at once. The next tests say which one it was."""
+    """Variables, creation mask and file system, all at once. The next tests say which one it was."""
     copied = finished.copy(memory_folder)
     (copied.root / "matplotlibrc").write_text(STYLE)
     everything = {name: value for variables, _ in NO_INFLUENCE.values() for name, value in variables.items()}
