@@ -142,10 +142,11 @@ def test_every_parameter_has_a_test() -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_parameter_decides_the_layers(settings: Train, name: str) -> None:
     assert getattr(settings, name) != LAYERS[name]
-    layers, others = (
+    layers, same, others = (
         untrained_network(28, 28, settings.model_copy(update=changed)).get_config()["layers"]
-        for changed in ({}, {name: LAYERS[name]})
+        for changed in ({}, {}, {name: LAYERS[name]})
     )
+    assert layers == same
     assert layers != others
 
 

@@ -43,7 +43,8 @@ def build(
 Accuracy {evaluation.accuracy:.4f} on {evaluation.images:,} test images with {training.parameters:,} weights.
 
 {architecture} for handwritten digits. The input is raw pixels, uint8 (N, 28, 28), 0 for paper and 255 for
-ink. The output is ten probabilities for each image, float32 (N, 10). The model rescales and pads the pixels itself.
+ink. The output is ten probabilities for each image, float32 (N, 10). The model rescales and pads the pixels
+itself.
 
 | | |
 |---|---|
