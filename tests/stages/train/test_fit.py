@@ -142,12 +142,12 @@ def test_every_parameter_has_a_test() -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_parameter_decides_the_layers(settings: Train, name: str) -> None:
     assert getattr(settings, name) != LAYERS[name]
-    layers, same, others = (
-        untrained_network(28, 28, settings.model_copy(update=changed)).get_config()["layers"]
-        for changed in ({}, {}, {name: LAYERS[name]})
+    before, again, after = (
+        [layer.get_config() for layer in untrained_network(28, 28, train).layers]
+        for train in (settings, settings, settings.model_copy(update={name: LAYERS[name]}))
     )
-    assert layers == same
-    assert layers != others
+    assert before == again
+    assert before != after
 
 
 def test_number_of_epochs_decides_the_weights(once: Fitted, one_epoch: Fitted) -> None:
