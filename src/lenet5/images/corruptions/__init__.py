@@ -1,8 +1,8 @@
 """Corrupt images after MNIST-C (Mu & Gilmer, 2019), in five severities.
 
-Severity 3 has the amounts of MNIST-C, which has one severity for each corruption. The same seed gives the same
-bytes on every processor: linear operations have integer weights, noise is drawn as integers, and all other
-arithmetic consists of elementwise operations that IEEE 754 defines exactly.
+Severity 3 has the amounts of MNIST-C, which has one severity for each corruption. The same seed gives the
+same bytes on every processor: linear operations have integer weights, noise is drawn as integers, and all
+other arithmetic consists of elementwise operations that IEEE 754 defines exactly.
 """
 
 from collections.abc import Callable, Mapping
