@@ -1,11 +1,11 @@
-"""Compare LeNet-5 with an MLP on moved and rotated digits: ``python -m benchmarks.baseline``.
+"""Compare LeNet-5 with an MLP on changed digits: ``python -m benchmarks.baseline``.
 
-It trains ``params.yaml`` and the recipe ``mlp`` with several seeds, scores each model on changed test images,
-and writes the table of docs/lenet5.md.
+It trains ``params.yaml`` and the recipe ``mlp`` with several seeds, scores each model on moved, rotated and
+corrupted test images, and writes the table of docs/lenet5.md.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -14,27 +14,27 @@ from scipy.ndimage import rotate
 
 from benchmarks import command
 from benchmarks.bench import ROOT
+from benchmarks.contestants.robustness import CORRUPTION_SEED, trained
 from benchmarks.readme import replaced
-from benchmarks.training import DEFAULT, correct, recipe
+from benchmarks.training import DEFAULT, recipe
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Array, Split
 from lenet5.core.paths import Paths
-from lenet5.core.quiet import quiet_libraries
+from lenet5.images.corruptions import MNIST_C
+from lenet5.images.corruptions.scoring import Scorer, score
 from lenet5.images.operations import pad
-from lenet5.model import engine
+from lenet5.stages.params import Params
 from lenet5.system import settings
 from lenet5.system.terminal import console
 
-if TYPE_CHECKING:
-    import keras
-
-CONTESTANTS = {"LeNet-5": DEFAULT, "MLP": "mlp"}
+NETWORKS = {"LeNet-5": DEFAULT, "MLP": "mlp"}
 """Recipes by the name in the table."""
+CORRUPTED = "mean of 15 corruptions"
 Change = Callable[[Array], Array]
 
 
 def moved(down: int, right: int) -> Change:
-    """Move images; the pixels that leave one side are lost, and zeros enter at the other."""
+    """Move images; the pixels that leave at one side are lost, and zeros enter at the other."""
     most = max(abs(down), abs(right))
 
     def change(images: Array) -> Array:
@@ -57,71 +57,78 @@ CONDITIONS: Mapping[str, list[Change]] = {
     },
     **{f"rotated by {degrees}°": [turned(degrees), turned(-degrees)] for degrees in (15, 30)},
 }
-"""Changes of the test images by the name in the table, whose figure is the mean of the accuracies."""
+"""Changes of the test images by the name in the table, which shows the mean of their accuracies."""
 
 
 def main(seeds: Annotated[int, typer.Option(help="Trainings of each network.", min=1)] = 5) -> None:
     """Train, score and write the table."""
     paths = Paths(ROOT)
     settings.apply(paths)
-    with quiet_libraries(), engine.lean_keras(for_training=True):
-        from lenet5.model import backend
-    backend.configure(1)
-    test = dataset.load(paths.raw).splits["test"]
-    changed = {
-        name: [Split(change(test.images), test.labels) for change in changes]
-        for name, changes in CONDITIONS.items()
-    }
+    raw = dataset.load(paths.raw).splits
     rows = [header()]
-    for name, chosen in CONTESTANTS.items():
-        scores: dict[str, list[float]] = {condition: [] for condition in CONDITIONS}
+    for name, chosen in NETWORKS.items():
+        models = []
         for seed in track(range(1998, 1998 + seeds), description=name, console=console):
-            network, padding = trained(paths, chosen, seed)
-            for condition, splits in changed.items():
-                scores[condition].append(
-                    float(np.mean([correct(network, padding, split).mean() for split in splits]))
-                )
-        rows.append(row(name, int(network.count_params()), scores))
-    table = "\n".join(
-        [*rows, "", f"Accuracy in %: median of {seeds} trainings, and the lowest and the highest."]
-    )
+            params = recipe(paths, chosen, {"train.seed": seed})
+            models.append(accuracies(trained(params, raw["train"]), raw["test"]))
+        rows.append(row(name, weights(params), models))
+    spread = f"Accuracy in %: median of {seeds} trainings, and the lowest and the highest."
+    table = "\n".join([*rows, "", spread])
     print(table)
     page = ROOT / "docs/lenet5.md"
     files.write_text(page, replaced(page.read_text(encoding="utf-8"), "baseline", table, where=page))
 
 
-def trained(paths: Paths, chosen: str, seed: int) -> "tuple[keras.Sequential, int]":
-    """Train a recipe and return the network and the padding of its images."""
-    from lenet5.stages.train.fit import fit
+def accuracies(scorer: Scorer, test: Split) -> dict[str, float]:
+    """Return the accuracy of a model, by the name of the condition."""
+    clean = np.asarray(test.images)
 
-    processed = dataset.load(paths.processed)
-    params = recipe(paths, chosen, {"train.seed": seed}).train
-    network, _ = fit(
-        processed.splits["train"],
-        processed.splits["validation"],
-        params,
-        on_epoch=lambda epoch, metrics: None,
-    )
-    return network, processed.manifest.padding
+    def accuracy(images: Array) -> float:
+        return float((scorer(images).argmax(axis=1) == test.labels).mean())
+
+    corrupted = score(
+        scorer,
+        clean,
+        test.labels,
+        names=list(MNIST_C),
+        severities=[3],  # the amounts of MNIST-C
+        count=len(clean),
+        seed=CORRUPTION_SEED,
+    ).columns
+    return {
+        **{
+            name: float(np.mean([accuracy(change(clean)) for change in changes]))
+            for name, changes in CONDITIONS.items()
+        },
+        CORRUPTED: float((corrupted["predicted"] == corrupted["label"]).mean()),
+    }
+
+
+def weights(params: Params) -> int:
+    """Return the number of weights of a recipe's network."""
+    from lenet5.stages.train.fit import untrained_network
+
+    side = params.validate_.height + 2 * params.preprocess.padding
+    return int(untrained_network(side, side, params.train).count_params())
 
 
 def header() -> str:
-    columns = ["network", "weights", *CONDITIONS]
+    columns = ["network", "weights", *CONDITIONS, CORRUPTED]
     return f"| {' | '.join(columns)} |\n| {' | '.join('---' for _ in columns)} |"
 
 
-def row(name: str, weights: int, scores: Mapping[str, list[float]]) -> str:
+def row(name: str, weights: int, models: list[dict[str, float]]) -> str:
     """Return a row of the table.
 
     Args:
         name: of the network.
         weights: their number.
-        scores: accuracies, one for each seed, by condition.
+        models: what :func:`accuracies` returns, one for each seed.
     """
-    cells = [
-        f"{100 * np.median(each):.2f} ({100 * min(each):.2f} to {100 * max(each):.2f})"
-        for each in scores.values()
-    ]
+    cells = []
+    for condition in models[0]:
+        each = [100 * model[condition] for model in models]
+        cells.append(f"{np.median(each):.2f} ({min(each):.2f} to {max(each):.2f})")
     return f"| {name} | {weights:,} | {' | '.join(cells)} |"
 
 
