@@ -24,7 +24,6 @@ from lenet5.model import metrics, onnx_session
 from lenet5.registry import fast_lookup, model_versions
 from lenet5.registry.data_change import EvaluationData
 from lenet5.registry.model_versions import Version
-from lenet5.stages.evaluate.params import Evaluate
 from lenet5.system import dvc
 from lenet5.tracking import tags
 from lenet5.tracking.store import Client
@@ -65,7 +64,6 @@ class Collected:
 def collect(
     client: Client,
     paths: Paths,
-    params: Evaluate,
     candidate: Version,
     champion: Version | None,
     champions_data: EvaluationData | None = None,
@@ -79,7 +77,6 @@ def collect(
     Args:
         client: The registry.
         paths: The checkout, for its test images.
-        params: The batch size for scoring.
         candidate: The version to promote.
         champion: The version that has the alias; None when no version has it.
         champions_data: What the champion was evaluated on when it got the alias; None for what its tags say.
@@ -96,7 +93,7 @@ def collect(
         if (stored := _stored(client, version, test_data)) is not None:
             return stored
         log.warning("version %d is scored on the test images of this checkout", version.number)
-        return _score(client, params, version, _test_images(paths.raw, test_data, version))
+        return _score(client, version, _test_images(paths.raw, test_data, version))
 
     paired = PairedPredictions(on_candidates(candidate), on_candidates(champion) if champion else None)
     if champion is None:
@@ -105,7 +102,7 @@ def collect(
     if data.test == test_data:
         return Collected(paired)
     try:
-        return Collected(paired, False, _on_champions(client, paths, params, candidate, champion, data))
+        return Collected(paired, False, _on_champions(client, paths, candidate, champion, data))
     except _Missing as error:
         return Collected(paired, False, missing=str(error))
 
@@ -117,7 +114,6 @@ class _Missing(DataError):
 def _on_champions(
     client: Client,
     paths: Paths,
-    params: Evaluate,
     candidate: Version,
     champion: Version,
     data: EvaluationData,
@@ -136,8 +132,8 @@ def _on_champions(
     with _champions_images(paths, champion, data) as test:
         stored = _stored(client, champion, data.test)
         return PairedPredictions(
-            _score(client, params, candidate, test),
-            stored if stored is not None else _score(client, params, champion, test),
+            _score(client, candidate, test),
+            stored if stored is not None else _score(client, champion, test),
         )
 
 
@@ -218,11 +214,11 @@ def _test_images(raw: Path, test_data: str, version: Version) -> Split:
     return dataset.load(raw, ["test"]).splits["test"]
 
 
-def _score(client: Client, params: Evaluate, version: Version, test: Split) -> pd.DataFrame:
+def _score(client: Client, version: Version, test: Split) -> pd.DataFrame:
     """Download the model and score it on some test images.
 
-    The ONNX file is used if the version has one: the stage ``evaluate`` compared its probabilities with those
-    of Keras, and it needs no TensorFlow. A model that takes images of another size classifies none correctly.
+    Keras scores only versions of earlier releases, which have no ONNX file. A model that takes images of
+    another size classifies none correctly.
     """
     with tempfile.TemporaryDirectory() as folder:
         if fast_lookup.onnx_digest(version.tags):
@@ -233,11 +229,11 @@ def _score(client: Client, params: Evaluate, version: Version, test: Split) -> p
             return metrics.predictions(test.labels, onnx_session.probabilities(session, test.images))
         with quiet_libraries():
             from lenet5.model import backend, keras_file
-        backend.configure(1)  # as in the stage evaluate
+        backend.configure(1)
         model = keras_file.load(model_versions.download(client, version, Path(folder)))
         if tuple(model.input_shape[1:]) != test.images.shape[1:]:
             return _no_predictions(test.labels)
-        probabilities = metrics.probabilities(model, test.images, params.batch_size)
+        probabilities = metrics.probabilities(model, test.images)
         return metrics.predictions(test.labels, probabilities)
 
 

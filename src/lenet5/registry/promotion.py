@@ -115,9 +115,7 @@ def promote(
         if is_holder and (judged_on is None or judged_on.test == candidate.tags.get(tags.TEST_DATA)):
             return Promotion(candidate, None, moved=False, holder=candidate)
 
-        collected = predictions.collect(
-            log.client, paths, params.evaluate, candidate, state.holder, judged_on
-        )
+        collected = predictions.collect(log.client, paths, candidate, state.holder, judged_on)
         withdrawal = state.withdrawal_of(candidate.number)
         verdict = judge(params, collected, withdrawal, accept_new_data=accept_new_data)
         if is_holder and verdict.decision == "keep" and verdict.accepted:

@@ -10,6 +10,5 @@ from lenet5.core.params import Positive, Section
 class Evaluate(Section):
     """The section ``evaluate``; the comments in ``params.yaml`` describe each value."""
 
-    batch_size: Positive
     calibration_bins: Positive
     mistakes: Annotated[int, Field(gt=0, le=100)]  # more pictures do not fit into the figure
