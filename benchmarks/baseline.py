@@ -64,7 +64,7 @@ def main(seeds: Annotated[int, typer.Option(help="Trainings of each network.", m
     """Train, score and write the table."""
     paths = Paths(ROOT)
     settings.apply(paths)
-    with quiet_libraries(), engine.lean_keras(for_training=True):
+    with quiet_libraries(), engine.lean_keras():
         from lenet5.model import backend
     backend.configure(1)
     test = dataset.load(paths.raw).splits["test"]

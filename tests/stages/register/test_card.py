@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lenet5.core.results import Environment, Evaluation, Lineage, Training
+from lenet5.core.results import Environment, Evaluation, Lineage, SplitAccuracy, Training
 from lenet5.stages.params import load
 from lenet5.stages.register import card
 from tests.conftest import REPOSITORY
@@ -15,6 +15,7 @@ LINEAGE = Lineage(
     processed_data="p" * 64,
     weights="w" * 64,
     model_file="m" * 64,
+    onnx_file="o" * 64,
     environment=Environment(
         requirements="q" * 64,
         packages={"keras": "3.15.1"},
@@ -23,7 +24,14 @@ LINEAGE = Lineage(
     ),
 )
 TRAINING = Training(
-    epochs=4, best_epoch=3, parameters=60074, loss=0.5, accuracy=0.98, val_loss=0.6, val_accuracy=0.9871
+    epochs=4,
+    best_epoch=3,
+    parameters=60074,
+    loss=0.5,
+    accuracy=0.98,
+    val_loss=0.6,
+    val_accuracy=0.9871,
+    temperature=0.5277,
 )
 EVALUATION = Evaluation(
     model="m" * 16,
@@ -35,6 +43,17 @@ EVALUATION = Evaluation(
     loss=0.1234,
     worst_class_recall=0.9634,
     calibration_error=0.0923,
+    calibration_error_low=0.0871,
+    calibration_error_high=0.0975,
+    splits={
+        "train": SplitAccuracy(images=55000, accuracy=0.9951, low=0.9945, high=0.9957),
+        "validation": SplitAccuracy(images=5000, accuracy=0.9871, low=0.9836, high=0.9898),
+        "test": SplitAccuracy(images=10000, accuracy=0.9912, low=0.9892, high=0.9928),
+    },
+    corruption_accuracy={"fog": 0.61, "rotate": 0.93},
+    mean_corruption_accuracy=0.77,
+    retained_accuracy=0.7768,
+    corrupted_images="c" * 64,
 )
 
 
@@ -62,9 +81,13 @@ def test_equal_models_have_equal_cards_and_others_do_not() -> None:
         "# lenet5-mnist",
         "Accuracy 0.9912 on 10,000 test images with 60,074 weights.",
         "| Accuracy | 0.9912 |",
+        "| Accuracy on 55,000 train images | 0.9951 (0.9945 to 0.9957) |",
+        "| Accuracy on 5,000 validation images | 0.9871 (0.9836 to 0.9898) |",
+        "| Accuracy on 10,000 test images | 0.9912 (0.9892 to 0.9928) |",
+        "| Temperature | 0.5277 |",
         "| Worst class recall | 0.9634 |",
         "| Cross-entropy (nats) | 0.1234 |",
-        "| Expected calibration error | 0.0923 |",
+        "| Expected calibration error | 0.0923 (0.0871 to 0.0975) |",
         "| Validation accuracy | 0.9871 (epoch 3 of 4) |",
         "| 7 | 0.9070 | 0.8070 | 0.7070 | 1,007 |",
     ],

@@ -33,10 +33,15 @@ def build(
         for c in per_class.itertuples()
     )
     shown = ("preprocess.padding", "preprocess.validation_images", "train.")
+    splits = "\n".join(
+        f"| Accuracy on {on.images:,} {name} images | {on.accuracy:.4f} ({on.low:.4f} to {on.high:.4f}) |"
+        for name, on in evaluation.splits.items()
+    )
     recipe = "\n".join(
         f"| {name} | {value} |" for name, value in all_params.items() if name.startswith(shown)
     )
     architecture = _ARCHITECTURES[all_params["train.architecture"]]
+    calibration_error = f"{evaluation.calibration_error_low:.4f} to {evaluation.calibration_error_high:.4f}"
     return f"""\
 # {params.model_name}
 
@@ -49,10 +54,14 @@ itself.
 | | |
 |---|---|
 | Accuracy | {evaluation.accuracy:.4f} |
+{splits}
 | Worst class recall | {evaluation.worst_class_recall:.4f} |
 | Cross-entropy (nats) | {evaluation.loss:.4f} |
-| Expected calibration error | {evaluation.calibration_error:.4f} |
+| Expected calibration error | {evaluation.calibration_error:.4f} ({calibration_error}) |
+| Temperature | {training.temperature:.4f} |
 | Validation accuracy | {training.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
+
+Intervals have a confidence of 95 %. The weights contain the temperature.
 
 Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 
