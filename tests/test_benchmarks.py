@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks import command, measure, picture, readme, report, results, time_to_accuracy
+from benchmarks import baseline, command, measure, picture, readme, report, results, time_to_accuracy
 from benchmarks.bench import ROOT, Bench, Contestant, environment
 from benchmarks.gpu import compare
 from benchmarks.measure import Measured
@@ -124,6 +125,20 @@ def test_no_setting_of_the_product_reaches_the_others(monkeypatch: pytest.Monkey
     for name, value in engine.ENGINE_FLAGS.items():
         monkeypatch.setenv(name, value)
     assert not {"LENET5_RUNS", *engine.ENGINE_FLAGS} & environment(ROOT).keys()
+
+
+def test_a_moved_image_leaves_zeros_behind() -> None:
+    image = np.arange(1, 10).reshape(1, 3, 3)
+    assert baseline.moved(1, -2)(image).tolist() == [[[0, 0, 0], [3, 0, 0], [6, 0, 0]]]
+    assert baseline.moved(0, 1)(image).tolist() == [[[0, 1, 2], [0, 4, 5], [0, 7, 8]]]
+    assert baseline.moved(0, 0)(image).tolist() == image.tolist()
+
+
+def test_a_row_of_the_baseline_has_a_cell_for_each_column() -> None:
+    conditions = [*baseline.CONDITIONS, baseline.CORRUPTED]
+    row = baseline.row("MLP", 60_026, [dict.fromkeys(conditions, share) for share in (0.9, 0.8, 0.7)])
+    assert row.startswith("| MLP | 60,026 | 80.00 (70.00 to 90.00) |")
+    assert row.count("|") == baseline.header().splitlines()[0].count("|")
 
 
 def test_a_recipe_is_checked() -> None:

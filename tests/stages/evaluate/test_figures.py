@@ -137,3 +137,15 @@ def test_label_errors_have_label_likely_class_and_margin(test: Split) -> None:
     label = int(test.labels[19])
     assert texts[0] == f"test #19\n{label} → {(label + 1) % 10} (-0.51)"
     assert len(texts) == 9
+
+
+def test_robustness_has_a_row_for_each_corruption_and_a_number_in_each_cell() -> None:
+    rows = [
+        {"corruption": name, "severity": severity, "accuracy": accuracy}
+        for name, accuracies in {"shot_noise": (0.987, 0.5), "fog": (0.4, 0.0)}.items()
+        for severity, accuracy in zip((1, 4), accuracies, strict=True)
+    ]
+    axes = figures.robustness(pd.DataFrame(rows)).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["shot noise", "fog"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "4"]
+    assert [text.get_text() for text in axes.texts] == ["98.7", "50.0", "40.0", "0.0"]

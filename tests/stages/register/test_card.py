@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lenet5.core.results import Environment, Evaluation, Lineage, SplitAccuracy, Training
-from lenet5.stages.params import load
+from lenet5.stages.params import Params, load
 from lenet5.stages.register import card
 from tests.conftest import REPOSITORY
 
@@ -50,10 +50,14 @@ EVALUATION = Evaluation(
         "validation": SplitAccuracy(images=5000, accuracy=0.9871, low=0.9836, high=0.9898),
         "test": SplitAccuracy(images=10000, accuracy=0.9912, low=0.9892, high=0.9928),
     },
+    corruption_accuracy={"fog": 0.61, "rotate": 0.93},
+    mean_corruption_accuracy=0.77,
+    retained_accuracy=0.7768,
+    corrupted_images="c" * 64,
 )
 
 
-def build(evaluation: Evaluation = EVALUATION) -> str:
+def build(evaluation: Evaluation = EVALUATION, params: Params = PARAMS) -> str:
     per_class = pd.DataFrame(
         {
             "digit": range(10),
@@ -63,12 +67,19 @@ def build(evaluation: Evaluation = EVALUATION) -> str:
             "images": [1000 + digit for digit in range(10)],
         }
     )
-    return card.build(PARAMS.register_, PARAMS.flat(), LINEAGE, TRAINING, evaluation, per_class)
+    return card.build(params.register_, params.flat(), LINEAGE, TRAINING, evaluation, per_class)
 
 
 def test_equal_models_have_equal_cards_and_others_do_not() -> None:
     assert build() == build()
     assert build() != build(EVALUATION.model_copy(update={"accuracy": 0.9913}))
+
+
+def test_card_names_the_architecture() -> None:
+    assert "LeNet-5 for handwritten digits." in build()
+    card_of_mlp = build(params=PARAMS.changed({"train.architecture": "mlp"}))
+    assert "A network of dense layers (MLP) for handwritten digits." in card_of_mlp
+    assert "LeNet-5" not in card_of_mlp
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ It imports neither TensorFlow nor Keras: the stage ``train`` compared the ONNX f
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, SplitAccuracy
 from lenet5.model import metrics, onnx_session
-from lenet5.stages.evaluate import figures, label_errors, slices
+from lenet5.stages.evaluate import figures, label_errors, robustness, slices
 from lenet5.stages.evaluate.params import Evaluate
 
 if TYPE_CHECKING:
@@ -71,8 +71,17 @@ def run(paths: Paths, params: Evaluate) -> str:
     bins = slices.membership(test.images, test.labels, raw.splits["train"].images, raw.splits["train"].labels)
     by_slice = slices.accuracies(bins, predictions)
 
+    answers = robustness.score(session, test.images, test.labels, params.robustness)
+    by_severity = robustness.summary(answers)
+    summaries: dict[str, Any] = {
+        **metrics.summarize(predictions, params.calibration_bins),
+        **robustness.summarize(answers),
+    }
+
     with files.replacing(paths.predictions) as partial:
         predictions.to_parquet(partial, index=False)
+    with files.replacing(paths.robustness) as partial:
+        robustness.table(answers).to_parquet(partial, index=False)
     evaluation = Evaluation(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
@@ -80,12 +89,13 @@ def run(paths: Paths, params: Evaluate) -> str:
         onnx_file=lineage.onnx_file,
         images=len(predictions),
         splits=splits,
-        **metrics.summarize(predictions, params.calibration_bins),
+        **summaries,
     )
     evaluation.write(paths.evaluation)
     files.write_csv(paths.per_class, metrics.by_class(predictions))
     files.write_csv(paths.confusion, predictions[["label", "predicted"]])
     files.write_csv(paths.calibration, calibration)
+    files.write_csv(paths.robustness_plot, by_severity)
     with files.replacing(paths.slices) as partial:
         bins.to_parquet(partial, index=False)
     files.write_csv(paths.slice_accuracy, by_slice)
@@ -97,6 +107,7 @@ def run(paths: Paths, params: Evaluate) -> str:
             "confusion": figures.confusion(predictions),
             "calibration": figures.calibration(calibration),
             "mistakes": figures.mistakes(test.images, predictions, params.mistakes),
+            "robustness": figures.robustness(by_severity),
             "slices": figures.slices(by_slice),
             "confused_pairs": figures.confused_pairs(
                 test.images, predictions, slices.confused_pairs(predictions)
@@ -109,7 +120,8 @@ def run(paths: Paths, params: Evaluate) -> str:
         for name, each in splits.items()
     ) + (
         f", worst class recall {evaluation.worst_class_recall:.4f}, loss {evaluation.loss:.4f}, "
-        f"calibration error {evaluation.calibration_error:.4f}"
+        f"calibration error {evaluation.calibration_error:.4f}, "
+        f"mean accuracy on corrupted images {evaluation.mean_corruption_accuracy:.4f}"
     )
 
 
