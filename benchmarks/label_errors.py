@@ -56,11 +56,12 @@ def main(
         everything = np.arange(len(planted.labels))
         seen = probabilities(planted, everything, everything, settings_)
         rows.append(row(number, "in-sample", seen, planted, is_wrong))
+        console.print(rows[-1], markup=False)
         unseen = np.empty_like(seen)
         for kept, held_out in track(list(split(len(everything), folds)), console=console):
             unseen[held_out] = probabilities(planted, kept, held_out, settings_)
         rows.append(row(number, f"out-of-fold, {folds} folds", unseen, planted, is_wrong))
-    print("\n".join(rows))
+        console.print(rows[-1], markup=False)
     page = ROOT / "docs/evaluation.md"
     text = replaced(page.read_text(encoding="utf-8"), "planted", "\n".join(rows), where=page)
     files.write_text(page, text)
