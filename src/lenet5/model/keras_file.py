@@ -65,11 +65,11 @@ def load(path: Path) -> "keras.Model":
     Raises:
         DataError: the file is missing or damaged, or safe mode rejects it.
     """
-    import keras
-
     # Keras reports "file not found" for a truncated file as well
     if not zipfile.is_zipfile(files.regular(path)):
         raise _unusable(path, "a damaged file" if path.exists() else "no such file")
+    import keras
+
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # the readers of the archive raise many kinds when it is damaged
