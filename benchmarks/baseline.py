@@ -72,9 +72,9 @@ def main(seeds: Annotated[int, typer.Option(help="Trainings of each network.", m
             params = recipe(paths, chosen, {"train.seed": seed})
             models.append(accuracies(trained(params, raw["train"]), raw["test"]))
         rows.append(row(name, weights(params), models))
+        print(rows[-1], flush=True)  # the next network takes minutes
     spread = f"Accuracy in %: median of {seeds} trainings, and the lowest and the highest."
     table = "\n".join([*rows, "", spread])
-    print(table)
     page = ROOT / "docs/lenet5.md"
     files.write_text(page, replaced(page.read_text(encoding="utf-8"), "baseline", table, where=page))
 
