@@ -1,6 +1,7 @@
 """The documents' figures, from ``benchmarks/results``: ``python -m benchmarks.readme [--check]``.
 
-README.md gets six lines, docs/performance.md all tables, docs/images/benchmarks.png the picture.
+README.md gets six lines, docs/performance.md all tables, docs/images/benchmarks.png the picture. The part
+`robustness` goes to docs/evaluation.md.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import command, inference, large, picture, rate, report, results, time_to_accuracy
+from benchmarks import command, inference, large, picture, rate, report, results, robustness, time_to_accuracy
 from benchmarks.bench import ROOT
 from benchmarks.results import Result
 from lenet5.core import files
@@ -46,7 +47,10 @@ def main(
 def documents(root: Path, folder: Path) -> dict[Path, str]:
     """The text of each document of a checkout, with the figures of these results."""
     measured, findings = read_all(folder), read_all(folder / "findings")
+    corrupted = [robustness.table(each) for each in measured if each.part == "robustness"]
+    measured = [each for each in measured if each.part != "robustness"]
     blocks = {
+        **({root / "docs/evaluation.md": {"robustness": "\n".join(corrupted)}} if corrupted else {}),
         root / "README.md": {"bench": six_lines(measured)},
         root / "docs/performance.md": {"figures": figures(measured), "findings": tables(findings)},
     }

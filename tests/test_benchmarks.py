@@ -9,12 +9,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import baseline, command, measure, picture, readme, report, results, time_to_accuracy
+from benchmarks import (
+    baseline,
+    command,
+    corruptions,
+    images_needed,
+    measure,
+    picture,
+    readme,
+    report,
+    results,
+    robustness,
+    time_to_accuracy,
+)
 from benchmarks.bench import ROOT, Bench, Contestant, environment
 from benchmarks.gpu import compare
 from benchmarks.measure import Measured
@@ -22,6 +35,7 @@ from benchmarks.results import Line, Result, Verdict
 from benchmarks.training import DEFAULT, recipe
 from lenet5.core.errors import DataError, UsageError
 from lenet5.core.paths import Paths
+from lenet5.images.corruptions import CORRUPTIONS
 from lenet5.model import engine
 from lenet5.stages import params
 
@@ -314,3 +328,42 @@ def test_the_product_trains_for_the_comparison(tmp_path: Path) -> None:
     assert answer["images"] == 1024
     assert len(answer["epochs"]) == 2
     assert answer["epochs"][1]["test_accuracy"] > 0.3
+
+
+def test_recipes_are_compared_on_each_corruption_in_one_table() -> None:
+    lines = [
+        Line(table=table, name=name, unit="", values=values)
+        for name, values in {"default": (0.991, 0.987, 0.989), "mlp": (0.975, 0.971, 0.973)}.items()
+        for table in (robustness.CLEAN, robustness.MEAN, "fog")
+    ]
+    rows = robustness.table(result(lines=lines)).splitlines()
+    assert rows[0] == "| accuracy in % | default | mlp |"
+    assert rows[2] == f"| {robustness.CLEAN} | 98.90 (98.70 – 99.10) | 97.30 (97.10 – 97.50) |"
+    assert rows[4] == "| fog | 98.90 | 97.30 |"
+    assert (
+        rows[-1] == "Medians of 3 seeds, for the first two rows with the range. Commit 01234567, 2026-01-02."
+    )
+
+
+def test_noisier_differences_need_more_images_and_larger_losses_fewer() -> None:
+    needed = images_needed.images_needed(0.2, 0.02, 0.05)
+    assert images_needed.images_needed(0.4, 0.02, 0.05) == pytest.approx(4 * needed, abs=3)
+    assert images_needed.images_needed(0.2, 0.04, 0.05) == pytest.approx(needed / 4, abs=1)
+
+
+def test_that_many_images_find_such_a_loss_with_the_stated_power() -> None:
+    """Draw differences with a normal distribution, and count how often the test finds the loss."""
+    deviation, beyond, alpha = 0.25, 0.05, 0.05
+    images = images_needed.images_needed(deviation, beyond, alpha)
+    means = np.random.default_rng(0).normal(-beyond, deviation / np.sqrt(images), 20_000)
+    quantile = NormalDist().inv_cdf(1 - alpha / images_needed.COMPARISONS)
+    found = means + quantile * deviation / np.sqrt(images) < 0
+    assert found.mean() == pytest.approx(images_needed.POWER, abs=0.01)
+
+
+def test_the_corruptions_are_drawn_with_their_names() -> None:
+    image = np.zeros((28, 28), np.uint8)
+    figure = corruptions.draw(image)
+    drawn = [axes for axes in figure.axes if axes.get_ylabel()]
+    assert len(drawn) == len(CORRUPTIONS) - 1
+    assert drawn[0].get_ylabel() == "shot noise"

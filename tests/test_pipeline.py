@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
     assert [m.step for m in mlflow.get_metric_history(run.info.run_id, "train.val_loss")] == [1, 2]
     evaluation = json.loads(finished.paths.evaluation.read_text())
     assert run.data.metrics["evaluate.accuracy"] == evaluation["accuracy"]
+    for name, accuracy in evaluation["corruption_accuracy"].items():
+        assert run.data.metrics[f"evaluate.corruption_accuracy.{name}"] == accuracy
     assert "system/cpu_utilization_percentage" in run.data.metrics
     inputs = {d.dataset.name: d.tags[0].value for d in run.inputs.dataset_inputs}
     assert inputs == {"mnist-train": "training", "mnist-validation": "validation", "mnist-test": "testing"}
@@ -78,7 +81,7 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
         "code": {"params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock"},
         "figures": {"confusion.png", "learning_curves.png", "mistakes.png", "calibration.png"},
         "validation": {"index.html", "summary.html"},
-        "results": {"predictions.parquet", "evaluation.json"},
+        "results": {"predictions.parquet", "robustness.parquet", "evaluation.json"},
         "bom": {"model.cdx.json", "packages.cdx.json"},
     }.items():
         assert names <= {Path(f.path).name for f in mlflow.list_artifacts(run.info.run_id, folder)}
@@ -114,14 +117,60 @@ def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(finished: Pro
     assert (answers == digits["test_labels"][:50]).mean() > 0.8
 
 
-def test_a_second_run_trains_nothing_and_makes_no_new_run(copy: Project) -> None:
-    before = copy.paths.lock.read_bytes()
-    done = copy.command("lenet5", "run")
-    assert done.returncode == 0, done.stderr
-    assert "Running stage" not in done.stdout + done.stderr
-    assert len(runs(client(copy))) == 1
-    assert len(versions(copy)) == 1
-    assert copy.paths.lock.read_bytes() == before
+@dataclass(frozen=True)
+class SecondRun:
+    """A project after a second ``lenet5 run``, with what was seen meanwhile."""
+
+    project: Project
+    before: bytes
+    """``dvc.lock`` before it."""
+    output: str
+    status: int
+    """HTTP status of the server's answer to a request without the login."""
+    login: str
+    """User and password of the server, from the environment of its process."""
+
+
+@pytest.fixture(scope="module")
+def second_run(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> SecondRun:
+    project = finished.copy(tmp_path_factory.mktemp("second-run"))
+    before = project.paths.lock.read_bytes()
+    flow = subprocess.Popen(
+        [str(BIN / "lenet5"), "run"],
+        cwd=project.root,
+        env=project.environment() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with flow:
+        assert flow.stdout is not None
+        address = flow.stdout.readline().split()[-1]
+        answer = requests.get(f"{address}/admin/version", timeout=60)
+        [server] = psutil.Process(flow.pid).children()
+        login = server.environ()["PREFECT_SERVER_API_AUTH_STRING"]
+        output = flow.stdout.read()
+        assert flow.wait(timeout=60) == 0, output
+    return SecondRun(project, before, output, answer.status_code, login)
+
+
+@pytest.mark.xdist_group("second-run")
+def test_a_second_run_trains_nothing_and_makes_no_new_run(second_run: SecondRun) -> None:
+    assert "Running stage" not in second_run.output
+    assert len(runs(client(second_run.project))) == 1
+    assert len(versions(second_run.project)) == 1
+    assert second_run.project.paths.lock.read_bytes() == second_run.before
+
+
+@pytest.mark.xdist_group("second-run")
+def test_the_server_of_a_flow_has_a_login_that_nobody_else_can_read(second_run: SecondRun) -> None:
+    assert second_run.status == 401
+    assert len(second_run.login) > 40
+    written = [path for path in (second_run.project.root / ".lenet5").rglob("*") if path.is_file()]
+    assert any(path.name.startswith("prefect.db") for path in written)
+    for text in (second_run.output.encode(), *(path.read_bytes() for path in written)):
+        assert second_run.login.encode() not in text
+        assert second_run.login.partition(":")[2].encode() not in text
 
 
 @pytest.mark.long  # reproducing a version in test_servers.py compares the same bytes
@@ -135,6 +184,13 @@ def test_forcing_every_stage_gives_the_same_bytes_and_no_new_run(copy: Project) 
 
 
 def test_a_wiped_store_is_rebuilt_from_the_files(finished: Project, copy: Project) -> None:
+    identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
+    copy.git("add", "dvc.lock")
+    copy.git(*identity, "commit", "--quiet", "--message", "The lock of the model")
+    recorded = copy.git("rev-parse", "HEAD").strip()
+    (copy.root / "later.txt").write_text("nothing to do with the model")
+    copy.git("add", "--all")
+    copy.git(*identity, "commit", "--quiet", "--message", "Later")
     shutil.rmtree(LocalState(copy.paths.root).folder)
     output = copy.run("lenet5", "register")
     assert "version 1" in output
@@ -149,7 +205,10 @@ def test_a_wiped_store_is_rebuilt_from_the_files(finished: Project, copy: Projec
     assert then == again
     lineage = Lineage.read(copy.paths.lineage)
     assert now.data.tags["lenet5.weights"] == was.data.tags["lenet5.weights"] == lineage.weights
-    assert [v["aliases"] for v in versions(copy)] == [["challenger"]]
+    [version] = versions(copy)
+    assert version["aliases"] == ["challenger"]
+    assert version["commit"] == recorded, "the commit that recorded the model, and not the latest one"
+    assert not version["dirty"]
 
 
 def edit_lineage(copy: Project) -> None:
@@ -207,6 +266,7 @@ def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Proje
     assert [v["aliases"] for v in versions(copy)] == [["challenger"], ["champion"]]
 
 
+@pytest.mark.long  # tests/registry/test_other_data.py asks the gate about the same images
 def test_transposed_images_in_both_splits_are_held_back_until_they_are_accepted(
     copy: Project, digits: Arrays
 ) -> None:
@@ -270,22 +330,7 @@ def test_another_evaluation_brings_the_same_run_and_version_up_to_date(copy: Pro
     assert "at least 0.5000" in version.description
 
 
-def test_a_rebuilt_run_names_the_commit_that_recorded_the_model_and_not_the_latest(copy: Project) -> None:
-    identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
-    copy.git("add", "dvc.lock")
-    copy.git(*identity, "commit", "--quiet", "--message", "The lock of the model")
-    recorded = copy.git("rev-parse", "HEAD").strip()
-    (copy.root / "later.txt").write_text("nothing to do with the model")
-    copy.git("add", "--all")
-    copy.git(*identity, "commit", "--quiet", "--message", "Later")
-    shutil.rmtree(LocalState(copy.paths.root).folder)
-    copy.run("lenet5", "register")
-    [version] = versions(copy)
-    assert version["commit"] == recorded
-    assert not version["dirty"]
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: signal.Signals) -> None:
     before = copy.paths.lock.read_bytes()
     copy.set_params(**{"train.epochs": 500})
@@ -328,32 +373,6 @@ def test_a_killed_flow_leaves_no_server_behind(copy: Project) -> None:
         flow.kill()
         flow.wait()
     until(lambda: not copy.processes(), 60, "the end of the server")
-
-
-def test_the_server_of_a_flow_has_a_login_that_nobody_else_can_read(copy: Project) -> None:
-    flow = subprocess.Popen(
-        [str(BIN / "lenet5"), "run"],
-        cwd=copy.root,
-        env=copy.environment() | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with flow:
-        assert flow.stdout is not None
-        address = flow.stdout.readline().split()[-1]
-        answer = requests.get(f"{address}/admin/version", timeout=60)
-        [server] = psutil.Process(flow.pid).children()
-        login = server.environ()["PREFECT_SERVER_API_AUTH_STRING"]
-        output = flow.stdout.read()
-        assert flow.wait(timeout=60) == 0, output
-    assert answer.status_code == 401
-    assert len(login) > 40
-    written = [path for path in (copy.root / ".lenet5").rglob("*") if path.is_file()]
-    assert any(path.name.startswith("prefect.db") for path in written)
-    for text in (output.encode(), *(path.read_bytes() for path in written)):
-        assert login.encode() not in text
-        assert login.partition(":")[2].encode() not in text
 
 
 def test_a_second_flow_in_the_same_checkout_is_refused_at_once(copy: Project) -> None:
@@ -400,7 +419,9 @@ def test_bad_data_stops_the_pipeline(
         assert not absent.exists()
 
 
-def test_a_truncated_file_fails_the_flow_with_the_stages_message(project: Project) -> None:
+def test_a_truncated_file_fails_the_flow_with_the_stages_message(project: Project, finished: Project) -> None:
+    folder = LocalState(finished.paths.root).folder / "prefect"  # the server need not make a new database
+    shutil.copytree(folder, LocalState(project.paths.root).folder / "prefect")
     file = project.root / "data/mnist/train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-1000])
     done = project.command("lenet5", "run")

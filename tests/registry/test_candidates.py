@@ -14,6 +14,7 @@ from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.stages.preprocess.transform import encode, hold_out
 from lenet5.stages.train.fit import fit
 from lenet5.stages.train.params import Train
+from lenet5.stages.train.stage import calibrate
 from tests.conftest import REPOSITORY, decode
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("candidates")]  # trainings of all of MNIST
@@ -36,6 +37,7 @@ def predictions(mnist: Arrays, labels: NDArray[np.uint8], recipe: Train) -> pd.D
         for rows in hold_out(labels, PARAMS.preprocess.validation_images, PARAMS.preprocess.seed)
     )
     network, _ = fit(train, validation, recipe, on_epoch=lambda *_: None)
+    calibrate(network, validation)
     model = with_preprocessing(network, padding=0)
     return metrics.predictions(
         mnist["test_labels"], metrics.probabilities(model, mnist["test_images"], batch_size=1000)

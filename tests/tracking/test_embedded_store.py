@@ -56,7 +56,9 @@ def text_of(client: MlflowClient, run_id: str, folder: Path) -> str:
     return Path(client.download_artifacts(run_id, "note.txt", str(folder))).read_text()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_a_kill_while_the_store_is_made_leaves_none(bare_paths: Paths, how: signal.Signals) -> None:
     folder = LocalState(bare_paths.root).mlflow
     first = subprocess.Popen([sys.executable, "-c", CONNECT, str(bare_paths.root)], stderr=subprocess.DEVNULL)

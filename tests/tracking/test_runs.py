@@ -102,7 +102,7 @@ def test_training_after_sigkill_continues_the_run(client: MlflowClient, paths: P
 
 
 @pytest.mark.slow
-def test_four_processes_can_create_the_store_at_once(bare_paths: Paths) -> None:
+def test_two_processes_can_create_the_store_at_once(bare_paths: Paths) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from lenet5.core.paths import Paths; from lenet5.tracking import store\n"
@@ -114,10 +114,10 @@ def test_four_processes_can_create_the_store_at_once(bare_paths: Paths) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        for _ in range(4)
+        for _ in range(2)
     ]
     outputs = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, outputs
+    assert [process.returncode for process in processes] == [0, 0], outputs
     assert {out for out, _ in outputs} == {b"1\n"}
 
 

@@ -19,14 +19,22 @@ from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, SplitAccuracy
 from lenet5.model import metrics, onnx_export, onnx_session
-from lenet5.stages.evaluate import stage
-from lenet5.stages.evaluate.params import Evaluate
+from lenet5.stages.evaluate import robustness, stage
+from lenet5.stages.evaluate.params import Evaluate, Robustness
 from tests.conftest import flip_a_bit
 from tests.stages.evaluate.conftest import PARAMS, Trained, place, prepare
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share one evaluated project
 
-OUTPUTS = ("evaluation", "predictions", "per_class", "confusion", "calibration", "figures")
+OUTPUTS = (
+    *("evaluation", "predictions", "per_class", "confusion", "calibration", "figures"),
+    *("slices", "slice_accuracy", "label_errors", "robustness", "robustness_plot"),
+)
+ROBUSTNESS = {
+    *("robustness/robustness.parquet", "robustness_plot/robustness.csv", "figures/robustness.png"),
+    "evaluation/evaluation.json",
+}
+"""The outputs that the parameters of the corruptions change."""
 
 EVALUATE = """
 import json, sys
@@ -94,7 +102,7 @@ def test_tables_agree_with_the_metrics(evaluated: Paths) -> None:
 
 
 def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
-    assert len(made(evaluated)) == 9
+    assert len(made(evaluated)) == 18
     stage.run(project, PARAMS)
     assert made(project) == made(evaluated)
 
@@ -108,13 +116,23 @@ def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
             {"calibration/calibration.csv", "figures/calibration.png", "evaluation/evaluation.json"},
         ),
         ("mistakes", 1, {"figures/mistakes.png"}),
+        *(
+            ("robustness", PARAMS.robustness.model_copy(update={name: value}), ROBUSTNESS)
+            for name, value in {
+                "corruptions": ["rotate"],
+                "severities": [5],
+                "images": 40,
+                "seed": 2,
+            }.items()
+        ),
     ],
 )
 def test_parameter_changes_its_output(
     evaluated: Paths, tmp_path: Path, name: str, value: Any, changes: set[str]
 ) -> None:
     """A second run in the same folder replaces the outputs, and gives the same bytes for all others."""
-    assert set(Evaluate.model_fields) == {"calibration_bins", "mistakes"}
+    assert set(Evaluate.model_fields) == {"calibration_bins", "mistakes", "robustness"}
+    assert set(Robustness.model_fields) == {"corruptions", "severities", "images", "seed"}
     again = Paths(tmp_path / "again")
     shutil.copytree(evaluated.root, again.root)
     stage.run(again, PARAMS.model_copy(update={name: value}))
@@ -126,6 +144,23 @@ def test_parameter_changes_its_output(
 def test_onnx_file_gives_the_same_answers(evaluated: Paths, trained: Trained, test: Split) -> None:
     probabilities = onnx_session.probabilities(onnx_session.load(evaluated.onnx.read_bytes()), test.images)
     np.testing.assert_allclose(probabilities, trained.model.predict_on_batch(test.images), rtol=0, atol=1e-5)
+
+
+def test_corrupted_images_are_scored_with_the_onnx_file(evaluated: Paths, test: Split) -> None:
+    answers = robustness.score(
+        onnx_session.load(evaluated.onnx.read_bytes()), test.images, test.labels, PARAMS.robustness
+    )
+    frame = pd.read_parquet(evaluated.robustness)
+    pd.testing.assert_frame_equal(frame, robustness.table(answers))
+    assert len(frame) == 2 * 2 * 50
+    evaluation = Evaluation.read(evaluated.evaluation)
+    assert evaluation.corrupted_images == answers.corrupted_images
+    assert 0 < evaluation.mean_corruption_accuracy < evaluation.accuracy
+    correct = (frame["label"] == frame["predicted"]).groupby(frame["corruption"]).mean()
+    assert evaluation.corruption_accuracy == pytest.approx(correct.to_dict())
+    rows = files.read_csv(evaluated.robustness_plot)
+    means = rows.groupby("corruption")["accuracy"].mean()
+    assert evaluation.corruption_accuracy == pytest.approx(means.to_dict())
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])

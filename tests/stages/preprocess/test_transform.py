@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lenet5.core import dataset
-from lenet5.core.dataset import Split
+from lenet5.core.dataset import Split, rescale
 from lenet5.core.errors import UsageError
-from lenet5.stages.preprocess.transform import encode, encode_rows, hold_out, one_hot, rescale
+from lenet5.stages.preprocess.transform import encode, encode_rows, hold_out, one_hot
 from tests.conftest import Arrays
 
 

@@ -37,7 +37,8 @@ def test_without_a_mistake_the_temperature_is_the_lowest_one() -> None:
 
 def test_logits_are_those_of_the_network(once: Fitted, validation: Split) -> None:
     logits = temperature.logits(once.model, validation.images)
-    assert (logits.dtype, logits.shape) == (np.float64, (200, 10))
+    assert logits.dtype == np.float64
+    assert logits.shape == (200, 10)
     expected = np.log(once.model.predict_on_batch(validation.images))
     np.testing.assert_allclose(log_softmax(logits, axis=1), expected, atol=1e-4)
 
