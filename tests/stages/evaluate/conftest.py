@@ -9,7 +9,7 @@ import pytest
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.paths import Paths
-from lenet5.core.results import Environment, Lineage
+from lenet5.core.results import CheckSummary, Environment, Lineage, Training, Validation
 from lenet5.stages import params
 from lenet5.stages.evaluate.params import Evaluate
 from tests.conftest import REPOSITORY, Arrays
@@ -51,9 +51,33 @@ def project(tmp_path: Path, trained: Trained, test: Split) -> Paths:
 
 
 def prepare(root: Path, trained: Trained, test: Split) -> Paths:
-    """Write the outputs of the earlier stages: raw data, a model, its lineage and history."""
+    """Write the outputs of the earlier stages: raw data, its validation, a model, its lineage and history."""
     paths = Paths(root)
     raw = dataset.save(paths.raw, {"test": test})
+    Validation(
+        success=True,
+        data_digest=raw.digest,
+        images={"test": len(test.labels)},
+        drift={},
+        unexpected_images={},
+        checks=[
+            CheckSummary(
+                name="shape",
+                what="Height & width <of an image>",  # a page must escape it
+                expected="28x28",
+                seen=f"as expected in all {len(test.labels)} rows",
+                success=True,
+                failed_rows=0,
+            )
+        ],
+    ).write(paths.validation)
+    last = trained.history.iloc[-1]
+    Training(
+        epochs=len(trained.history),
+        best_epoch=len(trained.history),
+        parameters=trained.model.count_params(),
+        **{name: float(last[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+    ).write(paths.training)
     files.write_csv(paths.history, trained.history)
     place(paths, trained.model, raw.digest)
     return paths

@@ -8,7 +8,7 @@ from lenet5.core.errors import TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage
 from lenet5.model import backend, keras_file, metrics, onnx_export, onnx_session
-from lenet5.stages.evaluate import figures
+from lenet5.stages.evaluate import figures, report
 from lenet5.stages.evaluate.params import Evaluate
 
 TOLERANCE = 1e-5
@@ -73,6 +73,7 @@ def run(paths: Paths, params: Evaluate) -> str:
             "mistakes": figures.mistakes(test.images, predictions, params.mistakes),
         }.items():
             figure.savefig(partial / f"{name}.png", dpi=120, metadata={"Software": None})
+    files.write_text(paths.report, report.build(paths, test))
     return (
         f"{evaluation.images:,} test images: accuracy {evaluation.accuracy:.4f}, "
         f"worst class recall {evaluation.worst_class_recall:.4f}, loss {evaluation.loss:.4f}"
