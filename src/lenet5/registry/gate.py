@@ -70,12 +70,15 @@ class Verdict:
     groups: pd.DataFrame | None = field(default=None, compare=False)
     """Every corruption and slice, as :func:`lenet5.registry.inferiority.table` returns it; None when there was
     no champion."""
+    missing: str = ""
+    """Why the candidate cannot be compared on corrupted images, and what to do."""
 
     def __str__(self) -> str:
         compared = [f"against the champion: {self.comparison}"] if self.comparison else []
         if self.change:
             compared = [str(self.change)]
         groups = [inferiority.describe(self.groups)] if self.groups is not None else []
+        groups += [self.missing] if self.missing else []
         return "\n".join([*map(str, self.checks), *compared, *groups, f"{self.decision}: {self.why}"])
 
 
@@ -125,6 +128,7 @@ def judge(
     change: DataChange | None = None,
     groups: pd.DataFrame | None = None,
     *,
+    missing: str = "",
     accept_new_data: bool = False,
 ) -> Verdict:
     """Decide about a candidate.
@@ -137,20 +141,25 @@ def judge(
         change: Both test sets; None when the two were evaluated on the same one.
         groups: Candidate against champion on each corruption and slice of the test images of the candidate,
             as :func:`lenet5.registry.inferiority.table` returns it; None when there is no champion.
+        missing: Why the candidate cannot be compared on corrupted images; empty if it can. A candidate that
+            cannot be compared is rejected.
         accept_new_data: Judge on the test images of the candidate alone.
     """
     gate = params.gate
     checks = limits(params, metrics)
     if comparison:
         checks = (*checks, _not_inferior("low", "lowest likely difference in accuracy", comparison, gate))
-    worse = inferiority.worse(groups) if groups is not None else ""
+    failures = [f"it cannot be compared on corrupted images: {missing.splitlines()[0]}"] if missing else []
+    if groups is not None and (worse := inferiority.worse(groups)):
+        failures.append(worse)
     if change is None:
-        return Verdict(*_decide(gate, checks, worse, comparison), checks, comparison, groups=groups)
+        decision, why = _decide(gate, checks, failures, comparison)
+        return Verdict(decision, why, checks, comparison, None, False, groups, missing)
 
     dropped = drops(gate, change)
     if accept_new_data:
-        decision, why = _decide(gate, checks, worse, comparison)
-        return Verdict(decision, why, (*checks, *dropped), comparison, change, True, groups)
+        decision, why = _decide(gate, checks, failures, comparison)
+        return Verdict(decision, why, (*checks, *dropped), comparison, change, True, groups, missing)
 
     old = change.on_champions.comparison if change.on_champions else None
     if old:
@@ -159,8 +168,8 @@ def judge(
     if old is None or not all(check.passed for check in dropped):
         decision, why = "other_data", _other_data(change, dropped)
     else:
-        decision, why = _decide(gate, checks, worse, comparison, old)
-    return Verdict(decision, why, (*checks, *dropped), comparison, change, groups=groups)
+        decision, why = _decide(gate, checks, failures, comparison, old)
+    return Verdict(decision, why, (*checks, *dropped), comparison, change, False, groups, missing)
 
 
 def _not_inferior(metric: str, name: str, comparison: Comparison, gate: Gate) -> LimitCheck:
@@ -170,14 +179,13 @@ def _not_inferior(metric: str, name: str, comparison: Comparison, gate: Gate) ->
 def _decide(
     gate: Gate,
     checks: tuple[LimitCheck, ...],
-    worse: str,
+    failures: list[str],
     comparison: Comparison | None,
     on_champions_data: Comparison | None = None,
 ) -> tuple[Decision, str]:
     broken = [check.name for check in checks if not check.passed]
-    reasons = [f"it fails the {', the '.join(broken)}"] if broken else []
-    reasons += [worse] if worse else []
-    if reasons:
+    limits_broken = [f"it fails the {', the '.join(broken)}"] if broken else []
+    if reasons := [*limits_broken, *failures]:
         return "reject", "; ".join(reasons)
     if comparison is None:
         return "promote", "every limit is kept, and there is no champion to compare with"
