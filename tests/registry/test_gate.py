@@ -142,7 +142,9 @@ def group(kind: Literal["corruption", "slice"], name: str, lost: int, gained: in
 
 
 @pytest.mark.parametrize("kind", ["corruption", "slice"])
-def test_better_candidate_that_is_inferior_somewhere_is_rejected(kind: Literal["corruption", "slice"]) -> None:
+def test_better_candidate_that_is_inferior_somewhere_is_rejected(
+    kind: Literal["corruption", "slice"],
+) -> None:
     better = from_counts(IMAGES, 50, 25, confidence=0.95, resamples=2000, seed=1)
     equal = [group("corruption", "fog", 60, 60), group("slice", "class 3", 12, 12)]
     accepted = judge(params(), GOOD, better, groups=inferiority.table(equal, 0.95))
@@ -161,7 +163,10 @@ def test_better_candidate_that_is_inferior_somewhere_is_rejected(kind: Literal["
 
 
 def test_noise_on_many_corruptions_and_slices_is_no_rejection() -> None:
-    rng, equal = np.random.default_rng(6), from_counts(IMAGES, 30, 30, confidence=0.95, resamples=2000, seed=1)
+    rng, equal = (
+        np.random.default_rng(6),
+        from_counts(IMAGES, 30, 30, confidence=0.95, resamples=2000, seed=1),
+    )
     decisions, naive = [], []
     for _ in range(40):
         counts = rng.binomial(150, 0.5, size=30)

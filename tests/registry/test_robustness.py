@@ -46,7 +46,9 @@ def test_better_version_that_lost_on_one_corruption_is_held_back(
     )
     version = model_versions.find(client, NAME, "2")
     assert version.tags[tags.DECISION] == f"reject against version 1: {done.verdict.why}"
-    table = pd.read_csv(client.download_artifacts(version.run_id, "gate/against-version-1.csv", str(tmp_path)))
+    table = pd.read_csv(
+        client.download_artifacts(version.run_id, "gate/against-version-1.csv", str(tmp_path))
+    )
     assert table["name"].tolist() == [
         *(f"class {digit}" for digit in range(10)),
         *(f"slant bin {number}" for number in range(4)),
@@ -67,7 +69,10 @@ def test_better_version_that_lost_on_one_slice_is_held_back(promote: Promote) ->
     assert done.verdict.comparison
     assert done.verdict.comparison.difference == pytest.approx(0.03)
     assert done.verdict.decision == "reject"
-    assert "slice slant bin 0: accuracy 0.7600 against 1.0000, difference -0.2400, margin 0.1" in done.verdict.why
+    assert (
+        "slice slant bin 0: accuracy 0.7600 against 1.0000, difference -0.2400, margin 0.1"
+        in done.verdict.why
+    )
     assert "class" not in done.verdict.why
 
 

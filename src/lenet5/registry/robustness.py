@@ -87,7 +87,11 @@ def collect(
 def _slices(client: Client, candidate: Version, champion: Version | None) -> pd.DataFrame | None:
     """Return the slices of the candidate's test images, which the champion can have stored, too."""
     slices = _table(client, candidate, model_versions.SLICES)
-    if slices is None and champion and champion.tags.get(tags.TEST_DATA) == candidate.tags.get(tags.TEST_DATA):
+    if (
+        slices is None
+        and champion
+        and champion.tags.get(tags.TEST_DATA) == candidate.tags.get(tags.TEST_DATA)
+    ):
         slices = _table(client, champion, model_versions.SLICES)
     if slices is None:
         log.warning("version %d has no slices: only the classes are compared", candidate.number)
