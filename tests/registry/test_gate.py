@@ -154,8 +154,8 @@ def test_better_candidate_that_is_inferior_somewhere_is_rejected(
         rejected = judge(params(tie="promote"), GOOD, better, groups=found, accept_new_data=accept)
         assert rejected.decision == "reject"
         assert rejected.why.startswith(
-            f"it is worse than the champion by more than the margin on {kind} bright: accuracy 0.6600 against "
-            "0.9000, difference -0.2400, margin "
+            f"it is worse than the champion by more than the margin on {kind} bright: accuracy 0.6600 "
+            "against 0.9000, difference -0.2400, margin "
         )
         assert f"{kind} bright" in str(rejected)
     both = judge(params(), GOOD | {"accuracy": 0.1}, better, groups=found).why

@@ -41,8 +41,9 @@ def promote_version(
     """Compare a version with the champion, and move the alias if the version passes the promotion gate.
 
     The gate compares both on the same test images, one by one; if they were evaluated on different ones, on
-    both sets. It also compares them on each corruption and each slice of the images of the version. If the version does not pass, nothing changes. Exit code 3: not promoted, because the gate
-    rejected the version, found no difference, or saw that the test data of the two differ in kind.
+    both sets. It also compares them under each corruption and on each slice of the images of the version. If
+    the version does not pass, nothing changes. Exit code 3: not promoted, because the gate rejected the
+    version, found no difference, or saw that the test data of the two differ in kind.
 
     Needs: the model registry.
 

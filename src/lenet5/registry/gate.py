@@ -68,8 +68,8 @@ class Verdict:
     accepted: bool = False
     """Whether a user accepted the new test data, so that the champion's test set did not count."""
     groups: pd.DataFrame | None = field(default=None, compare=False)
-    """Every corruption and slice, as :func:`lenet5.registry.inferiority.table` returns it; None when there was
-    no champion."""
+    """Every corruption and slice, as :func:`lenet5.registry.inferiority.table` returns it; None when there
+    was no champion."""
     missing: str = ""
     """Why the candidate cannot be compared on corrupted images, and what to do."""
 

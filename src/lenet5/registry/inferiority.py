@@ -7,16 +7,17 @@ The images are the unit. An image has one difference between candidate and champ
 severities of a corruption, of 1 (only the candidate is correct), -1 (only the champion is correct) or 0. The
 severities of one image are no independent observations, so they are not counted as such.
 
-The p-value is exact for the most likely distribution under the null hypothesis: the probability of differences
-with a mean as low as the observed one, when the true mean is minus the margin and every other property of the
-distribution has its maximum-likelihood estimate (Tango, 1998, for that estimate with one severity; Owen, 2001,
-section 2.2, for several; Storer & Kim, 1990, for the exact probability). A normal approximation is not good
-enough: a bin of a slice can have a few hundred images, of which a dozen count, and the correction below asks
-for a p-value near 0.001. There, the score test of Tango rejects up to four times as often as it should.
+The p-value is exact for the most likely distribution under the null hypothesis: the probability of
+differences with a mean as low as the observed one, when the true mean is minus the margin and every other
+property of the distribution has its maximum-likelihood estimate (Tango, 1998, for that estimate with one
+severity; Owen, 2001, section 2.2, for several; Storer & Kim, 1990, for the exact probability). A normal
+approximation is not good enough: a bin of a slice can have a few hundred images, of which a dozen count, and
+the correction below asks for a p-value near 0.001. There, the score test of Tango rejects up to four times as
+often as it should.
 
-Holm's correction (Holm, 1979) keeps the probability of one false rejection or more, over all comparisons, below
-1 - ``register.gate.confidence``. It needs no independence: the same images are in many slices and under every
-corruption.
+Holm's correction (Holm, 1979) keeps the probability of one false rejection or more, over all comparisons,
+below 1 - ``register.gate.confidence``. It needs no independence: the same images are in many slices and under
+every corruption.
 """
 
 from collections.abc import Iterable
@@ -94,8 +95,8 @@ def on_corruptions(candidate: pd.DataFrame, champion: pd.DataFrame, margin: floa
                 found=f"{repeats.min()} rows for image {repeats.idxmin()}",
                 fix="`dvc repro evaluate` scores the candidate again; then register it and ask the gate",
             )
-        counts = (images[who, "sum"].to_numpy(np.int64) for who in ("candidate", "champion"))
-        groups.append(Group("corruption", str(name), margin, *counts, repeats=int(repeats.iloc[0])))
+        sums = {who: images[who, "sum"].to_numpy(np.int64) for who in ("candidate", "champion")}
+        groups.append(Group("corruption", str(name), margin, **sums, repeats=int(repeats.iloc[0])))
     return groups
 
 
@@ -245,9 +246,9 @@ def worse(frame: pd.DataFrame) -> str:
     """
     rows = frame[frame["worse"]].sort_values("difference", kind="stable")
     named = [
-        f"{row.kind} {row.name_}: accuracy {row.candidate:.4f} against {row.champion:.4f}, difference "
-        f"{row.difference:+.4f}, margin {row.margin:g}, corrected p {format_p(row.adjusted)}"
-        for row in rows.head(_NAMED).rename(columns={"name": "name_"}).itertuples()
+        f"{row['kind']} {row['name']}: accuracy {row['candidate']:.4f} against {row['champion']:.4f}, "
+        f"difference {row['difference']:+.4f}, margin {row['margin']:g}, corrected p {format_p(row['adjusted'])}"
+        for row in rows.head(_NAMED).to_dict("records")
     ]
     if len(rows) > _NAMED:
         named.append(f"and {len(rows) - _NAMED} more")

@@ -25,7 +25,6 @@ from lenet5.model import metrics, onnx_session
 from lenet5.registry import fast_lookup, model_versions
 from lenet5.registry.data_change import EvaluationData
 from lenet5.registry.model_versions import Version
-from lenet5.stages.evaluate.params import Evaluate
 from lenet5.system import dvc
 from lenet5.tracking import tags
 from lenet5.tracking.store import Client
@@ -35,6 +34,8 @@ log = logging.getLogger(__name__)
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Scores images: uint8 (N, H, W) → probabilities, float32 (N, 10)."""
 
+NO_DIGIT = -1
+"""The prediction of a model that cannot read an image."""
 _LOCK = "code/dvc.lock"
 """Path of a version's ``dvc.lock`` in its run."""
 
@@ -69,7 +70,6 @@ class Collected:
 def collect(
     client: Client,
     paths: Paths,
-    params: Evaluate,
     candidate: Version,
     champion: Version | None,
     champions_data: EvaluationData | None = None,
@@ -83,7 +83,6 @@ def collect(
     Args:
         client: The registry.
         paths: The checkout, for its test images.
-        params: The batch size for scoring.
         candidate: The version to promote.
         champion: The version that has the alias; None when no version has it.
         champions_data: What the champion was evaluated on when it got the alias; None for what its tags say.
@@ -98,7 +97,7 @@ def collect(
         if (stored := _stored(client, version, test_data)) is not None:
             return stored
         log.warning("version %d is scored on the test images of this checkout", version.number)
-        return _score(client, params, version, _test_images(paths.raw, test_data, version))
+        return _score(client, version, _test_images(paths.raw, test_data, version))
 
     paired = PairedPredictions(on_candidates(candidate), on_candidates(champion) if champion else None)
     if champion is None:
@@ -107,7 +106,7 @@ def collect(
     if data.test == test_data:
         return Collected(paired)
     try:
-        return Collected(paired, False, _on_champions(client, paths, params, candidate, champion, data))
+        return Collected(paired, False, _on_champions(client, paths, candidate, champion, data))
     except _Missing as error:
         return Collected(paired, False, missing=str(error))
 
@@ -134,7 +133,6 @@ class _Missing(DataError):
 def _on_champions(
     client: Client,
     paths: Paths,
-    params: Evaluate,
     candidate: Version,
     champion: Version,
     data: EvaluationData,
@@ -153,8 +151,8 @@ def _on_champions(
     with _champions_images(paths, champion, data) as test:
         stored = _stored(client, champion, data.test)
         return PairedPredictions(
-            _score(client, params, candidate, test),
-            stored if stored is not None else _score(client, params, champion, test),
+            _score(client, candidate, test),
+            stored if stored is not None else _score(client, champion, test),
         )
 
 
@@ -235,26 +233,24 @@ def _test_images(raw: Path, test_data: str, version: Version) -> Split:
     return dataset.load(raw, ["test"]).splits["test"]
 
 
-def _score(client: Client, params: Evaluate, version: Version, test: Split) -> pd.DataFrame:
+def _score(client: Client, version: Version, test: Split) -> pd.DataFrame:
     """Download the model and score it on some test images.
 
     A model that takes images of another size classifies none correctly.
     """
-    score = scorer(client, params, version, test.images.shape[1:])
+    score = scorer(client, version, test.images.shape[1:])
     if score is None:
         return _no_predictions(test.labels)
     return metrics.predictions(test.labels, score(test.images))
 
 
-def scorer(client: Client, params: Evaluate, version: Version, shape: tuple[int, ...]) -> Scorer | None:
+def scorer(client: Client, version: Version, shape: tuple[int, ...]) -> Scorer | None:
     """Download the model of a version.
 
-    The ONNX file is used if the version has one: its probabilities were compared with those of Keras, and it
-    needs no TensorFlow.
+    Keras scores only versions of earlier releases, which have no ONNX file.
 
     Args:
         client: The registry.
-        params: The batch size for scoring.
         version: The version.
         shape: Height and width of the images to score.
 
@@ -273,14 +269,14 @@ def scorer(client: Client, params: Evaluate, version: Version, shape: tuple[int,
             return partial(onnx_session.probabilities, session)
         with quiet_libraries():
             from lenet5.model import backend, keras_file
-        backend.configure(1)  # as in the stage that saved it
+        backend.configure(1)
         model = keras_file.load(model_versions.download(client, version, Path(folder)))
     if tuple(model.input_shape[1:]) != shape:
         return None
-    return partial(metrics.probabilities, model, batch_size=params.batch_size)
+    return partial(metrics.probabilities, model)
 
 
 def _no_predictions(labels: NDArray[np.uint8]) -> pd.DataFrame:
     """Return the table of a model that cannot read the images: no digit and no confidence."""
     nothing = np.zeros((len(labels), dataset.CLASSES), np.float32)
-    return metrics.predictions(labels, nothing).assign(predicted=-1)
+    return metrics.predictions(labels, nothing).assign(predicted=NO_DIGIT)

@@ -38,7 +38,7 @@ from lenet5.registry.promotion_log import (
     PromotionLog,
     version_label,
 )
-from lenet5.registry.robustness import Robustness
+from lenet5.registry.robustness import PairedAnswers
 from lenet5.stages.params import Params
 from lenet5.system import environment, settings
 from lenet5.tracking import store, tags
@@ -119,10 +119,8 @@ def promote(
         if is_holder and (judged_on is None or judged_on.test == candidate.tags.get(tags.TEST_DATA)):
             return Promotion(candidate, None, moved=False, holder=candidate)
 
-        collected = predictions.collect(
-            log.client, paths, params.evaluate, candidate, state.holder, judged_on
-        )
-        answers = robustness.collect(log.client, paths, params.evaluate, candidate, state.holder)
+        collected = predictions.collect(log.client, paths, candidate, state.holder, judged_on)
+        answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, state.holder)
         withdrawal = state.withdrawal_of(candidate.number)
         verdict = judge(params, collected, answers, withdrawal, accept_new_data=accept_new_data)
         if is_holder and verdict.decision == "keep" and verdict.accepted:
@@ -239,7 +237,7 @@ def finish_pending(log: PromotionLog, state: AliasState) -> AliasState:
 def judge(
     params: Params,
     collected: Collected,
-    answers: Robustness,
+    answers: PairedAnswers,
     withdrawal: LogEntry | None,
     *,
     accept_new_data: bool = False,
@@ -456,7 +454,7 @@ def _scores(params: Params, paired: PairedPredictions) -> Scores | None:
     return Scores(float(candidate.mean()), float(champion.mean()), comparison)
 
 
-def _groups(params: Params, paired: PairedPredictions, answers: Robustness) -> pd.DataFrame | None:
+def _groups(params: Params, paired: PairedPredictions, answers: PairedAnswers) -> pd.DataFrame | None:
     """Compare candidate and champion on each corruption and slice; None when there is no champion."""
     gate_params = params.register_.gate
     if paired.champion is None:

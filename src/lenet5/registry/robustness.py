@@ -1,9 +1,9 @@
 """Answers of a candidate and of a champion on the same corrupted images, and the slices of the test images.
 
 A version was evaluated on corrupted images of its test set, and its answers are stored. Two versions whose
-tag ``lenet5.corrupted_images`` is equal saw the same images. Otherwise (other test data, other corruptions, or
-a version of an earlier release) the images are made again from the test images of the candidate, and both
-models are scored on them.
+tag ``lenet5.corrupted_images`` is equal saw the same images. Otherwise (other test data, other corruptions,
+or a version of an earlier release) the images are made from the test images of the candidate, as
+``params.yaml`` says, and the champion is scored on them; the candidate is as well, if it saw others.
 """
 
 import logging
@@ -11,13 +11,19 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from lenet5.core.dataset import CLASSES, Split
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions, predictions
+from lenet5.images.corruptions import scoring
+from lenet5.images.corruptions.scoring import Answers
+from lenet5.registry import fast_lookup, model_versions, predictions
 from lenet5.registry.model_versions import Version
-from lenet5.stages.evaluate.params import Evaluate
+from lenet5.registry.predictions import NO_DIGIT
+from lenet5.stages.evaluate.params import Robustness
 from lenet5.tracking import tags
 from lenet5.tracking.store import Client
 
@@ -25,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Robustness:
+class PairedAnswers:
     """What the gate compares besides the predictions on clean test images."""
 
     candidate: pd.DataFrame | None = None
@@ -48,40 +54,66 @@ class Robustness:
 
 
 def collect(
-    client: Client, paths: Paths, params: Evaluate, candidate: Version, champion: Version | None
-) -> Robustness:
+    client: Client, paths: Paths, params: Robustness, candidate: Version, champion: Version | None
+) -> PairedAnswers:
     """Return the answers of a candidate and of the champion on the same corrupted images.
 
     Args:
         client: The registry.
         paths: The checkout, for its test images.
-        params: Which corruptions to make, and the batch size for scoring.
+        params: Which corrupted images to make if a version must be scored.
         candidate: The version to promote.
         champion: The version that has the alias; None when no version has it.
 
     Returns:
-        The answers. When models must be scored and the test images of the candidate are not in this checkout,
-        there are none, and ``missing`` says so.
+        The answers. When a model must be scored and the test images of the candidate are not in this
+        checkout, or one of the files is damaged, answers are missing, and ``missing`` says why.
     """
     slices = _slices(client, candidate, champion)
     own = _table(client, candidate, model_versions.ROBUSTNESS)
     if own is not None and champion is None:
-        return Robustness(own, slices=slices)
+        return PairedAnswers(own, slices=slices)
     digest = candidate.tags.get(tags.CORRUPTED_IMAGES)
     if own is not None and champion and digest and champion.tags.get(tags.CORRUPTED_IMAGES) == digest:
-        others = _table(client, champion, model_versions.ROBUSTNESS)
-        if others is not None:
-            return Robustness(own, others, slices)
+        stored = _table(client, champion, model_versions.ROBUSTNESS)
+        if stored is not None:
+            return PairedAnswers(own, stored, slices)
 
-    scored = [candidate, *([champion] if champion else [])]
-    numbers = " and ".join(f"version {version.number}" for version in scored)
-    log.warning("%s: scored on the corrupted images that params.yaml describes", numbers)
     try:
         test = predictions.test_images_of(paths, candidate)
-        tables = [_score(client, params, version, test) for version in scored]
+        others = _score(client, params, champion, test) if champion else None
+        if own is None or (others and others.corrupted_images != digest):
+            own = pd.DataFrame(_score(client, params, candidate, test).columns)
     except DataError as error:
-        return Robustness(own, slices=slices, missing=str(error))
-    return Robustness(tables[0], tables[1] if champion else None, slices)
+        return PairedAnswers(own, slices=slices, missing=str(error))
+    return PairedAnswers(own, pd.DataFrame(others.columns) if others else None, slices)
+
+
+def _score(client: Client, params: Robustness, version: Version, test: Split) -> Answers:
+    """Score the model of a version on corrupted test images.
+
+    A model that takes images of another size classifies none correctly.
+    """
+    log.warning("version %d is scored on the corrupted images that params.yaml describes", version.number)
+    scorer = predictions.scorer(client, version, test.images.shape[1:])
+    answers = scoring.score(
+        scorer or _no_answers,
+        test.images,
+        test.labels,
+        names=params.corruptions,
+        severities=params.severities,
+        count=params.images,
+        seed=params.seed,
+        # Keras, which scores the versions without an ONNX file, is not called from several threads
+        threads=None if fast_lookup.onnx_digest(version.tags) else 1,
+    )
+    if scorer is None:
+        answers.columns["predicted"][:] = NO_DIGIT
+    return answers
+
+
+def _no_answers(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.zeros((len(images), CLASSES), np.float32)
 
 
 def _slices(client: Client, candidate: Version, champion: Version | None) -> pd.DataFrame | None:
