@@ -30,7 +30,7 @@ def main() -> None:
     paths = Paths.find()
     settings.apply(paths)
     section = params.load(paths.params).train
-    with quiet_libraries(), engine.lean_keras(for_training=True):
+    with quiet_libraries(), engine.lean_keras():
         from lenet5.model import backend
         from lenet5.stages.train import stage
         from lenet5.stages.train.fit import fit

@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 PACKAGE = REPOSITORY / "src/lenet5"
 STAGES = ["evaluate", "ingest", "preprocess", "register", "train", "validate"]
 HEAVY = {"tensorflow", "keras", "mlflow", "prefect", "great_expectations", "pandas", "sklearn", "dvc"}
-HEAVY |= {"onnx", "onnxruntime", "tf2onnx"}
+HEAVY |= {"onnx", "onnxruntime"}
 REPORTING = {"lenet5.registry", "lenet5.tracking"}
 """The stage ``register`` reports to these packages. They decide no byte of the model card."""
 
@@ -207,7 +207,7 @@ def test_module_imports_no_library_that_it_does_not_need(module: str, allowed: s
 def test_training_does_without_the_optional_imports_of_keras() -> None:
     script = (
         "import sys; from lenet5.model import engine\n"
-        "with engine.lean_keras(for_training=True): import lenet5.stages.train.stage\n"
+        "with engine.lean_keras(): import lenet5.stages.train.stage\n"
         "print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

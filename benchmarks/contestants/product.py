@@ -20,7 +20,7 @@ def main() -> None:
     settings.apply(paths)
     overrides = {**dict(arguments.set), "train.seed": arguments.seed}
     params = recipe(paths, arguments.recipe, overrides).train
-    with quiet_libraries(), engine.lean_keras(for_training=True):
+    with quiet_libraries(), engine.lean_keras():
         from lenet5.model import backend
         from lenet5.stages.train.fit import fit
     backend.configure(params.threads)

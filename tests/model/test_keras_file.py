@@ -21,7 +21,7 @@ SAVE = """
 import sys
 from pathlib import Path
 from lenet5.model import engine
-with engine.lean_keras(for_training=True):
+with engine.lean_keras():
     import keras
     from lenet5.model import keras_file, onnx_export
     from lenet5.model.network import build, with_preprocessing

@@ -90,7 +90,7 @@ from pathlib import Path
 from lenet5.core.paths import Paths
 from lenet5.model import engine
 sys.modules["tensorflow"] = None  # nothing is computed here, and the import takes seconds
-with engine.lean_keras(for_training=True):
+with engine.lean_keras():
     from lenet5.training.checkpoint_store import exclusive
 with exclusive(Paths(Path(sys.argv[1])), "a"):
     print("held", flush=True)

@@ -29,7 +29,7 @@ from lenet5.core.errors import Lenet5Error
 from lenet5.model import engine
 from lenet5.training.rendezvous import JaxProcessGroup, connected
 sys.modules["tensorflow"] = None  # as in lenet5.training.process; the import takes seconds
-with engine.lean_keras(for_training=True):
+with engine.lean_keras():
     import keras
 rank, address = int(sys.argv[1]), sys.argv[2]
 group = JaxProcessGroup(rank, 2)

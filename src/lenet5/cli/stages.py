@@ -8,7 +8,6 @@ import typer
 
 from lenet5.cli.app import STAGES, app, checkout
 from lenet5.core.paths import Paths
-from lenet5.core.quiet import quiet_libraries
 from lenet5.system.terminal import byte_progress, console, print_line
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train LeNet-5 and store it as a model that takes raw pixels.
+    """Train and calibrate LeNet-5, and store it as a model that takes raw pixels, for Keras and as ONNX.
 
     An interrupted training continues from its last checkpoint.
 
@@ -109,18 +108,14 @@ def train(
 
 @app.command(rich_help_panel=STAGES)
 def evaluate() -> None:
-    """Score the model on every test image: metrics, predictions, figures and the ONNX file.
+    """Score the model on every image; write metrics, and predictions and figures of the test images.
 
-    Needs: the model (`lenet5 train`) and data/raw.
+    Needs: the model (`lenet5 train`), data/processed and data/raw.
 
     Next: `lenet5 register`; `dvc metrics diff`.
     """
     paths, params = _begin()
-    from lenet5.model import engine
-
-    engine.fix_for_evaluation()
-    with quiet_libraries(), engine.lean_keras():
-        from lenet5.stages.evaluate import stage
+    from lenet5.stages.evaluate import stage
 
     _end(paths, stage.run(paths, params.evaluate))
 

@@ -181,6 +181,39 @@ def load_manifest(folder: Path) -> Manifest:
         raise _damaged(path, "a manifest", str(error)) from None
 
 
+def rescale(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Map pixels from 0 to 255 to 0 to 1, with the same bits as the saved model."""
+    return pixels.astype(np.float32) * np.float32(PIXEL_SCALE)
+
+
+def raw_pixels(images: NDArray[np.float32], padding: int) -> NDArray[np.uint8]:
+    """Undo the padding and the rescaling of the stage ``preprocess``.
+
+    Args:
+        images: float32 (N, H + 2 padding, W + 2 padding, 1) in 0 to 1.
+        padding: rows and columns of zeros on each side.
+
+    Returns:
+        The exact pixels, uint8 (N, H, W).
+
+    Raises:
+        DataError: the images are no padded and rescaled pixels.
+    """
+    _, height, width, _ = images.shape
+    inner = images[:, padding : height - padding, padding : width - padding, 0]
+    with np.errstate(invalid="ignore"):  # NaN and infinity fail the comparison below
+        pixels = np.rint(inner / np.float32(PIXEL_SCALE)).astype(np.uint8)
+    border = images.shape[1:3] != inner.shape[1:3] and np.count_nonzero(images) != np.count_nonzero(inner)
+    if border or not np.array_equal(rescale(pixels), inner):
+        raise DataError(
+            "The processed images are not the raw images, padded and rescaled.",
+            expected=f"multiples of {PIXEL_SCALE:.6g} from 0 to 1, in a border of {padding} zeros",
+            found="other values",
+            fix="write them again: `dvc repro --force preprocess`",
+        )
+    return pixels
+
+
 def _write(folder: Path, parts: Iterable[Split]) -> SplitRecord:
     with (folder / "images.npy").open("wb") as images_file, (folder / "labels.npy").open("wb") as labels_file:
         images, labels = _NpyWriter(images_file), _NpyWriter(labels_file)

@@ -91,6 +91,10 @@ class Paths:
         return self.root / "models" / "lenet5.keras"
 
     @property
+    def onnx(self) -> Path:
+        return self.root / "models" / "lenet5.onnx"
+
+    @property
     def lineage(self) -> Path:
         return self.root / "models" / "lineage.json"
 
@@ -103,10 +107,6 @@ class Paths:
         return self.root / "plots" / "history.csv"
 
     # evaluate
-    @property
-    def onnx(self) -> Path:
-        return self.root / "models" / "lenet5.onnx"
-
     @property
     def evaluation(self) -> Path:
         return self.root / "metrics" / "evaluation.json"

@@ -115,6 +115,8 @@ class Lineage(Result):
     weights: str
     model_file: str
     """Of the bytes of the ``.keras`` file."""
+    onnx_file: str
+    """Of the bytes of the ONNX file, which gives the answers of the ``.keras`` file."""
     environment: Environment
 
     @property
@@ -133,10 +135,21 @@ class Training(Result):
     accuracy: float
     val_loss: float
     val_accuracy: float
+    temperature: float
+    """Divisor of the logits that is folded into the last layer; 1 without ``train.calibration``."""
+
+
+class SplitAccuracy(Result):
+    """Accuracy of a model on every image of one split, with Wilson's interval of 95 % confidence."""
+
+    images: int
+    accuracy: float
+    low: float
+    high: float
 
 
 class Evaluation(Result):
-    """Metrics of a model on all test images."""
+    """Metrics of a model; on all test images, where no other split is named."""
 
     model: str
     """The model that was scored: :attr:`Lineage.model`."""
@@ -145,7 +158,7 @@ class Evaluation(Result):
     predictions: str
     """First 16 digits of the SHA-256 of the predictions that these metrics summarize."""
     onnx_file: str
-    """SHA-256 of the ONNX file, whose predictions agree with those of the model file."""
+    """SHA-256 of the ONNX file that was scored."""
     images: int
     accuracy: float
     loss: float
@@ -153,6 +166,12 @@ class Evaluation(Result):
     worst_class_recall: float
     calibration_error: float
     """Expected calibration error (Guo et al., 2017, equation 3), 0 to 1."""
+    calibration_error_low: float
+    """Lower end of its interval of 95 % confidence: :func:`lenet5.model.metrics.calibration_interval`."""
+    calibration_error_high: float
+    """Upper end of the interval."""
+    splits: dict[str, SplitAccuracy]
+    """``train`` without augmentation, ``validation`` and ``test``."""
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

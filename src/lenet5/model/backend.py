@@ -1,6 +1,8 @@
 """Configure the package that Keras computes with: threads, precision, devices."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 
@@ -57,16 +59,20 @@ def require(precision: str) -> None:
         )
 
 
-def use_cpu() -> None:
-    """Hide all GPUs, because they round differently and use shorter floats by default.
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Create models and compute on the CPU of this process alone in this block.
 
-    Call it before the first operation. It has an effect on TensorFlow only.
+    A GPU rounds differently and uses shorter floats by default. Of several processes, this one computes
+    without the others.
     """
-    if engine.backend_name() == "tensorflow":
-        import tensorflow as tf
-
-        with quiet_libraries():
-            tf.config.set_visible_devices([], "GPU")
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        with keras.device("cpu:0"):
+            yield
+    finally:
+        keras.distribution.set_distribution(distribution)
 
 
 def name() -> str:

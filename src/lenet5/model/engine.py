@@ -45,22 +45,6 @@ def variables() -> list[str]:
     return [f"{name}={os.environ[name]}" for name in names]
 
 
-def fix_for_evaluation() -> None:
-    """Leave no choice of engine in the environment: TensorFlow, with ``ENGINE_FLAGS`` alone.
-
-    A training records its backend and its variables; an evaluation has no such record. Call it before Keras
-    is imported.
-
-    Raises:
-        UsageError: as :func:`backend_name`.
-    """
-    backend_name()
-    for name in (variable.partition("=")[0] for variable in variables()):
-        if name not in ENGINE_FLAGS:
-            del os.environ[name]
-    os.environ["KERAS_BACKEND"] = BACKENDS[0]
-
-
 def backend_name() -> str:
     """Return the package that Keras computes with: ``tensorflow`` or ``jax``.
 
@@ -84,14 +68,12 @@ def versions(*extra: str) -> dict[str, str]:
 
 
 @contextmanager
-def lean_keras(*, for_training: bool = False) -> Iterator[None]:
+def lean_keras() -> Iterator[None]:
     """Import Keras in this block without its optional imports, which take seconds.
 
-    Keras imports JAX under TensorFlow when JAX is installed. A training also needs neither scikit-learn nor
-    matplotlib, which evaluation uses.
+    Keras imports JAX under TensorFlow when JAX is installed, and scikit-learn and matplotlib.
     """
-    unneeded = ["jax"] if backend_name() == "tensorflow" else []
-    unneeded += ["sklearn", "matplotlib"] if for_training else []
+    unneeded = [*(["jax"] if backend_name() == "tensorflow" else []), "sklearn", "matplotlib"]
     hidden = [name for name in unneeded if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # an import then fails as if it were not installed

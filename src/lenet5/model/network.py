@@ -46,6 +46,11 @@ def in_float32(trained: keras.Sequential) -> keras.Sequential:
     """Return the trained network with float32 layers. Its weights are float32 under every dtype policy."""
     if {layer.compute_dtype for layer in trained.layers} == {"float32"}:
         return trained
+    return copy(trained)
+
+
+def copy(trained: keras.Sequential) -> keras.Sequential:
+    """Return a network with the same weights in new float32 layers, on the current device."""
     _, height, width, _ = trained.input_shape
     network = build(height, width, trained.get_layer("c1").kernel_size[0])
     network.set_weights(trained.get_weights())

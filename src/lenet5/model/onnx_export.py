@@ -1,11 +1,15 @@
-"""Export a model to ONNX for clients without TensorFlow; equal models give equal bytes."""
+"""Write a Keras model as an ONNX graph; equal models give equal bytes.
 
-import tempfile
-import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING
+The exporter of Keras needs TensorFlow or, on JAX, one more package. This one needs neither, so a training
+exports its model on every engine. It knows the layers that ``lenet5.model.network`` uses.
+"""
 
-from lenet5.core.quiet import quiet_libraries
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from lenet5.model import keras_file
 from lenet5.model.onnx_session import PIXELS, PROBABILITIES
 
@@ -15,87 +19,130 @@ if TYPE_CHECKING:
 
 WEIGHTS = "lenet5.weights"
 """Metadata key of the ONNX file for the digest of its weights: :func:`keras_file.weights_digest`."""
+_OPSET, _IR_VERSION = 17, 8
+"""Versions of the operators and of the file format. ONNX Runtime reads both since 1.12 of the year 2022."""
+_PADDING = {"valid": "VALID", "same": "SAME_UPPER"}
+_POOLING = {"MaxPooling2D": "MaxPool", "AveragePooling2D": "AveragePool"}
+_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "softmax": "Softmax"}
+_FLOAT32 = 1  # onnx.TensorProto.FLOAT; `onnx` is imported late, because few callers export
 
 
 def export(model: "keras.Model") -> bytes:
     """Return a model as the content of an ONNX file; equal weights and layers give equal bytes.
 
-    The exporter numbers nodes in an order that differs between processes, so all names are replaced.
-    """
-    import numpy as np
-    import onnx
+    Args:
+        model: a sequential model, uint8 (B, H, W) → float32 (B, 10).
 
-    model(np.zeros((1, *model.input_shape[1:]), np.uint8))  # the exporter needs a model that was called once
-    with tempfile.TemporaryDirectory() as folder:
-        exported = Path(folder) / "model.onnx"
-        with quiet_libraries(), warnings.catch_warnings():
-            # Keras reads np.object to find out whether tf2onnx needs a patch
-            warnings.filterwarnings("ignore", "In the future `np.object` will", FutureWarning)
-            model.export(exported, format="onnx", verbose=False)
-        canonical = canonicalize(onnx.load(exported))
-    canonical.graph.name = model.name
-    onnx.helper.set_model_props(canonical, {WEIGHTS: keras_file.weights_digest(model)})
-    onnx.checker.check_model(canonical, full_check=True)
-    return bytes(canonical.SerializeToString(deterministic=True))
-
-
-def canonicalize(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Return the same graph with names and an order that depend on the computation only.
-
-    A node is named after its position and its operator, such as ``3.Conv``. A constant is named after the
-    first node input that uses it, such as ``3.Conv.W``. The only input and the only output get the names that
-    ``onnx_session`` defines. Unused constants are removed.
+    Raises:
+        ValueError: the model has a layer, or an option of a layer, that this module does not know.
     """
     import onnx
 
-    graph = model.graph
-    [pixels], [probabilities] = graph.input, graph.output
-    nodes = _topological_order(graph)
-    constants = {constant.name: constant for constant in graph.initializer}
-    names = {"": "", pixels.name: PIXELS}  # an omitted optional input has an empty name
-    for number, node in enumerate(nodes):
-        node.name = f"{number}.{node.op_type}"
-        formal = onnx.defs.get_schema(node.op_type).inputs
-        for position, name in enumerate(node.input):
-            names.setdefault(name, f"{node.name}.{formal[min(position, len(formal) - 1)].name}")
-        for position, name in enumerate(node.output):
-            names[name] = PROBABILITIES if name == probabilities.name else f"{node.name}.{position}"
-    for node in nodes:
-        node.input[:] = [names[name] for name in node.input]
-        node.output[:] = [names[name] for name in node.output]
-    for name, constant in constants.items():
-        constant.name = names.get(name, "")  # a constant that no node uses gets no name and is removed below
-    for value in (pixels, probabilities):
-        value.name = names[value.name]
-        value.type.tensor_type.shape.dim[0].dim_param = "images"
-    canonical = onnx.helper.make_model(
+    chain = _Chain()
+    for layer in model.layers:
+        chain.append(layer)
+    made = onnx.helper.make_model(
         onnx.helper.make_graph(
-            nodes,
-            graph.name,
-            [pixels],
-            [probabilities],
-            sorted((c for c in constants.values() if c.name), key=lambda constant: constant.name),
+            chain.nodes,
+            model.name,
+            [
+                onnx.helper.make_tensor_value_info(
+                    PIXELS, onnx.TensorProto.UINT8, ["images", *model.input_shape[1:]]
+                )
+            ],
+            [
+                onnx.helper.make_tensor_value_info(
+                    PROBABILITIES, onnx.TensorProto.FLOAT, ["images", *model.output_shape[1:]]
+                )
+            ],
+            chain.constants,
         ),
-        opset_imports=[opset for opset in model.opset_import if opset.domain == ""],
-        ir_version=model.ir_version,
+        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="lenet5",
     )
-    canonical.producer_name, canonical.producer_version = model.producer_name, model.producer_version
-    return canonical
+    made.graph.node[-1].output[:] = [PROBABILITIES]
+    onnx.helper.set_model_props(made, {WEIGHTS: keras_file.weights_digest(model)})
+    onnx.checker.check_model(made, full_check=True)
+    return bytes(made.SerializeToString(deterministic=True))
 
 
-def _topological_order(graph: "onnx.GraphProto") -> "list[onnx.NodeProto]":
-    """Return the nodes that lead to the outputs, each one after the nodes whose results it uses."""
-    producers = {name: node for node in graph.node for name in node.output}
-    ordered: dict[str, onnx.NodeProto] = {}  # by first output
+class _Chain:
+    """ONNX nodes, each of which reads the result of the one before it. They are named after the layers.
 
-    def visit(name: str) -> None:
-        node = producers.get(name)
-        if node is None or node.output[0] in ordered:
+    Images have the shape (B, C, H, W) in ONNX, and (B, H, W, C) in Keras.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def append(self, layer: "keras.Layer") -> None:
+        """Add the nodes of one layer.
+
+        Raises:
+            ValueError: the layer, or an option of it, is not known.
+        """
+        name, kind, config = layer.name, type(layer).__name__, layer.get_config()
+        weights = [np.asarray(array) for array in layer.get_weights()]
+        if kind == "Rescaling" and config["offset"] == 0:
+            self._add("Cast", f"{name}.cast", to=_FLOAT32)
+            self._add("Mul", name, {"scale": np.float32(config["scale"])})
+        elif kind == "Reshape" and config["target_shape"][2:] in ((1,), [1]):
+            height, width, channels = config["target_shape"]
+            self._add("Reshape", name, {"shape": np.array([-1, channels, height, width])})
+        elif kind == "ZeroPadding2D":
+            (top, bottom), (left, right) = config["padding"]
+            self._add("Pad", name, {"pads": np.array([0, 0, top, left, 0, 0, bottom, right])})
+        elif kind == "Conv2D" and (config["dilation_rate"], config["groups"]) in (((1, 1), 1), ([1, 1], 1)):
+            kernel, bias = weights  # (KH, KW, in, out), (out,)
+            self._add(
+                "Conv",
+                name,
+                {"kernel": kernel.transpose(3, 2, 0, 1), "bias": bias},
+                strides=config["strides"],
+                auto_pad=_PADDING[config["padding"]],
+            )
+            self._activate(name, config)
+        elif kind in _POOLING:
+            self._add(
+                _POOLING[kind],
+                name,
+                kernel_shape=config["pool_size"],
+                strides=config["strides"],
+                auto_pad=_PADDING[config["padding"]],
+            )
+        elif kind == "Flatten":
+            self._add("Transpose", f"{name}.channels_last", perm=[0, 2, 3, 1])  # as Keras flattens
+            self._add("Flatten", name)
+        elif kind == "Dense":
+            kernel, bias = weights  # (in, out), (out,)
+            self._add("Gemm", name, {"kernel": kernel, "bias": bias})
+            self._activate(name, config)
+        else:
+            raise ValueError(f"the layer {name}, {kind} with {config}, has no known ONNX operator")
+
+    def _activate(self, name: str, config: Mapping[str, Any]) -> None:
+        activation = config["activation"]
+        if activation == "linear":
             return
-        for operand in node.input:
-            visit(operand)
-        ordered[node.output[0]] = node
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"the activation {activation} of the layer {name} has no known ONNX operator")
+        self._add(_ACTIVATIONS[activation], f"{name}.{activation}")
 
-    for output in graph.output:
-        visit(output.name)
-    return list(ordered.values())
+    def _add(
+        self,
+        operator: str,
+        name: str,
+        constants: Mapping[str, NDArray[Any] | np.generic] | None = None,
+        **attributes: Any,
+    ) -> None:
+        """Add a node that reads the result of the node before it, and then the constants, in their order."""
+        import onnx
+
+        before = self.nodes[-1].output[0] if self.nodes else PIXELS
+        named = {f"{name}.{key}": np.ascontiguousarray(array) for key, array in (constants or {}).items()}
+        self.constants += [onnx.numpy_helper.from_array(array, key) for key, array in named.items()]
+        self.nodes.append(
+            onnx.helper.make_node(operator, [before, *named], [f"{name}.result"], name, **attributes)
+        )

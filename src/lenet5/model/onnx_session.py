@@ -39,9 +39,9 @@ def load(content: bytes) -> "InferenceSession":
     except Exception as error:  # the exceptions of ONNX Runtime have no common base class
         raise DataError(
             "ONNX Runtime cannot load this model.",
-            expected="an ONNX file written by `lenet5 evaluate`",
+            expected="an ONNX file written by `lenet5 train`",
             found=str(error).strip().splitlines()[0],
-            fix="export the model again: `dvc repro --force evaluate`",
+            fix="write the file again: `dvc repro --force train`",
         ) from None
 
 

@@ -67,17 +67,12 @@ def lowest_likely_drop(
         images: Images in the other set.
         confidence: Confidence of the two-sided interval, between 0 and 1.
     """
-    own_low, _ = _wilson(own_accuracy, own_images, confidence)
-    _, high = _wilson(accuracy, images, confidence)
+    from lenet5.model.metrics import wilson  # pandas is slow to import; most commands do not need it
+
+    own_low, _ = wilson(own_accuracy, own_images, confidence)
+    _, high = wilson(accuracy, images, confidence)
     drop = own_accuracy - accuracy
     return float(drop - ((own_accuracy - own_low) ** 2 + (high - accuracy) ** 2) ** 0.5)
-
-
-def _wilson(accuracy: float, images: int, confidence: float) -> tuple[float, float]:
-    from scipy.stats import binomtest  # slow to import; most commands do not need it
-
-    interval = binomtest(round(accuracy * images), images).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _row(name: str, scores: Scores) -> str:

@@ -54,7 +54,7 @@ def search(paths: Paths, base: Params, spec: TrialWorkerSpec) -> None:
             found=f"study {own_name[:12]}",
             fix="give both checkouts the same params.yaml, dvc.lock and src/, and do not edit them meanwhile",
         )
-    with quiet_libraries(), engine.lean_keras(for_training=True):
+    with quiet_libraries(), engine.lean_keras():
         from lenet5.model import backend
         from lenet5.sweep import trial
 

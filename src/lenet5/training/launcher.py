@@ -83,7 +83,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def _run_here(paths: Paths, params: Train) -> None:
-    with quiet_libraries(), engine.lean_keras(for_training=True):
+    with quiet_libraries(), engine.lean_keras():
         from lenet5.stages.train import stage
         from lenet5.training.checkpoint_store import exclusive
         from lenet5.training.observers import observe

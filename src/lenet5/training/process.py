@@ -88,7 +88,7 @@ def main(spec: WorkerSpec) -> int:
 
 
 def _train(spec: WorkerSpec) -> None:
-    with engine.lean_keras(for_training=True):
+    with engine.lean_keras():
         from lenet5.stages.train import stage
         from lenet5.training.checkpoint_store import exclusive
         from lenet5.training.observers import observe

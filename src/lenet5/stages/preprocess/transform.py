@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from lenet5.core.dataset import CLASSES, PIXEL_SCALE, Split, chunks
+from lenet5.core.dataset import CLASSES, Split, chunks, rescale
 from lenet5.core.errors import UsageError
 
 Rows = NDArray[np.intp]
@@ -72,11 +72,6 @@ def encode(split: Split, padding: int) -> Split:
     padded = np.pad(split.images, border)  # (N, H, W)
     pixels = padded[..., np.newaxis]  # (N, H, W, 1): NHWC
     return Split(rescale(pixels), one_hot(split.labels))
-
-
-def rescale(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Map pixels from 0 to 255 to 0 to 1, with the same bits as the saved model."""
-    return pixels.astype(np.float32) * np.float32(PIXEL_SCALE)
 
 
 def one_hot(labels: NDArray[np.integer]) -> NDArray[np.float32]:

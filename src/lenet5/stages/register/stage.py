@@ -57,9 +57,9 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     )
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
-    lineage.require(model_file=files.sha256(paths.model))
-    lineage.require(model=evaluation.model)
-    evaluation.require(predictions=files.sha256(paths.predictions)[:16], onnx_file=files.sha256(paths.onnx))
+    lineage.require(model_file=files.sha256(paths.model), onnx_file=files.sha256(paths.onnx))
+    lineage.require(model=evaluation.model, onnx_file=evaluation.onnx_file)
+    evaluation.require(predictions=files.sha256(paths.predictions)[:16])
     per_class = files.read_csv(paths.per_class)
     validation = Validation.read(paths.validation)
     text = card.build(params, all_params, lineage, training, evaluation, per_class)
@@ -122,7 +122,8 @@ def _metrics(
         per_class: one row for each class: ``digit``, ``precision``, ``recall``, ``f1``, ``images``.
     """
     best = training.model_dump(include={"val_loss", "val_accuracy"})
-    metrics = {"train.best_epoch": training.best_epoch} | {f"train.best_{k}": v for k, v in best.items()}
+    metrics = {"train.best_epoch": training.best_epoch, "train.temperature": training.temperature}
+    metrics |= {f"train.best_{k}": v for k, v in best.items()}
     metrics |= {f"validate.{name}": value for name, value in validation.metrics().items()}
     metrics |= {f"evaluate.{name}": value for name, value in evaluation.metrics().items()}
     for row in per_class.itertuples():

@@ -30,6 +30,7 @@ class Train(Section):
     schedule: Literal["cosine", "constant"]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    calibration: Literal["temperature", "none"]
     distortion: Distortion
     batch_size: Positive
     epochs: Positive

@@ -1,0 +1,1 @@
+"""Operations on arrays of images, in NumPy and SciPy alone."""
