@@ -4,7 +4,7 @@ ONNX Runtime computes the inner tensors, which are added to the outputs of the g
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
 Kind = str
 """``convolution``, ``pooling`` or ``dense``."""
-LENET = ("convolution", "pooling", "convolution", "pooling", "dense", "dense", "dense")
-"""The layers of LeNet-5, by kind."""
-LENET_NAMES = ("C1", "S2", "C3", "S4", "C5", "F6", "output")
-"""Their names in figure 2 of the paper."""
+PAPER = {"c1": "C1", "s2": "S2", "c3": "C3", "s4": "S4", "c5": "C5", "f6": "F6"}
+"""The names of layers in figure 2 of the paper, by their names in the network. Others keep their names."""
 OPERATORS = {
     "Conv": "convolution",
     "MaxPool": "pooling",
@@ -105,28 +103,22 @@ class Inspector:
 
 
 def layers(graph: "onnx.GraphProto") -> list[Layer]:
-    """Find the layers of a canonical graph (:func:`lenet5.model.onnx_export.canonicalize`), in order."""
+    """Find the layers of a graph that :mod:`lenet5.model.onnx_export` wrote, in order."""
     from onnx import numpy_helper
 
     constants = {constant.name: numpy_helper.to_array(constant) for constant in graph.initializer}
-    found: list[tuple[Kind, str, NDArray[np.float32] | None, int]] = []
+    found: list[Layer] = []
     for node in graph.node:
+        of_node = [constants[name] for name in node.input if name in constants]
         if node.op_type in OPERATORS:
-            weights = constants.get(node.input[1]) if len(node.input) > 1 else None
-            bias = constants[node.input[2]].size if len(node.input) > 2 and node.input[2] else 0
-            found.append((OPERATORS[node.op_type], node.output[0], weights, bias))
-        elif found and node.op_type in AFTER and found[-1][1] in node.input:
-            kind, before, weights, bias = found[-1]
-            others = [constants[name].size for name in node.input if name != before and name in constants]
-            found[-1] = (kind, node.output[0], weights, bias + sum(others))
-    kinds = tuple(kind for kind, *_ in found)
-    names = LENET_NAMES if kinds == LENET else _numbered(kinds)
-    return [Layer(name, *facts) for name, facts in zip(names, found, strict=True)]
-
-
-def _numbered(kinds: Sequence[Kind]) -> list[str]:
-    names = [f"{kind} {kinds[: at + 1].count(kind)}" for at, kind in enumerate(kinds)]
-    return [*names[:-1], "output"]
+            weights = of_node[0] if of_node else None
+            biases = sum(array.size for array in of_node[1:])
+            name = PAPER.get(node.name, node.name)
+            found.append(Layer(name, OPERATORS[node.op_type], node.output[0], weights, biases))
+        elif found and node.op_type in AFTER and found[-1].tensor in node.input:
+            biases = found[-1].biases + sum(array.size for array in of_node)
+            found[-1] = replace(found[-1], tensor=node.output[0], biases=biases)
+    return found
 
 
 @dataclass(frozen=True)
