@@ -1,6 +1,7 @@
 """Build the report page of a model from the files of the stages; equal files give equal bytes."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ from lenet5.core import files
 from lenet5.core.dataset import Split
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, Training, Validation
-from lenet5.stages.evaluate import inspection, pictures
+from lenet5.images.kernels import KERNELS
+from lenet5.stages.evaluate import inspection, pictures, slices
 from lenet5.stages.evaluate.inspection import Embedding, Inspector, Layer
 
-PAIRS, PICTURES = 5, 8
-"""Confused pairs on the page, and pictures of each."""
 EMBEDDED = 1500
 """Images in the picture of the embedding."""
 PLOT = (640, 480)
@@ -61,11 +61,15 @@ def build(paths: Paths, test: Split) -> str:
     """
     predictions = pd.read_parquet(paths.predictions)
     per_class = files.read_csv(paths.per_class)
+    robustness = heat_map(files.read_csv(paths.robustness_plot))
+    bins: list[dict[str, Any]] = []
+    label_errors: list[dict[str, Any]] = []
     inspector = Inspector(files.read_bytes(paths.onnx))
     return (
         environment()
         .get_template("report.html.j2")
         .render(
+            network="LeNet-5" if "C1" in (layer.name for layer in inspector.layers) else "A network",
             validation=Validation.read(paths.validation),
             training=Training.read(paths.training),
             lineage=Lineage.read(paths.lineage),
@@ -77,7 +81,12 @@ def build(paths: Paths, test: Split) -> str:
                 file.stem: pictures.data_uri(file.read_bytes())
                 for file in sorted(paths.figures.glob("*.png"))
             },
-            pairs=confused_pairs(predictions, test.images),
+            pairs=slices.confused_pairs(predictions).to_dict("records"),
+            robustness=robustness,
+            weakest_corruptions=weakest(robustness["rows"], 3),
+            bins=bins,
+            weakest_bins=weakest([row for row in bins if row["slice"] not in ("class", "hardest")], 3),
+            label_errors=label_errors,
             inside=inside(inspector, test, (predictions["label"] == predictions["predicted"]).to_numpy()),
         )
     )
@@ -88,39 +97,35 @@ def with_verdict(page: str, section: str) -> str:
     return VERDICT.sub(lambda _: section, page, count=1)
 
 
-def confused_pairs(predictions: pd.DataFrame, images: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """Return the most frequent pairs of label and wrong prediction, with pictures.
+def weakest(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """Return the rows with the lowest ``accuracy``, the lowest first; of equal ones, the first rows."""
+    return sorted(rows, key=lambda row: row["accuracy"])[:count]
+
+
+def heat_map(table: pd.DataFrame) -> dict[str, Any]:
+    """Arrange accuracies on corrupted images as rows and columns.
 
     Args:
-        predictions: one row for each image: ``index``, ``label``, ``predicted``, ``confidence``.
-        images: uint8 (N, 28, 28).
+        table: one row for each corruption and severity: ``corruption``, ``severity``, ``images``,
+            ``accuracy``, ``low``, ``high``, ``retained``.
 
     Returns:
-        For each pair: ``label``, ``predicted``, ``count``, and ``pictures``, the most confident first: a
-        picture has ``uri``, ``index`` and ``confidence``.
+        ``severities``, ``images``, and ``rows``: for each corruption its ``name``, ``accuracy`` and
+        ``retained`` (means over the severities), and ``cells``, one for each severity.
     """
-    wrong = predictions[predictions["label"] != predictions["predicted"]]
-    counts = wrong.groupby(["label", "predicted"]).size().reset_index(name="count")
-    # with a stable sort, pairs with equal counts stay in the order of their digits
-    most = counts.sort_values("count", ascending=False, kind="stable").head(PAIRS)
-    pairs = []
-    for pair in most.to_dict("records"):
-        of_pair = wrong[(wrong["label"] == pair["label"]) & (wrong["predicted"] == pair["predicted"])]
-        shown = of_pair.sort_values("confidence", ascending=False, kind="stable").head(PICTURES)
-        pairs.append(
-            pair
-            | {
-                "pictures": [
-                    {
-                        "uri": pictures.digit(images[row["index"]]),
-                        "index": row["index"],
-                        "confidence": row["confidence"],
-                    }
-                    for row in shown.to_dict("records")
-                ]
+    severities = sorted({int(severity) for severity in table["severity"]})
+    rows = []
+    for name, cells in table.groupby("corruption", sort=False):
+        by_severity = {cell["severity"]: cell for cell in cells.to_dict("records")}
+        rows.append(
+            {
+                "name": name,
+                "accuracy": float(cells["accuracy"].mean()),
+                "retained": float(cells["retained"].mean()),
+                "cells": [by_severity.get(severity) for severity in severities],
             }
         )
-    return pairs
+    return {"severities": severities, "images": int(table["images"].max()), "rows": rows}
 
 
 def inside(inspector: Inspector, test: Split, correct: NDArray[np.bool_]) -> dict[str, Any]:
@@ -142,6 +147,10 @@ def inside(inspector: Inspector, test: Split, correct: NDArray[np.bool_]) -> dic
     return {
         "layers": shapes(inspector, test.images[:1]),
         "kernels": [kernels(layer) for layer in inspector.layers if layer.kind == "convolution"],
+        "classical": [
+            {"name": name, "uri": pictures.signed_sheet(kernel[..., None], columns=1)}
+            for name, kernel in KERNELS.items()
+        ],
         "walks": walks,
         "embedding": plot(embedding, test.labels[: len(some)]),
         "features": features.name,
