@@ -288,6 +288,7 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
             "preprocess.validation_images": 300,
             "train.batch_size": 32,
             "train.epochs": 2,
+            "evaluate.robustness.images": 100,
             "register.floors.accuracy": 0.85,
             "register.floors.worst_class_recall": 0.5,
             "register.ceilings.calibration_error": 0.3,

@@ -8,7 +8,7 @@ import pytest
 
 from lenet5.core.dataset import Split
 from lenet5.model import keras_file
-from lenet5.model.network import build, in_float32, with_preprocessing
+from lenet5.model.network import build, build_mlp, in_float32, with_preprocessing
 from lenet5.stages.preprocess.transform import encode
 from tests.conftest import Arrays
 
@@ -30,6 +30,36 @@ def test_paper_has_61706_parameters_and_the_sizes_of_its_figure_2() -> None:
         "f6": (84,),
         "output": (10,),
     }
+
+
+def test_same_padding_keeps_the_size_of_the_images() -> None:
+    network = build(28, 28, kernel_size=3, padding="same")
+    assert {layer.name: layer.output.shape[1:] for layer in network.layers[:5]} == {
+        "c1": (28, 28, 6),
+        "s2": (14, 14, 6),
+        "c3": (14, 14, 16),
+        "s4": (7, 7, 16),
+        "flatten": (784,),
+    }
+    assert network.count_params() == 60_074 + (784 - 400) * 120
+
+
+def test_mlp_has_about_as_many_parameters_as_lenet5_and_takes_the_same_pixels(digits: Arrays) -> None:
+    mlp = build_mlp(28, 28)
+    assert mlp.count_params() == 60_026
+    model = with_preprocessing(mlp, padding=0)
+    assert (model.name, model.input_shape, model.output_shape) == ("mlp", (None, 28, 28), (None, 10))
+    answers = model.predict_on_batch(digits["test_images"][:50])
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["lenet5", "mlp"])
+def test_l2_adds_the_squared_kernel_weights_to_the_loss(architecture: str) -> None:
+    network = build(28, 28, 3, l2=0.01) if architecture == "lenet5" else build_mlp(28, 28, l2=0.01)
+    kernels = [variable for variable in network.trainable_variables if variable.name == "kernel"]
+    expected = 0.01 * sum(float((keras.ops.convert_to_numpy(kernel) ** 2).sum()) for kernel in kernels)
+    assert float(sum(network.losses)) == pytest.approx(expected, rel=1e-4)
+    assert len(network.losses) == len(kernels)
 
 
 def test_answers_are_probabilities(digits: Arrays) -> None:
@@ -61,12 +91,13 @@ def test_saved_model_gives_the_same_bits_as_the_trained_network(
 
 
 def test_mixed_precision_trains_in_16_bits_and_is_saved_in_32() -> None:
-    mixed = build(28, 28, kernel_size=3, precision="mixed_bfloat16")
+    mixed = build(28, 28, 3, "mixed_bfloat16", padding="same", pooling="average")
     assert {layer.name: layer.compute_dtype for layer in mixed.layers if layer.weights} == {
         **dict.fromkeys(("c1", "c3", "c5", "f6"), "bfloat16"),
         "output": "float32",
     }
     used = in_float32(mixed)
+    assert [type(layer) for layer in used.layers] == [type(layer) for layer in mixed.layers]
     assert {layer.compute_dtype for layer in used.layers} == {"float32"}
     for one, other in zip(mixed.get_weights(), used.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other, strict=True)

@@ -49,7 +49,11 @@ UNUSABLE: dict[str, list[Any]] = {
     "preprocess.validation_images": [0, "5000"],
     "preprocess.padding": [-1, 15, 2.0],
     "train.seed": [-1, 2**32],
+    "train.architecture": ["cnn", ""],
     "train.kernel_size": [2, 4, 7],
+    "train.padding": ["full", 1],
+    "train.pooling": ["min", 2],
+    "train.l2": [-0.1, float("nan"), float("inf")],
     "train.optimizer": ["sgd", ""],
     "train.learning_rate": [0, -0.1, float("nan"), float("inf"), "0.1"],
     "train.weight_decay": [-0.1],
@@ -70,6 +74,10 @@ UNUSABLE: dict[str, list[Any]] = {
     "evaluate.batch_size": [0],
     "evaluate.calibration_bins": [0],
     "evaluate.mistakes": [0, 101],
+    "evaluate.robustness.corruptions": [[], ["fog", "fog"], "fog"],
+    "evaluate.robustness.severities": [[], [1, 1], 3],
+    "evaluate.robustness.images": [0, -1, 2.5],
+    "evaluate.robustness.seed": [-1, 2**32],
     "register.model_name": ["", "a/b", "a:b"],
     "register.floors.accuracy": [-0.1, 1.1],
     "register.floors.worst_class_recall": [1.1, float("nan")],
@@ -169,11 +177,28 @@ def test_batch_size_that_workers_cannot_divide_is_an_error(edited: Edited) -> No
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [("kernel_size", 5, "3"), ("padding", "same", "'valid'"), ("pooling", "average", "'max'")],
+)
+def test_parameter_that_an_mlp_lacks_must_stay_as_it_is(
+    edited: Edited, name: str, value: Any, kept: str
+) -> None:
+    changed = {f"train.{name}": value}
+    assert load(edited(**{"train.architecture": "lenet5"}, **changed)).flat()[f"train.{name}"] == value
+    text = refusal(edited(**{"train.architecture": "mlp"}, **changed))
+    assert f"    train: {name} must be {kept} with the architecture mlp" in text
+    assert f"found {value!r}" in text
+
+
+@pytest.mark.parametrize(
     ("name", "keys"),
     [
         ("trian", "ingest, validate, preprocess, train, evaluate, register"),
         ("validate_", "ingest, validate, preprocess, train, evaluate, register"),
-        ("train.learing_rate", "seed, kernel_size, optimizer, learning_rate"),
+        (
+            "train.learing_rate",
+            "seed, architecture, kernel_size, padding, pooling, l2, optimizer, learning_rate",
+        ),
         ("validate.hight", "height, width"),
         ("ingest.sha256.train", "train_images, train_labels"),
         ("register.floors.loss", "accuracy, worst_class_recall"),

@@ -128,6 +128,16 @@ class Paths:
         return self.root / "plots" / "calibration.csv"
 
     @property
+    def robustness(self) -> Path:
+        """Return the table with one row for each corruption, severity and image."""
+        return self.root / "reports" / "robustness.parquet"
+
+    @property
+    def robustness_plot(self) -> Path:
+        """Return the table with one row for each corruption and severity."""
+        return self.root / "plots" / "robustness.csv"
+
+    @property
     def figures(self) -> Path:
         return self.root / "reports" / "figures"
 

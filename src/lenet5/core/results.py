@@ -172,6 +172,14 @@ class Evaluation(Result):
     """Upper end of the interval."""
     splits: dict[str, SplitAccuracy]
     """``train`` without augmentation, ``validation`` and ``test``."""
+    corruption_accuracy: dict[str, float]
+    """Accuracy on the corrupted test images by corruption, over all severities."""
+    mean_corruption_accuracy: float
+    """Mean of ``corruption_accuracy``."""
+    retained_accuracy: float
+    """``mean_corruption_accuracy`` / accuracy on the same images without corruption."""
+    corrupted_images: str
+    """SHA-256 of the corrupted images: two models with the same digest were scored on the same images."""
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

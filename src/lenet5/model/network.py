@@ -1,17 +1,27 @@
 """Build LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, figure 2).
 
 ReLU, max pooling and softmax replace tanh, trainable sub-sampling and Gaussian connections, as in the
-notebook that this project started from.
+notebook that this project started from. A network of dense layers alone is the baseline.
 """
 
 from functools import partial
+from typing import Literal
 
 import keras
 
 from lenet5.core.dataset import CLASSES, PIXEL_SCALE
 
 
-def build(height: int, width: int, kernel_size: int, precision: str = "float32") -> keras.Sequential:
+def build(
+    height: int,
+    width: int,
+    kernel_size: int,
+    precision: str = "float32",
+    *,
+    padding: Literal["valid", "same"] = "valid",
+    pooling: Literal["max", "average"] = "max",
+    l2: float = 0.0,
+) -> keras.Sequential:
     """Build LeNet-5 for rescaled images: float32 (B, height, width, 1) → probabilities float32 (B, 10).
 
     The shapes in the comments are those of the paper: 32x32 images and 5x5 kernels, which give 61,706
@@ -22,10 +32,22 @@ def build(height: int, width: int, kernel_size: int, precision: str = "float32")
         width: columns of an image, padding included.
         kernel_size: side of both convolution kernels.
         precision: Keras' dtype policy of all layers except the last one, whose probabilities stay float32.
+        padding: of both convolutions; ``same`` keeps the size of their input.
+        pooling: what replaces each 2x2 window.
+        l2: factor of the sum of all squared kernel weights in the loss; 0 adds nothing.
     """
-    conv = partial(keras.layers.Conv2D, kernel_size=kernel_size, activation="relu", dtype=precision)
-    pool = partial(keras.layers.MaxPooling2D, 2, dtype=precision)
-    dense = partial(keras.layers.Dense, activation="relu", dtype=precision)
+    regularizer = _regularizer(l2)
+    conv = partial(
+        keras.layers.Conv2D,
+        kernel_size=kernel_size,
+        padding=padding,
+        activation="relu",
+        kernel_regularizer=regularizer,
+        dtype=precision,
+    )
+    pooled = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}[pooling]
+    pool = partial(pooled, 2, dtype=precision)
+    dense = partial(keras.layers.Dense, activation="relu", kernel_regularizer=regularizer, dtype=precision)
     return keras.Sequential(
         [
             keras.Input((height, width, 1)),  # (B, 32, 32, 1)
@@ -36,10 +58,35 @@ def build(height: int, width: int, kernel_size: int, precision: str = "float32")
             keras.layers.Flatten(dtype=precision, name="flatten"),  # (B, 400)
             dense(120, name="c5"),
             dense(84, name="f6"),
-            keras.layers.Dense(CLASSES, activation="softmax", dtype="float32", name="output"),
+            dense(CLASSES, activation="softmax", dtype="float32", name="output"),
         ],
         name="lenet5",
     )
+
+
+def build_mlp(height: int, width: int, precision: str = "float32", *, l2: float = 0.0) -> keras.Sequential:
+    """Build a network without convolutions, with about as many parameters as LeNet-5.
+
+    28x28 images give 60,026 parameters, 48 fewer than those of LeNet-5 with 3x3 kernels. The last two layers
+    are those of LeNet-5. See :func:`build` for the arguments, the input and the output.
+    """
+    dense = partial(
+        keras.layers.Dense, activation="relu", kernel_regularizer=_regularizer(l2), dtype=precision
+    )
+    return keras.Sequential(
+        [
+            keras.Input((height, width, 1)),
+            keras.layers.Flatten(dtype=precision, name="flatten"),  # (B, 784)
+            dense(68, name="hidden"),
+            dense(84, name="f6"),
+            dense(CLASSES, activation="softmax", dtype="float32", name="output"),
+        ],
+        name="mlp",
+    )
+
+
+def _regularizer(l2: float) -> keras.regularizers.Regularizer | None:
+    return keras.regularizers.L2(l2) if l2 else None
 
 
 def in_float32(trained: keras.Sequential) -> keras.Sequential:
@@ -51,8 +98,10 @@ def in_float32(trained: keras.Sequential) -> keras.Sequential:
 
 def copy(trained: keras.Sequential) -> keras.Sequential:
     """Return a network with the same weights in new float32 layers, on the current device."""
-    _, height, width, _ = trained.input_shape
-    network = build(height, width, trained.get_layer("c1").kernel_size[0])
+    network = keras.models.clone_model(
+        trained,
+        clone_function=lambda layer: type(layer).from_config(layer.get_config() | {"dtype": "float32"}),
+    )
     network.set_weights(trained.get_weights())
     return network
 
@@ -64,7 +113,7 @@ def with_preprocessing(trained: keras.Sequential, padding: int) -> keras.Sequent
     ``trained``.
 
     Args:
-        trained: the network of :func:`build`.
+        trained: the network of :func:`build` or :func:`build_mlp`.
         padding: rows and columns of zeros on each side, as in the images that it was trained on.
     """
     height, width = (side - 2 * padding for side in trained.input_shape[1:3])
@@ -76,5 +125,5 @@ def with_preprocessing(trained: keras.Sequential, padding: int) -> keras.Sequent
             keras.layers.ZeroPadding2D(padding, name="pad"),
             *trained.layers,
         ],
-        name="lenet5",
+        name=trained.name,
     )

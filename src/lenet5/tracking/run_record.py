@@ -156,7 +156,10 @@ def _log_missing_epochs(client: MlflowClient, run_id: str, epochs: pd.DataFrame)
 def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str]:
     """Log inputs and results as artifacts; return tags with the digests of the files."""
     code = [path for path in (paths.params, paths.graph, paths.lock, paths.requirements) if path.exists()]
-    results = [paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions]
+    results = [
+        *(paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions),
+        paths.robustness,
+    ]
     digests = {}
     for folder, logged_files in (("code", code), ("results", results)):
         for path in logged_files:

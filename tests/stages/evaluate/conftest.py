@@ -11,13 +11,17 @@ from lenet5.core.dataset import Split
 from lenet5.core.paths import Paths
 from lenet5.core.results import Environment, Lineage
 from lenet5.stages import params
-from lenet5.stages.evaluate.params import Evaluate
+from lenet5.stages.evaluate.params import Evaluate, Robustness
 from tests.conftest import REPOSITORY, Arrays
 
 if TYPE_CHECKING:  # `make test-fast` reads this file without TensorFlow
     import keras
 
-PARAMS = Evaluate(batch_size=64, calibration_bins=10, mistakes=5)
+PARAMS = Evaluate(
+    calibration_bins=10,
+    mistakes=5,
+    robustness=Robustness(corruptions=["rotate", "fog"], severities=[1, 5], images=50, seed=1),
+)
 
 
 class Trained(NamedTuple):

@@ -10,6 +10,7 @@ from lenet5.core.dataset import Split
 from lenet5.core.errors import TrainingError
 from lenet5.model import keras_file
 from lenet5.stages.train.checkpoint import Checkpoint
+from lenet5.stages.train.fit import untrained_network
 from lenet5.stages.train.params import Distortion, Train
 from tests.training_fixtures import Fit, Fitted
 
@@ -22,12 +23,16 @@ METRICS = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
 KNOBS: dict[str, Any] = {
     "seed": 7,
     "kernel_size": 5,
+    "l2": 0.01,
     "learning_rate": 0.004,
     "label_smoothing": 0.0,
     "distortion": Distortion(shift=1, rotation=10, scale=0.1),
     "batch_size": 64,
 }
 """Another value for each parameter that decides the weights, besides the number of epochs."""
+
+LAYERS: dict[str, Any] = {"architecture": "mlp", "padding": "same", "pooling": "average"}
+"""Another value for each further parameter that decides the layers."""
 
 
 class Watch(keras.callbacks.Callback):
@@ -131,7 +136,18 @@ def test_each_epoch_is_reported_and_recorded(once: Fitted) -> None:
 def test_every_parameter_has_a_test() -> None:
     # these have tests below, in test_stage.py and in tests/training/test_launcher.py
     other_tests = {"epochs", "patience", "steps_per_execution", "threads", "precision", "workers"}
-    assert KNOBS.keys() | test_optimizer.KNOBS.keys() | other_tests == set(Train.model_fields)
+    assert KNOBS.keys() | LAYERS.keys() | test_optimizer.KNOBS.keys() | other_tests == set(Train.model_fields)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_parameter_decides_the_layers(settings: Train, name: str) -> None:
+    assert getattr(settings, name) != LAYERS[name]
+    before, again, after = (
+        [(type(layer), layer.get_config()) for layer in untrained_network(28, 28, train).layers]
+        for train in (settings, settings, settings.model_copy(update={name: LAYERS[name]}))
+    )
+    assert before == again
+    assert before != after
 
 
 def test_number_of_epochs_decides_the_weights(once: Fitted, one_epoch: Fitted) -> None:

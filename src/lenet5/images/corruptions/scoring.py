@@ -75,7 +75,7 @@ def score(
     def answer(name: str, severity: int, start: int) -> tuple[NDArray[np.float32], bytes]:
         block = pixels[start : start + corruptions.BLOCK]
         changed = corruptions.corrupt(name, block, severity, seed, start // corruptions.BLOCK)
-        return scorer(changed), hashlib.sha256(changed).digest()
+        return scorer(changed), hashlib.sha256(changed.data).digest()
 
     tasks = product(names, severities, range(0, len(index), corruptions.BLOCK))
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:

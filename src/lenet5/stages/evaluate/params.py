@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 def _distinct(values: list[T]) -> list[T]:
     if len(set(values)) < len(values):
-        raise ValueError(f"must name each value once, found {values!r}")
+        raise ValueError(f"each value can be there once, found {values!r}")
     return values
 
 

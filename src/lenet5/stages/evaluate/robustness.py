@@ -59,7 +59,10 @@ def summary(answers: Answers) -> pd.DataFrame:
     correct = scores["label"] == scores["predicted"]
     groups = correct.groupby([scores["corruption"], scores["severity"]], sort=False)
     rows = groups.agg(images="size", accuracy="mean").reset_index()
-    intervals = [metrics.wilson(float(row.accuracy), int(row.images)) for row in rows.itertuples()]
+    intervals = [
+        metrics.wilson(accuracy, images)
+        for accuracy, images in zip(rows["accuracy"].tolist(), rows["images"].tolist(), strict=True)
+    ]
     low, high = zip(*intervals, strict=True)
     return rows.assign(low=low, high=high, retained=rows["accuracy"] * _retained(answers))
 

@@ -4,7 +4,7 @@ It imports neither TensorFlow nor Keras: the stage ``train`` compared the ONNX f
 """
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, SplitAccuracy
 from lenet5.model import metrics, onnx_session
-from lenet5.stages.evaluate import figures
+from lenet5.stages.evaluate import figures, robustness
 from lenet5.stages.evaluate.params import Evaluate
 
 if TYPE_CHECKING:
@@ -61,8 +61,17 @@ def run(paths: Paths, params: Evaluate) -> str:
         for name, count in correct.items()
     }
 
+    answers = robustness.score(session, test.images, test.labels, params.robustness)
+    by_severity = robustness.summary(answers)
+    summaries: dict[str, Any] = {
+        **metrics.summarize(predictions, params.calibration_bins),
+        **robustness.summarize(answers),
+    }
+
     with files.replacing(paths.predictions) as partial:
         predictions.to_parquet(partial, index=False)
+    with files.replacing(paths.robustness) as partial:
+        robustness.table(answers).to_parquet(partial, index=False)
     evaluation = Evaluation(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
@@ -70,12 +79,13 @@ def run(paths: Paths, params: Evaluate) -> str:
         onnx_file=lineage.onnx_file,
         images=len(predictions),
         splits=splits,
-        **metrics.summarize(predictions, params.calibration_bins),
+        **summaries,
     )
     evaluation.write(paths.evaluation)
     files.write_csv(paths.per_class, metrics.by_class(predictions))
     files.write_csv(paths.confusion, predictions[["label", "predicted"]])
     files.write_csv(paths.calibration, calibration)
+    files.write_csv(paths.robustness_plot, by_severity)
     with figures.default_style(), files.replacing(paths.figures) as partial:
         partial.mkdir()
         for name, figure in {
@@ -83,6 +93,7 @@ def run(paths: Paths, params: Evaluate) -> str:
             "confusion": figures.confusion(predictions),
             "calibration": figures.calibration(calibration),
             "mistakes": figures.mistakes(test.images, predictions, params.mistakes),
+            "robustness": figures.robustness(by_severity),
         }.items():
             figure.savefig(partial / f"{name}.png", dpi=120, metadata={"Software": None})
     return "\n".join(
@@ -90,7 +101,8 @@ def run(paths: Paths, params: Evaluate) -> str:
         for name, each in splits.items()
     ) + (
         f", worst class recall {evaluation.worst_class_recall:.4f}, loss {evaluation.loss:.4f}, "
-        f"calibration error {evaluation.calibration_error:.4f}"
+        f"calibration error {evaluation.calibration_error:.4f}, "
+        f"mean accuracy on corrupted images {evaluation.mean_corruption_accuracy:.4f}"
     )
 
 

@@ -36,13 +36,15 @@ def build(
     recipe = "\n".join(
         f"| {name} | {value} |" for name, value in all_params.items() if name.startswith(shown)
     )
+    architecture = _ARCHITECTURES[all_params["train.architecture"]]
     return f"""\
 # {params.model_name}
 
 Accuracy {evaluation.accuracy:.4f} on {evaluation.images:,} test images with {training.parameters:,} weights.
 
-LeNet-5 for handwritten digits. The input is raw pixels, uint8 (N, 28, 28), 0 for paper and 255 for ink. The
-output is ten probabilities for each image, float32 (N, 10). The model rescales and pads the pixels itself.
+{architecture} for handwritten digits. The input is raw pixels, uint8 (N, 28, 28), 0 for paper and 255 for
+ink. The output is ten probabilities for each image, float32 (N, 10). The model rescales and pads the pixels
+itself.
 
 | | |
 |---|---|
@@ -76,6 +78,9 @@ Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 Trained on MNIST (Y. LeCun, C. Cortes; CC BY-SA 3.0): centred, grey, upright digits. The model also gives
 confident answers for other handwriting and for pictures that show no digit.
 """
+
+
+_ARCHITECTURES = {"lenet5": "LeNet-5", "mlp": "A network of dense layers (MLP)"}
 
 
 def _limits(params: Register, metrics: Mapping[str, float]) -> str:

@@ -54,6 +54,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         paths,
         *(paths.validation, paths.model, paths.lineage, paths.training, paths.history),
         *(paths.evaluation, paths.per_class, paths.predictions, paths.onnx),
+        paths.robustness,
     )
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
@@ -101,6 +102,7 @@ def _origin_tags(
         **{f"lenet5.{name}": digest for name, digest in lineage.model_dump(exclude={"environment"}).items()},
         **{name: digest for name, digest in all_params.items() if name.startswith(tags.PINS)},
         tags.TEST_DATA: evaluation.test_data,
+        tags.CORRUPTED_IMAGES: evaluation.corrupted_images,
         tags.VALIDATION: f"{passed} of {len(validation.checks)} checks passed",
         f"{tags.ENVIRONMENT}requirements": environment.requirements,
         f"{tags.ENVIRONMENT}packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),

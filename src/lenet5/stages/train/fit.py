@@ -1,4 +1,4 @@
-"""Train LeNet-5 on arrays; return the model and its history."""
+"""Train a network on arrays; return the model and its history."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -30,7 +30,7 @@ def fit(
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[keras.Sequential, pd.DataFrame]:
-    """Train LeNet-5 from scratch, or resume an interrupted training; both give the same bytes.
+    """Train a network from scratch, or resume an interrupted training; both give the same bytes.
 
     Args:
         train: float32 images (N, H, W, 1) in 0 to 1, float32 one-hot labels (N, 10).
@@ -51,7 +51,7 @@ def fit(
     """
     keras.utils.set_random_seed(params.seed)
     _, height, width, _ = train.images.shape
-    model = network.build(height, width, params.kernel_size, params.precision)
+    model = untrained_network(height, width, params)
     trained_epochs = resume_from.epoch if resume_from else 0
     batches = Batches(train, params, first_epoch=trained_epochs, group=group)
     model.compile(
@@ -85,6 +85,21 @@ def fit(
         ],
     )
     return network.in_float32(model), pd.DataFrame(history.rows)
+
+
+def untrained_network(height: int, width: int, params: Train) -> keras.Sequential:
+    """Return the network of ``train.architecture``, with random weights, for images of this size."""
+    if params.architecture == "mlp":
+        return network.build_mlp(height, width, params.precision, l2=params.l2)
+    return network.build(
+        height,
+        width,
+        params.kernel_size,
+        params.precision,
+        padding=params.padding,
+        pooling=params.pooling,
+        l2=params.l2,
+    )
 
 
 def kept_epoch(history: pd.DataFrame, params: Train) -> int:

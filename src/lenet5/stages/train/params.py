@@ -1,10 +1,18 @@
 """Define the parameters of the stage ``train``."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from lenet5.core.params import Natural, Positive, Section, Seed
+
+CONVOLUTION: Mapping[str, Any] = MappingProxyType({"kernel_size": 3, "padding": "valid", "pooling": "max"})
+"""The parameters that only a network with convolutions has, and the values that they keep without any.
+
+Another value would change nothing, but equal networks would have different parameters.
+"""
 
 
 class Distortion(Section):
@@ -22,7 +30,11 @@ class Train(Section):
     """The section ``train``; the comments in ``params.yaml`` describe each value."""
 
     seed: Seed
+    architecture: Literal["lenet5", "mlp"]
     kernel_size: Literal[3, 5]
+    padding: Literal["valid", "same"]
+    pooling: Literal["max", "average"]
+    l2: Annotated[float, Field(ge=0)]
     optimizer: Literal["adamw", "adam"]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
@@ -46,4 +58,14 @@ class Train(Section):
             raise ValueError(
                 f"batch_size must be divisible by workers, found {self.batch_size} and {self.workers}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _applicable(self) -> "Train":
+        for name, value in CONVOLUTION.items():
+            if self.architecture == "mlp" and getattr(self, name) != value:
+                raise ValueError(
+                    f"{name} must be {value!r} with the architecture mlp, which has no convolution and no "
+                    f"pooling, found {getattr(self, name)!r}"
+                )
         return self
