@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lenet5.core.dataset import Split
 from lenet5.model import metrics
-from lenet5.stages.evaluate import figures
+from lenet5.stages.evaluate import figures, label_errors, slices
 
 HISTORY = pd.DataFrame(
     {
@@ -83,3 +83,60 @@ def test_confusion_shows_every_count(test: Split) -> None:
     frame = table(test, wrong=5)
     texts = [int(text.get_text()) for text in figures.confusion(frame).axes[0].texts]
     assert sum(texts) == 250
+
+
+def by_class(test: Split, wrong: int) -> pd.DataFrame:
+    bins = pd.DataFrame({"index": np.arange(len(test.labels)), "class": test.labels.astype(str)})
+    rest = {name: names[0] for name, names in slices.BINS.items() if name != "class"}
+    return slices.accuracies(bins.assign(**rest), table(test, wrong))
+
+
+def confused_pairs(test: Split, wrong: int) -> Figure:
+    frame = table(test, wrong)
+    return figures.confused_pairs(test.images, frame, slices.confused_pairs(frame))
+
+
+def doubted(test: Split, wrong: int) -> Figure:
+    frame = table(test, wrong)
+    ranked = label_errors.rank("test", test.labels, frame[metrics.PROBABILITIES].to_numpy()).head(9)
+    return figures.label_errors(test.images[ranked["index"]], ranked)
+
+
+@pytest.mark.parametrize("draw", [lambda *args: figures.slices(by_class(*args)), confused_pairs, doubted])
+def test_equal_mistakes_give_equal_bytes_and_others_another_figure(
+    test: Split, draw: Callable[[Split, int], Figure]
+) -> None:
+    first = png(draw(test, 3))
+    assert png(draw(test, 3)) == first
+    assert png(draw(test, 4)) != first
+    assert draw(test, 0).axes
+
+
+def test_slices_have_their_names_and_numbers_of_images(test: Split) -> None:
+    names = [label.get_text() for label in figures.slices(by_class(test, 3)).axes[0].get_yticklabels()]
+    assert names[4] == f"class: 4 ({(test.labels == 4).sum()})"
+    rest = [f"{name.replace('_', ' ')}: {bins[0]} (250)" for name, bins in slices.BINS.items()]
+    assert names[10:] == rest[1:]
+
+
+def test_most_confused_pair_is_drawn_first_with_its_pictures(test: Split) -> None:
+    frame = table(test, 0)
+    fours = np.flatnonzero(test.labels == 4)[:3]
+    frame.loc[fours, "predicted"] = 9
+    frame.loc[test.labels.argmin(), "predicted"] = 6
+    figure = figures.confused_pairs(test.images, frame, slices.confused_pairs(frame))
+    (image,) = figure.axes[0].get_images()
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["4 → 9: 3", "0 → 6: 1"]
+    drawn = np.asarray(image.get_array())
+    assert drawn.shape == (60, 90)
+    for column, index in enumerate(reversed(fours)):  # the confidence rises from row to row
+        np.testing.assert_array_equal(drawn[1:29, 30 * column + 1 : 30 * column + 29], test.images[index])
+    assert drawn[30:, :30].any()
+    assert not drawn[30:, 30:].any()
+
+
+def test_label_errors_have_label_likely_class_and_margin(test: Split) -> None:
+    texts = [text.get_text() for text in doubted(test, 20).axes[0].texts]
+    label = int(test.labels[19])
+    assert texts[0] == f"test #19\n{label} → {(label + 1) % 10} (-0.51)"
+    assert len(texts) == 9

@@ -1,0 +1,63 @@
+"""Rank the images whose label is likely to be wrong.
+
+The score is the normalized margin of confident learning: the probability of the label minus the highest
+other probability (Northcutt et al., 2021, "Confident learning: estimating uncertainty in dataset labels").
+cleanlab's ``normalized_margin`` is the same score, mapped from -1 … 1 to 0 … 1; one line of code needs no
+dependency.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+COLUMNS = ("split", "index", "label", "likely", "margin")
+MOST = 100
+"""Largest number of images of each split in the ranking: what a person looks at in some minutes."""
+
+
+def rank(
+    split: str, labels: NDArray[np.integer], probabilities: NDArray[np.float32], first: int = 0
+) -> pd.DataFrame:
+    """Return the images of one split, or of a part of it, whose label the model contradicts most.
+
+    Args:
+        split: name of the split.
+        labels: (N,), 0 to 9.
+        probabilities: float32 (N, C).
+        first: position of the first of these images in the split.
+
+    Returns:
+        A frame with at most ``MOST`` rows, the lowest margin first: images for which another class is more
+        likely than the label. Its columns:
+
+        - ``split``: ``split``.
+        - ``index``: position of the image in the split.
+        - ``label``: the label.
+        - ``likely``: the most likely other class; of equal ones, the lowest digit.
+        - ``margin``: -1 to 0, rounded to six digits.
+    """
+    rows = np.arange(len(labels))
+    others = probabilities.astype(np.float64)
+    own = others[rows, labels].copy()
+    others[rows, labels] = -np.inf
+    table = pd.DataFrame(
+        {
+            "split": split,
+            "index": rows + first,
+            "label": labels.astype(np.int64),
+            "likely": others.argmax(axis=1),
+            "margin": (own - others.max(axis=1)).round(6),
+        },
+        columns=list(COLUMNS),
+    )
+    return lowest(table[table["margin"] < 0])
+
+
+def lowest(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the ``MOST`` lowest margins of each split; of equal margins, the order of split and index decides.
+
+    Args:
+        table: rows of :func:`rank`, in any order.
+    """
+    ordered = table.sort_values(["margin", "split", "index"], ignore_index=True)
+    return ordered[ordered.groupby("split").cumcount() < MOST].reset_index(drop=True)
