@@ -7,9 +7,9 @@ drawn, with a candidate that is better or worse by a known difference, and each 
 
 The whole gate, with every corruption and slice: on each image, the answers of the two models are exchanged or
 not, by the flip of a coin. So the two are equally good in truth, under every corruption and on every slice,
-and their answers depend on each other as those of real models do. Then the candidate loses some of its correct
-answers under one corruption, or on one slice. An image is lost under all severities at once, which is harder to
-detect than a loss of the same size on more images.
+and their answers depend on each other as those of real models do. Then the candidate loses some of its
+correct answers under one corruption, or on one slice. An image is lost under all severities at once, which is
+harder to detect than a loss of the same size on more images.
 
 Differences are in points: hundredths of accuracy.
 """
@@ -157,7 +157,7 @@ def _whole_gate(pair: Pair, register: Register, bench: Bench) -> list[Line]:
 
 def _exchanged(pair: Pair, rng: np.random.Generator) -> Pair:
     """Exchange the answers of the two models on half of the images."""
-    swap = rng.random(pair.clean.shape[1]) < 0.5
+    swap = rng.integers(2, size=pair.clean.shape[1]).astype(bool)
     clean = np.where(swap, pair.clean[::-1], pair.clean)
     corrupted = {
         name: np.where(swap[pair.chosen], counts[::-1], counts) for name, counts in pair.corrupted.items()

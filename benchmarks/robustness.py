@@ -17,12 +17,16 @@ SUMMARY, EACH = "accuracy of recipes", "accuracy by corruption"
 
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
     short = ("--images", "2000") if bench.quick else ()
-    runs = bench.take_turns([Contestant(name, "robustness", ("--recipe", name, *short)) for name in RECIPES])
+    runs = bench.take_turns(
+        [Contestant(name, "robustness", ("--recipe", name, *short)) for name in RECIPES]
+    )
     answers = {name: [each.answer for each in measured] for name, measured in runs.items()}
     lines = []
 
     def add(table: str, name: str, values: list[float], note: str = "") -> None:
-        lines.append(Line(table=table, name=name, unit="", values=tuple(values), headline=True, note=note))
+        lines.append(
+            Line(table=table, name=name, unit="", values=tuple(values), headline=True, note=note)
+        )
 
     for name, models in answers.items():
         means = [statistics.mean(model["mnist_c"].values()) for model in models]
