@@ -1,5 +1,6 @@
 """What the documents tell a reader to type exists."""
 
+import doctest
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from lenet5.cli import app
 from lenet5.stages.params import load
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Project
 
 DOCUMENTS = [
     REPOSITORY / "README.md",
@@ -89,6 +90,20 @@ def test_example_diffs_of_the_contributing_guide_apply_to_the_files_as_they_are(
                 content = (REPOSITORY / line.removeprefix("--- a/")).read_text().splitlines()
             elif line.startswith((" ", "-")):
                 assert line[1:] in content, line
+
+
+def test_the_walk_through_lenet5_prints_what_the_page_shows(
+    finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All blocks run in order in one namespace, as a reader types them, on the model of a real pipeline."""
+    page = (REPOSITORY / "docs/lenet5.md").read_text()
+    typed = "\n".join(re.findall(r"```pycon\n(.*?)```", page, re.DOTALL))
+    test = doctest.DocTestParser().get_doctest(typed, {}, "docs/lenet5.md", None, None)
+    monkeypatch.chdir(finished.root)
+    differences: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(test, out=differences.append)
+    assert not result.failed, "".join(differences)
+    assert result.attempted == typed.count(">>> ") > 50
 
 
 def test_the_readme_is_short() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from lenet5.core.errors import DataError
 from lenet5.model import backend, keras_file, onnx_export, onnx_session
-from lenet5.model.network import build, with_preprocessing
+from lenet5.model.network import build, build_mlp, with_preprocessing
 from tests.conftest import Arrays
 
 backend.configure(1)  # the stages do the same; this must come before the first operation of the process
@@ -113,3 +113,16 @@ def test_model_that_refers_to_other_files_is_an_error(exported: bytes, tmp_path:
     weights.ClearField("raw_data")
     with pytest.raises(DataError, match="ONNX Runtime cannot load this model"):
         onnx_session.load(model.SerializeToString())
+
+
+@pytest.mark.parametrize("network", ["same", "average", "mlp"])
+def test_answers_of_each_network_are_those_of_keras(digits: Arrays, network: str) -> None:
+    made = {
+        "same": lambda: build(32, 32, 5, padding="same", l2=0.01),
+        "average": lambda: build(32, 32, 5, pooling="average"),
+        "mlp": lambda: build_mlp(32, 32),
+    }[network]()
+    model = with_preprocessing(made, padding=2)
+    images = digits["test_images"][:20]
+    probabilities = onnx_session.probabilities(onnx_session.load(onnx_export.export(model)), images)
+    np.testing.assert_allclose(probabilities, model.predict_on_batch(images), rtol=0, atol=1e-6, strict=True)

@@ -247,7 +247,8 @@ def worse(frame: pd.DataFrame) -> str:
     rows = frame[frame["worse"]].sort_values("difference", kind="stable")
     named = [
         f"{row['kind']} {row['name']}: accuracy {row['candidate']:.4f} against {row['champion']:.4f}, "
-        f"difference {row['difference']:+.4f}, margin {row['margin']:g}, corrected p {format_p(row['adjusted'])}"
+        f"difference {row['difference']:+.4f}, margin {row['margin']:g}, "
+        f"corrected p {format_p(row['adjusted'])}"
         for row in rows.head(_NAMED).to_dict("records")
     ]
     if len(rows) > _NAMED:

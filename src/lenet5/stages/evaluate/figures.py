@@ -76,6 +76,27 @@ def calibration(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def robustness(table: pd.DataFrame) -> Figure:
+    """Draw the accuracy on each corruption (rows) and severity (columns), in percent.
+
+    Args:
+        table: one row for each corruption and severity: ``corruption``, ``severity``, ``accuracy`` (0 to 1).
+    """
+    names = list(dict.fromkeys(table["corruption"]))
+    severities = sorted(set(table["severity"]))
+    cells = table.set_index(["corruption", "severity"])["accuracy"]
+    shares = np.array([[cells[name, severity] for severity in severities] for name in names])
+    figure = Figure(figsize=(1.9 + 0.8 * len(severities), 0.9 + 0.26 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(column, row, f"{100 * share:.1f}", ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(len(severities)), severities)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.set(xlabel="severity", title="accuracy in percent")
+    return figure
+
+
 def slices(table: pd.DataFrame) -> Figure:
     """Draw the accuracy on each bin of each slice with its interval; the dashed line is that on all images.
 
@@ -117,27 +138,6 @@ def confused_pairs(images: NDArray[np.uint8], table: pd.DataFrame, pairs: pd.Dat
     axes.set(xticks=[], yticks=(images.shape[1] + 2) * (np.arange(len(shown)) + 0.5))
     axes.set_yticklabels([f"{pair.label} → {pair.predicted}: {pair.images}" for pair in shown.itertuples()])
     axes.spines[:].set_visible(False)
-    return figure
-
-
-def robustness(table: pd.DataFrame) -> Figure:
-    """Draw the accuracy on each corruption (rows) and severity (columns), in percent.
-
-    Args:
-        table: one row for each corruption and severity: ``corruption``, ``severity``, ``accuracy`` (0 to 1).
-    """
-    names = list(dict.fromkeys(table["corruption"]))
-    severities = sorted(set(table["severity"]))
-    cells = table.set_index(["corruption", "severity"])["accuracy"]
-    shares = np.array([[cells[name, severity] for severity in severities] for name in names])
-    figure = Figure(figsize=(1.9 + 0.8 * len(severities), 0.9 + 0.26 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
-    for (row, column), share in np.ndenumerate(shares):
-        axes.text(column, row, f"{100 * share:.1f}", ha="center", va="center", fontsize=8)
-    axes.set_xticks(range(len(severities)), severities)
-    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    axes.set(xlabel="severity", title="accuracy in percent")
     return figure
 
 

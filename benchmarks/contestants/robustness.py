@@ -1,0 +1,117 @@
+"""Train a recipe with the product's own code, and score the model on clean and on corrupted test images.
+
+The answers are those of ONNX Runtime, as in the stage `evaluate`. ``--keep`` writes, for each corruption and
+image, how many severities the model answers correctly.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contestants.program import answer
+from benchmarks.training import DEFAULT, recipe
+from lenet5.core import dataset
+from lenet5.core.dataset import Split
+from lenet5.core.paths import Paths
+from lenet5.core.quiet import quiet_libraries
+from lenet5.images.corruptions import CORRUPTIONS, MNIST_C, SEVERITIES, scoring
+from lenet5.model import engine, onnx_session
+from lenet5.stages.params import Params
+from lenet5.stages.preprocess import transform
+from lenet5.system import settings
+
+CORRUPTION_SEED = 1998
+"""All models see the same corrupted images; the seed of the benchmark is that of the training."""
+
+
+def main() -> None:
+    arguments = _arguments()
+    paths = Paths.find()
+    settings.apply(paths)
+    changed = {"train.seed": arguments.seed, **({"train.epochs": 1} if arguments.images else {})}
+    params = recipe(paths, arguments.recipe, changed)
+    raw = dataset.load(paths.raw).splits
+    train = Split(raw["train"].images[: arguments.images], raw["train"].labels[: arguments.images])
+    scorer = trained(params, train)
+    if arguments.keep:
+        _keep(arguments.keep, scorer, raw["test"])
+    moved = _accuracies(scorer, raw["test"], ["translate", "rotate"], SEVERITIES)
+    mnist_c = _accuracies(scorer, raw["test"], list(MNIST_C), [3])
+    clean = (scorer(raw["test"].images).argmax(axis=1) == raw["test"].labels).mean()
+    answer(
+        clean=float(clean),
+        mnist_c={name: values[0] for name, values in mnist_c.items()},
+        by_severity=moved,
+    )
+
+
+def trained(params: Params, train: Split) -> scoring.Scorer:
+    """Train on raw images, and return the ONNX model.
+
+    Args:
+        params: for the split, the padding and the training.
+        train: raw images uint8 (N, 28, 28) and labels; validation images are taken from them.
+    """
+    with quiet_libraries(), engine.lean_keras():
+        from lenet5.model import backend, onnx_export
+        from lenet5.model.network import with_preprocessing
+        from lenet5.stages.train.fit import fit
+    backend.configure(params.train.threads)
+    split = params.preprocess
+    rows = transform.hold_out(train.labels, min(split.validation_images, len(train.labels) // 10), split.seed)
+    parts = [transform.encode(Split(train.images[some], train.labels[some]), split.padding) for some in rows]
+    network, _ = fit(parts[0], parts[1], params.train, on_epoch=lambda epoch, metrics: None)
+    session = onnx_session.load(onnx_export.export(with_preprocessing(network, split.padding)))
+    return lambda images: onnx_session.probabilities(session, images)
+
+
+def _answers(
+    scorer: scoring.Scorer, test: Split, names: Sequence[str], severities: Sequence[int]
+) -> scoring.Answers:
+    return scoring.score(
+        scorer,
+        test.images,
+        test.labels,
+        names=names,
+        severities=severities,
+        count=len(test.labels),
+        seed=CORRUPTION_SEED,
+    )
+
+
+def _accuracies(
+    scorer: scoring.Scorer, test: Split, names: Sequence[str], severities: Sequence[int]
+) -> dict[str, list[float]]:
+    """The accuracy of each severity, by corruption."""
+    columns = _answers(scorer, test, names, severities).columns
+    correct = (columns["predicted"] == columns["label"]).reshape(len(names), len(severities), -1)
+    means: list[list[float]] = correct.mean(axis=2).tolist()
+    return dict(zip(names, means, strict=True))
+
+
+def _keep(path: Path, scorer: scoring.Scorer, test: Split) -> None:
+    """Write the number of correct severities of each image, uint8 (N,), by corruption."""
+    names = [name for name in CORRUPTIONS if name != "identity"]
+    columns = _answers(scorer, test, names, SEVERITIES).columns
+    correct = (columns["predicted"] == columns["label"]).reshape(len(names), len(SEVERITIES), -1)
+    counts: dict[str, Any] = dict(zip(names, correct.sum(axis=1, dtype=np.uint8), strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **counts)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", default=DEFAULT)
+    parser.add_argument("--seed", type=int, default=1998)
+    parser.add_argument(
+        "--images", type=int, help="the number of images to train on, for one epoch; all by default"
+    )
+    parser.add_argument("--keep", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
