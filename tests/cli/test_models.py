@@ -27,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("models")
 def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Version 1 is champion; version 2 is of a later commit, with fewer epochs and another package."""
     project = finished.copy(tmp_path_factory.mktemp("two"))
-    project.set_params(**{"train.epochs": 1, "evaluate.batch_size": 500})
+    project.set_params(**{"train.epochs": 1, "evaluate.mistakes": 20})
     (project.root / "requirements.lock").write_text(
         (project.root / "requirements.lock").read_text().replace("absl-py==", "absl-py==0.")
     )
@@ -112,7 +112,7 @@ def test_diff_separates_params_metrics_packages_outputs_and_code(two: Project) -
     found = json.loads(two.run("lenet5", "diff", "1", "@challenger", "--json"))
     differ = found["differences"]
     assert found["versions"] == [1, 2]
-    assert differ["params"] == {"train.epochs": ["2", "1"], "evaluate.batch_size": ["1000", "500"]}
+    assert differ["params"] == {"train.epochs": ["2", "1"], "evaluate.mistakes": ["25", "20"]}
     assert differ["data"] == {}
     assert "evaluate.accuracy" in differ["metrics"]
     [(name, (then, now))] = differ["packages"].items()

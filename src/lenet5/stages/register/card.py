@@ -80,18 +80,18 @@ def build(
         for c in per_class.itertuples()
     )
     shown = ("preprocess.padding", "preprocess.validation_images", "train.")
+    splits = "\n".join(
+        f"| Accuracy on {on.images:,} {name} images | {on.accuracy:.4f} ({on.low:.4f} to {on.high:.4f}) |"
+        for name, on in evaluation.splits.items()
+    )
     recipe = "\n".join(
         f"| {name} | {value} |" for name, value in all_params.items() if name.startswith(shown)
-    )
-    splits = "\n".join(
-        f"| {name} | {split.images:,} | {split.accuracy:.4f} | {split.low:.4f} to {split.high:.4f} |"
-        for name, split in ((name, evaluation.splits[name]) for name in ("train", "validation", "test"))
     )
     corruptions = "\n".join(
         f"| {name} | {accuracy:.4f} |" for name, accuracy in evaluation.corruption_accuracy.items()
     )
-    interval = f"{evaluation.calibration_error_low:.4f} to {evaluation.calibration_error_high:.4f}"
     architecture = _ARCHITECTURES[all_params["train.architecture"]]
+    calibration_error = f"{evaluation.calibration_error_low:.4f} to {evaluation.calibration_error_high:.4f}"
     return f"""\
 # {params.model_name}
 
@@ -104,14 +104,16 @@ itself.
 | | |
 |---|---|
 | Accuracy | {evaluation.accuracy:.4f} |
+{splits}
 | Worst class recall | {evaluation.worst_class_recall:.4f} |
 | Cross-entropy (nats) | {evaluation.loss:.4f} |
-| Expected calibration error | {evaluation.calibration_error:.4f} |
-| its 95 % interval | {interval} |
-| Temperature, folded into the last layer | {training.temperature:.4f} |
+| Expected calibration error | {evaluation.calibration_error:.4f} ({calibration_error}) |
+| Temperature | {training.temperature:.4f} |
 | Mean accuracy on corrupted images | {evaluation.mean_corruption_accuracy:.4f} |
-| Share of the accuracy that it retains there | {evaluation.retained_accuracy:.4f} |
+| Share of the accuracy retained there | {evaluation.retained_accuracy:.4f} |
 | Validation accuracy | {training.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
+
+Intervals have a confidence of 95 %. The weights contain the temperature.
 
 Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 
@@ -128,11 +130,6 @@ Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 | Parameter | Value |
 |---|---|
 {recipe}
-
-## Accuracy by split
-| Split | Images | Accuracy | 95 % interval |
-|---|---|---|---|
-{splits}
 
 ## By class
 | Digit | Precision | Recall | F1 | Images |
