@@ -133,6 +133,13 @@ def test_wilsons_interval_equals_that_of_scipy(correct: int, images: int, confid
     assert metrics.wilson(correct / images, images, confidence) == pytest.approx(tuple(expected), abs=1e-12)
 
 
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_wilsons_interval_holds_an_accuracy_of_0_and_of_1(accuracy: float) -> None:
+    for images in range(1, 2000):
+        low, high = metrics.wilson(accuracy, images)
+        assert 0 <= low <= accuracy <= high <= 1, images
+
+
 def sample(rng: np.random.Generator, images: int, overconfidence: float) -> pd.DataFrame:
     """Return the bins of random answers whose confidence exceeds the chance of being right by this much."""
     confidence = 1 - 0.3 * rng.random(images) ** 4

@@ -113,7 +113,8 @@ def wilson(accuracy: float, images: int, confidence: float = CONFIDENCE) -> tupl
     centre = accuracy + z**2 / (2 * images)
     half = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
     scale = 1 + z**2 / images
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # rounding must not put the accuracy outside of its interval where it is 0 or 1
+    return max(0.0, min(accuracy, (centre - half) / scale)), min(1.0, max(accuracy, (centre + half) / scale))
 
 
 def calibration(table: pd.DataFrame, bins: int) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -67,8 +68,12 @@ def prepare(root: Path, trained: Trained, test: Split) -> Paths:
     from lenet5.stages.preprocess.transform import encode
 
     paths = Paths(root)
-    raw = dataset.save(paths.raw, {"test": test})
     splits = {"train": trained.train, "validation": trained.validation}
+    raw_train = Split(
+        np.concatenate([split.images for split in splits.values()]),
+        np.concatenate([split.labels for split in splits.values()]),
+    )
+    raw = dataset.save(paths.raw, {"test": test, "train": raw_train})
     dataset.save(
         paths.processed, {name: encode(split, PADDING) for name, split in splits.items()}, padding=PADDING
     )

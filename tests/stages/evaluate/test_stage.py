@@ -26,7 +26,10 @@ from tests.stages.evaluate.conftest import PARAMS, Trained, place, prepare
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share one evaluated project
 
-OUTPUTS = ("evaluation", "predictions", "per_class", "confusion", "calibration", "figures", "report")
+OUTPUTS = (
+    *("evaluation", "predictions", "per_class", "confusion", "calibration", "figures"),
+    *("slices", "slice_accuracy", "label_errors", "robustness", "robustness_plot", "report"),
+)
 
 EVALUATE = """
 import json, sys
@@ -94,7 +97,7 @@ def test_tables_agree_with_the_metrics(evaluated: Paths) -> None:
 
 
 def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
-    assert len(made(evaluated)) == 10
+    assert len(made(evaluated)) == 19
     stage.run(project, PARAMS)
     assert made(project) == made(evaluated)
 

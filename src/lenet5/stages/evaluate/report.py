@@ -62,8 +62,7 @@ def build(paths: Paths, test: Split) -> str:
     predictions = pd.read_parquet(paths.predictions)
     per_class = files.read_csv(paths.per_class)
     robustness = heat_map(files.read_csv(paths.robustness_plot))
-    bins: list[dict[str, Any]] = []
-    label_errors: list[dict[str, Any]] = []
+    bins = files.read_csv(paths.slice_accuracy).to_dict("records")
     inspector = Inspector(files.read_bytes(paths.onnx))
     return (
         environment()
@@ -86,7 +85,7 @@ def build(paths: Paths, test: Split) -> str:
             weakest_corruptions=weakest(robustness["rows"], 3),
             bins=bins,
             weakest_bins=weakest([row for row in bins if row["slice"] not in ("class", "hardest")], 3),
-            label_errors=label_errors,
+            label_errors=files.read_csv(paths.label_errors).to_dict("records"),
             inside=inside(inspector, test, (predictions["label"] == predictions["predicted"]).to_numpy()),
         )
     )

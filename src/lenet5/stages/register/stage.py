@@ -54,7 +54,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         paths,
         *(paths.validation, paths.model, paths.lineage, paths.training, paths.history),
         *(paths.evaluation, paths.per_class, paths.predictions, paths.onnx),
-        *(paths.robustness, paths.report),
+        *(paths.robustness, paths.slices, paths.report),
     )
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
