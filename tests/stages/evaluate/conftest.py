@@ -10,7 +10,7 @@ import pytest
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.paths import Paths
-from lenet5.core.results import Environment, Lineage
+from lenet5.core.results import Environment, Lineage, Training, Validation
 from lenet5.stages import params
 from lenet5.stages.evaluate.params import Evaluate, Robustness
 from tests.conftest import REPOSITORY, Arrays

@@ -96,7 +96,7 @@ def with_verdict(page: str, section: str) -> str:
     return VERDICT.sub(lambda _: section, page, count=1)
 
 
-def weakest(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+def weakest(rows: Sequence[Mapping[Any, Any]], count: int) -> list[Mapping[Any, Any]]:
     """Return the rows with the lowest ``accuracy``, the lowest first; of equal ones, the first rows."""
     return sorted(rows, key=lambda row: row["accuracy"])[:count]
 
