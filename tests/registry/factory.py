@@ -24,17 +24,22 @@ from tests.conftest import REPOSITORY
 IMAGES = 1000
 LABELS = (np.arange(IMAGES) % 10).astype(np.uint8)
 TEST_DATA = "d" * 64
+CORRUPTED_IMAGES = "c" * 64
+CORRUPTED = 200
+"""Images under each corruption and severity."""
 
 
 def params(name: str, **gate: Any) -> Params:
     """Return the parameters of the project, with limits that suit 1000 images."""
     register = Register(
         model_name=name,
-        floors=Floors(accuracy=0.9, worst_class_recall=0.8),
+        floors=Floors(accuracy=0.9, worst_class_recall=0.8, mean_corruption_accuracy=0.6),
         ceilings=Ceilings(calibration_error=0.15),
         gate=Gate(
             **{
                 "margin": 0.02,
+                "corruption_margin": 0.05,
+                "slice_margin": 0.1,
                 "confidence": 0.95,
                 "tie": "keep",
                 "max_drop": 0.02,
@@ -58,12 +63,47 @@ def add(
     name: str,
     *,
     wrong: Collection[int] = (),
+    wrong_in_fog: Collection[int] = (),
     test_data: str = TEST_DATA,
     extra_tags: dict[str, str] | None = None,
 ) -> Version:
-    """Register a challenger that classifies all test images correctly, except the images ``wrong``."""
+    """Register a challenger that classifies all test images correctly, except the images ``wrong``.
+
+    Of the corrupted images, it classifies those with the numbers ``wrong_in_fog`` wrongly, in fog.
+    """
     predictions = metrics.predictions(LABELS, _probabilities(wrong))
-    return add_model(client, paths, name, predictions, test_data=test_data, extra_tags=extra_tags)
+    tables = {
+        model_versions.ROBUSTNESS: robustness(wrong_in_fog),
+        model_versions.SLICES: slices(),
+    }
+    corrupted = {tags.CORRUPTED_IMAGES: CORRUPTED_IMAGES}
+    return add_model(
+        client,
+        paths,
+        name,
+        predictions,
+        test_data=test_data,
+        tables=tables,
+        extra_tags=corrupted | (extra_tags or {}),
+    )
+
+
+def robustness(wrong_in_fog: Collection[int] = ()) -> pd.DataFrame:
+    """Return answers on two corruptions in two severities."""
+    rows = pd.MultiIndex.from_product(
+        [["brightness", "fog"], [1, 5], range(CORRUPTED)], names=["corruption", "severity", "index"]
+    ).to_frame(index=False)
+    label = rows["index"] % 10
+    is_wrong = (rows["corruption"] == "fog") & rows["index"].isin(list(wrong_in_fog))
+    return rows.assign(label=label, predicted=(label + is_wrong) % 10, confidence=0.9)
+
+
+def slices() -> pd.DataFrame:
+    """Return the class of each image, and four bins of one slice with 250 consecutive images each."""
+    index = np.arange(IMAGES)
+    return pd.DataFrame(
+        {"index": index, "class": LABELS.astype(str), "slant": [f"bin {i}" for i in index // 250]}
+    )
 
 
 def add_model(
@@ -73,6 +113,7 @@ def add_model(
     predictions: pd.DataFrame,
     *,
     test_data: str,
+    tables: Mapping[str, pd.DataFrame] | None = None,
     model_files: Mapping[str, bytes] | None = None,
     lock: str | None = None,
     extra_tags: dict[str, str] | None = None,
@@ -85,6 +126,7 @@ def add_model(
         name: Name of the registered model.
         predictions: One row for each test image, as :func:`lenet5.model.metrics.predictions` returns it.
         test_data: Digest of the test images.
+        tables: More tables, by their path in the run; None for a version of an earlier release.
         model_files: The files of the model by their path in the model folder; None for files that no library
             can load.
         lock: The ``dvc.lock`` of the version; None for a version without one.
@@ -93,7 +135,7 @@ def add_model(
     run = client.create_run(store.experiment(client, paths))
     run_id = run.info.run_id
     with TemporaryDirectory() as folder:
-        artifacts = log_evaluation(client, run_id, predictions, lock)
+        artifacts = log_evaluation(client, run_id, predictions, lock, tables)
         model = client.create_logged_model(run.info.experiment_id, source_run_id=run_id)
         model_folder = Path(folder) / "model"
         (model_folder / "data").mkdir(parents=True)
@@ -123,12 +165,18 @@ def add_model(
 
 
 def log_evaluation(
-    client: MlflowClient, run_id: str, predictions: pd.DataFrame, lock: str | None = None
+    client: MlflowClient,
+    run_id: str,
+    predictions: pd.DataFrame,
+    lock: str | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """Log predictions and a ``dvc.lock``; return the digests as the tag ``lenet5.artifacts`` has them."""
     with TemporaryDirectory() as folder:
-        logged = {model_versions.PREDICTIONS: Path(folder) / "predictions.parquet"}
-        predictions.to_parquet(logged[model_versions.PREDICTIONS], index=False)
+        logged = {}
+        for path, table in {model_versions.PREDICTIONS: predictions, **(tables or {})}.items():
+            logged[path] = Path(folder) / Path(path).name
+            table.to_parquet(logged[path], index=False)
         if lock is not None:
             logged["code/dvc.lock"] = Path(folder) / "dvc.lock"
             logged["code/dvc.lock"].write_text(lock)

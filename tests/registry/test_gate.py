@@ -1,23 +1,33 @@
 """The three decisions of the promotion gate."""
 
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
+from lenet5.registry import inferiority
 from lenet5.registry.gate import Decision, LimitCheck, judge, limits
+from lenet5.registry.inferiority import Group
 from lenet5.registry.paired_test import from_counts
 from lenet5.stages.register.params import Ceilings, Floors, Gate, Register
 
-GOOD = {"accuracy": 0.99, "worst_class_recall": 0.97, "calibration_error": 0.05, "loss": 0.1}
+GOOD = {
+    "accuracy": 0.99,
+    "worst_class_recall": 0.97,
+    "mean_corruption_accuracy": 0.8,
+    "calibration_error": 0.05,
+    "loss": 0.1,
+}
 IMAGES = 10_000
 NAN = float("nan")
 
 
 def params(**gate: Any) -> Register:
     defaults = {"margin": 0.003, "confidence": 0.95, "tie": "keep", "resamples": 2000, "seed": 1}
+    defaults |= {"corruption_margin": 0.05, "slice_margin": 0.02}
     return Register(
         model_name="digits",
-        floors=Floors(accuracy=0.98, worst_class_recall=0.95),
+        floors=Floors(accuracy=0.98, worst_class_recall=0.95, mean_corruption_accuracy=0.7),
         ceilings=Ceilings(calibration_error=0.1),
         gate=Gate(**{"max_drop": 0.02, **defaults, **gate}),
     )
@@ -39,6 +49,7 @@ def test_without_a_champion_the_limits_alone_decide() -> None:
     assert [(c.name, c.relation, c.limit, c.value, c.passed) for c in verdict.checks] == [
         ("floor of accuracy", "at least", 0.98, 0.99, True),
         ("floor of worst_class_recall", "at least", 0.95, 0.97, True),
+        ("floor of mean_corruption_accuracy", "at least", 0.7, 0.8, True),
         ("ceiling of calibration_error", "at most", 0.1, 0.05, True),
     ]
 
@@ -48,6 +59,7 @@ def test_without_a_champion_the_limits_alone_decide() -> None:
     [
         ("floor of accuracy", 0.98, 0.9799),
         ("floor of worst_class_recall", 0.95, 0.0),
+        ("floor of mean_corruption_accuracy", 0.7, 0.69),
         ("ceiling of calibration_error", 0.1, 0.1001),
     ],
 )
@@ -117,6 +129,53 @@ def test_every_limit_is_checked() -> None:
     register = params()
     names = [*register.floors.model_dump(), *register.ceilings.model_dump()]
     assert [check.name.split()[-1] for check in limits(register, GOOD)] == names
+
+
+def group(kind: Literal["corruption", "slice"], name: str, lost: int, gained: int = 0) -> Group:
+    """1000 images, of which the champion classifies 900 correctly."""
+    champion = (np.arange(1000) < 900).astype(np.int64)
+    candidate = champion.copy()
+    candidate[:lost] = 0
+    candidate[900 : 900 + gained] = 1
+    margin = {"corruption": 0.05, "slice": 0.02}[kind]
+    return Group(kind, name, margin, candidate, champion)
+
+
+@pytest.mark.parametrize("kind", ["corruption", "slice"])
+def test_better_candidate_that_is_inferior_somewhere_is_rejected(
+    kind: Literal["corruption", "slice"],
+) -> None:
+    better = from_counts(IMAGES, 50, 25, confidence=0.95, resamples=2000, seed=1)
+    equal = [group("corruption", "fog", 60, 60), group("slice", "class 3", 12, 12)]
+    accepted = judge(params(), GOOD, better, groups=inferiority.table(equal, 0.95))
+    assert accepted.decision == "promote"
+    found = inferiority.table([*equal, group(kind, "bright", 240)], 0.95)
+    for accept in (False, True):
+        rejected = judge(params(tie="promote"), GOOD, better, groups=found, accept_new_data=accept)
+        assert rejected.decision == "reject"
+        assert rejected.why.startswith(
+            f"it is worse than the champion by more than the margin on {kind} bright: accuracy 0.6600 "
+            "against 0.9000, difference -0.2400, margin "
+        )
+        assert f"{kind} bright" in str(rejected)
+    both = judge(params(), GOOD | {"accuracy": 0.1}, better, groups=found).why
+    assert both.startswith("it fails the floor of accuracy; it is worse than the champion")
+
+
+def test_noise_on_many_corruptions_and_slices_is_no_rejection() -> None:
+    rng, equal = (
+        np.random.default_rng(6),
+        from_counts(IMAGES, 30, 30, confidence=0.95, resamples=2000, seed=1),
+    )
+    decisions, naive = [], []
+    for _ in range(40):
+        counts = rng.binomial(150, 0.5, size=30)
+        groups = [group("slice", f"bin {i}", int(lost), 150 - int(lost)) for i, lost in enumerate(counts)]
+        frame = inferiority.table(groups, 0.95)
+        naive.append(bool((frame["difference"] < -frame["margin"]).any()))
+        decisions.append(judge(params(), GOOD, equal, groups=frame).decision)
+    assert decisions == ["keep"] * 40
+    assert sum(naive) > 20  # without a test, most of these candidates would be rejected
 
 
 def test_verdict_as_text() -> None:

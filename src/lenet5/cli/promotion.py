@@ -41,8 +41,9 @@ def promote_version(
     """Compare a version with the champion, and move the alias if the version passes the promotion gate.
 
     The gate compares both on the same test images, one by one; if they were evaluated on different ones, on
-    both sets. If the version does not pass, nothing changes. Exit code 3: not promoted, because the gate
-    rejected the version, found no difference, or saw that the test data of the two differ in kind.
+    both sets. It also compares them under each corruption and on each slice of the images of the version. If
+    the version does not pass, nothing changes. Exit code 3: not promoted, because the gate rejected the
+    version, found no difference, or saw that the test data of the two differ in kind.
 
     Needs: the model registry.
 
@@ -64,6 +65,9 @@ def promote_version(
                 "why": verdict.why if verdict else None,
                 "limits": {check.name: check.passed for check in verdict.checks} if verdict else {},
                 "comparison": vars(verdict.comparison) if verdict and verdict.comparison else None,
+                "groups": verdict.groups.to_dict("records")
+                if verdict and verdict.groups is not None
+                else None,
                 "new_data": asdict(verdict.change) if verdict and verdict.change else None,
                 "accepted_new_data": verdict.accepted if verdict else False,
             }

@@ -154,6 +154,11 @@ class Paths:
     def figures(self) -> Path:
         return self.root / "reports" / "figures"
 
+    @property
+    def report(self) -> Path:
+        """Return the page that a person reads; it loads no other file."""
+        return self.root / "reports" / "report.html"
+
     # register
     @property
     def model_card(self) -> Path:

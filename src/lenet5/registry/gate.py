@@ -1,9 +1,10 @@
-"""The promotion gate: absolute limits, then a paired test against the champion.
+"""The promotion gate: absolute limits, then paired tests against the champion.
 
 promote      the candidate meets every limit, and is significantly better or there is no champion
 keep         the champion stays: a tie (``register.gate.tie`` decides it), a loss within the margin, or a
              candidate that was rolled back (``promotion.judge``)
-reject       the candidate breaks a limit, or may be worse than the champion by more than the margin
+reject       the candidate breaks a limit, or may be worse than the champion by more than the margin, or is
+             shown to be worse by more than another margin on a corruption or a slice (``inferiority``)
 other_data   the test data of the two differ in kind, or those of the champion cannot be found: the candidate
              is held back until a user accepts the new data
 
@@ -14,9 +15,12 @@ looks like a gain.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+import pandas as pd
+
+from lenet5.registry import inferiority
 from lenet5.registry.data_change import DataChange, lowest_likely_drop
 from lenet5.registry.paired_test import Comparison
 from lenet5.stages.register.params import Gate, Register
@@ -63,12 +67,19 @@ class Verdict:
     """Both test sets; None when candidate and champion were evaluated on the same one."""
     accepted: bool = False
     """Whether a user accepted the new test data, so that the champion's test set did not count."""
+    groups: pd.DataFrame | None = field(default=None, compare=False)
+    """Every corruption and slice, as :func:`lenet5.registry.inferiority.table` returns it; None when there
+    was no champion."""
+    missing: str = ""
+    """Why the candidate cannot be compared on corrupted images, and what to do."""
 
     def __str__(self) -> str:
         compared = [f"against the champion: {self.comparison}"] if self.comparison else []
         if self.change:
             compared = [str(self.change)]
-        return "\n".join([*map(str, self.checks), *compared, f"{self.decision}: {self.why}"])
+        groups = [inferiority.describe(self.groups)] if self.groups is not None else []
+        groups += [self.missing] if self.missing else []
+        return "\n".join([*map(str, self.checks), *compared, *groups, f"{self.decision}: {self.why}"])
 
 
 def limits(params: Register, metrics: Mapping[str, float]) -> tuple[LimitCheck, ...]:
@@ -115,7 +126,9 @@ def judge(
     metrics: Mapping[str, float],
     comparison: Comparison | None,
     change: DataChange | None = None,
+    groups: pd.DataFrame | None = None,
     *,
+    missing: str = "",
     accept_new_data: bool = False,
 ) -> Verdict:
     """Decide about a candidate.
@@ -126,19 +139,27 @@ def judge(
         comparison: Candidate against champion on the test images of the candidate; None when there is no
             champion. Then the limits alone decide.
         change: Both test sets; None when the two were evaluated on the same one.
+        groups: Candidate against champion on each corruption and slice of the test images of the candidate,
+            as :func:`lenet5.registry.inferiority.table` returns it; None when there is no champion.
+        missing: Why the candidate cannot be compared on corrupted images; empty if it can. A candidate that
+            cannot be compared is rejected.
         accept_new_data: Judge on the test images of the candidate alone.
     """
     gate = params.gate
     checks = limits(params, metrics)
     if comparison:
         checks = (*checks, _not_inferior("low", "lowest likely difference in accuracy", comparison, gate))
+    failures = [f"it cannot be compared on corrupted images: {missing.splitlines()[0]}"] if missing else []
+    if groups is not None and (worse := inferiority.worse(groups)):
+        failures.append(worse)
     if change is None:
-        return Verdict(*_decide(gate, checks, comparison), checks, comparison)
+        decision, why = _decide(gate, checks, failures, comparison)
+        return Verdict(decision, why, checks, comparison, None, False, groups, missing)
 
     dropped = drops(gate, change)
     if accept_new_data:
-        decision, why = _decide(gate, checks, comparison)
-        return Verdict(decision, why, (*checks, *dropped), comparison, change, accepted=True)
+        decision, why = _decide(gate, checks, failures, comparison)
+        return Verdict(decision, why, (*checks, *dropped), comparison, change, True, groups, missing)
 
     old = change.on_champions.comparison if change.on_champions else None
     if old:
@@ -147,8 +168,8 @@ def judge(
     if old is None or not all(check.passed for check in dropped):
         decision, why = "other_data", _other_data(change, dropped)
     else:
-        decision, why = _decide(gate, checks, comparison, old)
-    return Verdict(decision, why, (*checks, *dropped), comparison, change)
+        decision, why = _decide(gate, checks, failures, comparison, old)
+    return Verdict(decision, why, (*checks, *dropped), comparison, change, False, groups, missing)
 
 
 def _not_inferior(metric: str, name: str, comparison: Comparison, gate: Gate) -> LimitCheck:
@@ -158,12 +179,14 @@ def _not_inferior(metric: str, name: str, comparison: Comparison, gate: Gate) ->
 def _decide(
     gate: Gate,
     checks: tuple[LimitCheck, ...],
+    failures: list[str],
     comparison: Comparison | None,
     on_champions_data: Comparison | None = None,
 ) -> tuple[Decision, str]:
     broken = [check.name for check in checks if not check.passed]
-    if broken:
-        return "reject", f"it fails the {', the '.join(broken)}"
+    limits_broken = [f"it fails the {', the '.join(broken)}"] if broken else []
+    if reasons := [*limits_broken, *failures]:
+        return "reject", "; ".join(reasons)
     if comparison is None:
         return "promote", "every limit is kept, and there is no champion to compare with"
     # a significant loss within the margin is no tie, so gate.tie does not apply

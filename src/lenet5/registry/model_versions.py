@@ -30,6 +30,12 @@ FIRST_VERSION = (
 """What the user can do when a model has no versions. DVC skips ``register`` when its output is cached."""
 PREDICTIONS = "results/predictions.parquet"
 """Path of the predictions on the test images, one row for each image, in the run of a version."""
+ROBUSTNESS = "results/robustness.parquet"
+"""Path of the answers on corrupted images, one row for each corruption, severity and image."""
+SLICES = "results/slices.parquet"
+"""Path of the bins of each test image, one row for each image."""
+REPORT = "results/report.html"
+"""Path of the report page that the stage ``evaluate`` wrote, in the run of a version."""
 
 
 @dataclass(frozen=True)

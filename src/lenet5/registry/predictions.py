@@ -6,9 +6,10 @@ version its model is scored.
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,11 @@ from lenet5.tracking.store import Client
 
 log = logging.getLogger(__name__)
 
+Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Scores images: uint8 (N, H, W) → probabilities, float32 (N, 10)."""
+
+NO_DIGIT = -1
+"""The prediction of a model that cannot read an image."""
 _LOCK = "code/dvc.lock"
 """Path of a version's ``dvc.lock`` in its run."""
 
@@ -85,9 +91,7 @@ def collect(
         DataError: a model must be scored, and the test images of the candidate are not in this checkout or
             the model file is not the registered one.
     """
-    test_data = candidate.tags.get(tags.TEST_DATA)
-    if test_data is None:  # a version of an earlier release
-        test_data = dataset.load_manifest(paths.raw).splits["test"].digest
+    test_data = _test_data(paths, candidate)
 
     def on_candidates(version: Version) -> pd.DataFrame:
         if (stored := _stored(client, version, test_data)) is not None:
@@ -105,6 +109,21 @@ def collect(
         return Collected(paired, False, _on_champions(client, paths, candidate, champion, data))
     except _Missing as error:
         return Collected(paired, False, missing=str(error))
+
+
+def test_images_of(paths: Paths, version: Version) -> Split:
+    """Read the test images that a version was evaluated on from this checkout.
+
+    Raises:
+        DataError: this checkout has no such images, or they are damaged.
+    """
+    return _test_images(paths.raw, _test_data(paths, version), version)
+
+
+def _test_data(paths: Paths, version: Version) -> str:
+    """Return the digest of the test images of a version; those of this checkout for an earlier release."""
+    recorded = version.tags.get(tags.TEST_DATA)
+    return dataset.load_manifest(paths.raw).splits["test"].digest if recorded is None else recorded
 
 
 class _Missing(DataError):
@@ -217,27 +236,47 @@ def _test_images(raw: Path, test_data: str, version: Version) -> Split:
 def _score(client: Client, version: Version, test: Split) -> pd.DataFrame:
     """Download the model and score it on some test images.
 
-    Keras scores only versions of earlier releases, which have no ONNX file. A model that takes images of
-    another size classifies none correctly.
+    A model that takes images of another size classifies none correctly.
+    """
+    score = scorer(client, version, test.images.shape[1:])
+    if score is None:
+        return _no_predictions(test.labels)
+    return metrics.predictions(test.labels, score(test.images))
+
+
+def scorer(client: Client, version: Version, shape: tuple[int, ...]) -> Scorer | None:
+    """Download the model of a version.
+
+    Keras scores only versions of earlier releases, which have no ONNX file.
+
+    Args:
+        client: The registry.
+        version: The version.
+        shape: Height and width of the images to score.
+
+    Returns:
+        A function that scores images of this shape; None when the model takes images of another one.
+
+    Raises:
+        DataError: the model file is not the registered one.
     """
     with tempfile.TemporaryDirectory() as folder:
         if fast_lookup.onnx_digest(version.tags):
             file = model_versions.download_onnx(client, version, Path(folder))
             session = onnx_session.load(files.read_bytes(file))
-            if tuple(session.get_inputs()[0].shape[1:]) != test.images.shape[1:]:
-                return _no_predictions(test.labels)
-            return metrics.predictions(test.labels, onnx_session.probabilities(session, test.images))
+            if tuple(session.get_inputs()[0].shape[1:]) != shape:
+                return None
+            return partial(onnx_session.probabilities, session)
         with quiet_libraries():
             from lenet5.model import backend, keras_file
         backend.configure(1)
         model = keras_file.load(model_versions.download(client, version, Path(folder)))
-        if tuple(model.input_shape[1:]) != test.images.shape[1:]:
-            return _no_predictions(test.labels)
-        probabilities = metrics.probabilities(model, test.images)
-        return metrics.predictions(test.labels, probabilities)
+    if tuple(model.input_shape[1:]) != shape:
+        return None
+    return partial(metrics.probabilities, model)
 
 
 def _no_predictions(labels: NDArray[np.uint8]) -> pd.DataFrame:
     """Return the table of a model that cannot read the images: no digit and no confidence."""
     nothing = np.zeros((len(labels), dataset.CLASSES), np.float32)
-    return metrics.predictions(labels, nothing).assign(predicted=-1)
+    return metrics.predictions(labels, nothing).assign(predicted=NO_DIGIT)

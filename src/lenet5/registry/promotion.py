@@ -13,6 +13,7 @@ docs/promotion.md has a table of the moments. ``rollback`` does the same without
 """
 
 import logging
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from lenet5.core.errors import DataError, Refused, UsageError
 from lenet5.core.paths import Paths
 from lenet5.model import metrics
-from lenet5.registry import gate, model_versions, paired_test, predictions
+from lenet5.registry import gate, inferiority, model_versions, paired_test, predictions, robustness
 from lenet5.registry.data_change import DataChange, EvaluationData, Scores
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from lenet5.registry.predictions import Collected, PairedPredictions
@@ -37,12 +38,15 @@ from lenet5.registry.promotion_log import (
     PromotionLog,
     version_label,
 )
+from lenet5.registry.robustness import PairedAnswers
 from lenet5.stages.params import Params
 from lenet5.system import environment, settings
 from lenet5.tracking import store, tags
 
 logger = logging.getLogger(__name__)
 
+GATE_FOLDER = "gate"
+"""Folder of a version's run with the table of corruptions and slices, against each champion."""
 _SECOND_LOOK_SECONDS = 1.0
 
 
@@ -116,8 +120,9 @@ def promote(
             return Promotion(candidate, None, moved=False, holder=candidate)
 
         collected = predictions.collect(log.client, paths, candidate, state.holder, judged_on)
+        answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, state.holder)
         withdrawal = state.withdrawal_of(candidate.number)
-        verdict = judge(params, collected, withdrawal, accept_new_data=accept_new_data)
+        verdict = judge(params, collected, answers, withdrawal, accept_new_data=accept_new_data)
         if is_holder and verdict.decision == "keep" and verdict.accepted:
             verdict = replace(verdict, decision="promote", why="it keeps every limit on the new data")
         elif is_holder and verdict.decision in ("keep", "promote"):
@@ -136,6 +141,54 @@ def promote(
         versions = model_versions.versions(log.client, log.model)
         promoted = model_versions.choose(versions, log.model, str(candidate.number))
         return Promotion(promoted, verdict, moved=True, holder=model_versions.holder(versions, alias))
+
+
+@dataclass(frozen=True)
+class Review:
+    """A verdict of the gate that moves no alias."""
+
+    version: Version
+    """The candidate."""
+    against: Version | None
+    """The version in the place of the champion; None without one."""
+    verdict: gate.Verdict
+
+
+def review(paths: Paths, params: Params, wanted: str, against: str | None = None) -> Review:
+    """Ask the gate about a version, and change nothing.
+
+    Args:
+        paths: The checkout, for its test images.
+        params: Name of the model, limits, and parameters of the tests.
+        wanted: A number or an alias.
+        against: The version in the place of the champion; None for the champion, and for the champion itself
+            the version that it replaced.
+
+    Raises:
+        UsageError: there is no such version.
+        DataError: the versions were evaluated on different test images, and those of the candidate are not in
+            this checkout; or a file is not the registered one.
+        Unavailable: the store does not answer.
+    """
+    with store.reachable(paths):
+        log = _open_log(paths, params)
+        state = look(log, CHAMPION)
+        candidate = model_versions.choose(state.versions, log.model, wanted)
+        if against is not None:
+            other: Version | None = model_versions.choose(state.versions, log.model, against)
+        else:
+            other = _replaced(state) if candidate.number == state.holder_number else state.holder
+        data = state.data_of(other.number) if other else None
+        collected = predictions.collect(log.client, paths, candidate, other, data)
+        answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, other)
+    withdrawal = state.withdrawal_of(candidate.number) if against is None else None
+    return Review(candidate, other, judge(params, collected, answers, withdrawal))
+
+
+def _replaced(state: AliasState) -> Version | None:
+    """Return the version that had the alias before its current holder got it."""
+    former = state.former_holders()
+    return next((version for version in state.versions if former and version.number == former[0]), None)
 
 
 def how_to_accept(promotion: Promotion, alias: str = CHAMPION) -> str:
@@ -230,13 +283,19 @@ def finish_pending(log: PromotionLog, state: AliasState) -> AliasState:
 
 
 def judge(
-    params: Params, collected: Collected, withdrawal: LogEntry | None, *, accept_new_data: bool = False
+    params: Params,
+    collected: Collected,
+    answers: PairedAnswers,
+    withdrawal: LogEntry | None,
+    *,
+    accept_new_data: bool = False,
 ) -> gate.Verdict:
     """Decide about a candidate from its predictions and those of the champion. This does no I/O.
 
     Args:
         params: Limits, and parameters of the paired test.
         collected: Predictions on the same test images.
+        answers: Predictions on the same corrupted images, and the slices of the test images.
         withdrawal: The rollback that took the alias from the candidate. Such a candidate is not promoted.
         accept_new_data: Judge on the test images of the candidate alone.
     """
@@ -248,9 +307,14 @@ def judge(
     candidate = collected.on_candidates.candidate
     verdict = gate.judge(
         params.register_,
-        metrics.summarize(candidate, params.evaluate.calibration_bins),
+        {
+            **metrics.summarize(candidate, params.evaluate.calibration_bins),
+            "mean_corruption_accuracy": answers.mean_accuracy,
+        },
         scores.comparison if scores else None,
         change,
+        _groups(params, collected.on_candidates, answers),
+        missing=answers.missing,
         accept_new_data=accept_new_data,
     )
     if verdict.decision == "promote" and withdrawal:
@@ -420,6 +484,10 @@ def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdi
     if verdict.change and (old := verdict.change.on_champions):
         comparison += f"; on the champion's test images: {old.comparison}"
     model_versions.tag(log.client, candidate, tags.COMPARISON, comparison)
+    if verdict.groups is not None:
+        name = f"against-version-{state.holder_number}.csv"
+        text = verdict.groups.to_csv(index=False, lineterminator="\n")
+        log.client.log_text(candidate.run_id, text, f"{GATE_FOLDER}/{name}")
 
 
 def _scores(params: Params, paired: PairedPredictions) -> Scores | None:
@@ -434,6 +502,31 @@ def _scores(params: Params, paired: PairedPredictions) -> Scores | None:
     return Scores(float(candidate.mean()), float(champion.mean()), comparison)
 
 
+def _groups(params: Params, paired: PairedPredictions, answers: PairedAnswers) -> pd.DataFrame | None:
+    """Compare candidate and champion on each corruption and slice; None when there is no champion."""
+    gate_params = params.register_.gate
+    if paired.champion is None:
+        return None
+    groups = inferiority.on_slices(
+        _correct(paired.candidate),
+        _correct(paired.champion),
+        _slices(paired.candidate, answers.slices),
+        gate_params.slice_margin,
+    )
+    if answers.candidate is not None and answers.champion is not None:
+        groups += inferiority.on_corruptions(
+            answers.candidate, answers.champion, gate_params.corruption_margin
+        )
+    return inferiority.table(groups, gate_params.confidence)
+
+
+def _slices(predictions_: pd.DataFrame, slices: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the slices of the test images; only the classes for versions that have no table of slices."""
+    if slices is not None:
+        return slices
+    return pd.DataFrame({"index": predictions_["index"], "class": predictions_["label"].astype(str)})
+
+
 def _correct(frame: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which images are classified correctly: bool (N,).
 
@@ -445,7 +538,18 @@ def _correct(frame: pd.DataFrame) -> NDArray[np.bool_]:
 
 def _figures(verdict: gate.Verdict) -> dict[str, float | int]:
     """Return the numbers behind a verdict, by name, rounded for the log."""
-    figures: dict[str, float | int] = {check.metric: round(check.value, 6) for check in verdict.checks}
+    figures: dict[str, float | int] = {
+        # JSON has no NaN, which stands for a metric that could not be measured
+        check.metric: round(check.value, 6)
+        for check in verdict.checks
+        if math.isfinite(check.value)
+    }
+    if verdict.groups is not None:
+        figures |= {
+            "groups": len(verdict.groups),
+            "worse_groups": int(verdict.groups["worse"].sum()),
+            "lowest_group_p": float(f"{verdict.groups['adjusted'].min():.3g}"),
+        }
     if comparison := verdict.comparison:
         figures |= {
             "difference": round(comparison.difference, 6),

@@ -10,7 +10,7 @@ import pytest
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.paths import Paths
-from lenet5.core.results import Environment, Lineage
+from lenet5.core.results import Environment, Lineage, Training, Validation
 from lenet5.stages import params
 from lenet5.stages.evaluate.params import Evaluate, Robustness
 from tests.conftest import REPOSITORY, Arrays
@@ -73,11 +73,27 @@ def prepare(root: Path, trained: Trained, test: Split) -> Paths:
         np.concatenate([split.images for split in splits.values()]),
         np.concatenate([split.labels for split in splits.values()]),
     )
-    dataset.save(paths.raw, {"test": test, "train": raw_train})
+    raw = dataset.save(paths.raw, {"test": test, "train": raw_train})
     dataset.save(
         paths.processed, {name: encode(split, PADDING) for name, split in splits.items()}, padding=PADDING
     )
     files.write_csv(paths.history, trained.history)
+    Validation(
+        success=True,
+        data_digest=raw.digest,
+        images={"test": len(test.labels)},
+        drift={},
+        unexpected_images={},
+        checks=[],
+    ).write(paths.validation)
+    last = trained.history.iloc[-1]
+    Training(
+        epochs=len(trained.history),
+        best_epoch=len(trained.history),
+        parameters=trained.model.count_params(),
+        temperature=1.0,
+        **{name: float(last[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+    ).write(paths.training)
     place(paths, trained.model)
     return paths
 

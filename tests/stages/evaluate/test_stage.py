@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share one evaluate
 
 OUTPUTS = (
     *("evaluation", "predictions", "per_class", "confusion", "calibration", "figures"),
-    *("slices", "slice_accuracy", "label_errors", "robustness", "robustness_plot"),
+    *("slices", "slice_accuracy", "label_errors", "robustness", "robustness_plot", "report"),
 )
 ROBUSTNESS = {
     *("robustness/robustness.parquet", "robustness_plot/robustness.csv", "figures/robustness.png"),
@@ -102,7 +102,7 @@ def test_tables_agree_with_the_metrics(evaluated: Paths) -> None:
 
 
 def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
-    assert len(made(evaluated)) == 18
+    assert len(made(evaluated)) == 19
     stage.run(project, PARAMS)
     assert made(project) == made(evaluated)
 
@@ -138,7 +138,8 @@ def test_parameter_changes_its_output(
     stage.run(again, PARAMS.model_copy(update={name: value}))
     before, after = made(evaluated), made(again)
     assert before.keys() == after.keys()
-    assert {output for output in after if after[output] != before[output]} == changes
+    shown = {"report/report.html"}  # the page shows all of them
+    assert {output for output in after if after[output] != before[output]} == changes | shown
 
 
 def test_onnx_file_gives_the_same_answers(evaluated: Paths, trained: Trained, test: Split) -> None:

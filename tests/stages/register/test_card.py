@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from lenet5.core.results import Environment, Evaluation, Lineage, SplitAccuracy, Training
 from lenet5.stages.params import Params, load
@@ -45,6 +46,10 @@ EVALUATION = Evaluation(
     calibration_error=0.0923,
     calibration_error_low=0.0871,
     calibration_error_high=0.0975,
+    corruption_accuracy={"fog": 0.5123, "shot_noise": 0.9012},
+    mean_corruption_accuracy=0.7068,
+    retained_accuracy=0.7131,
+    corrupted_images="c" * 64,
     splits={
         "train": SplitAccuracy(images=55000, accuracy=0.9951, low=0.9945, high=0.9957),
         "validation": SplitAccuracy(images=5000, accuracy=0.9871, low=0.9836, high=0.9898),
@@ -129,3 +134,29 @@ def test_origin_has_rows_for_existing_tags_only() -> None:
     assert f"| Git commit | `{'c' * 40}` |" in text
     assert "Patch" not in text
     assert "tag" not in text
+
+
+def test_front_matter_is_that_of_a_model_hub() -> None:
+    text = card.front_matter(PARAMS.register_, EVALUATION)
+    start, content, end = text.split("---\n")
+    assert (start, end) == ("", "")
+    metadata = YAML(typ="safe").load(content)
+    assert metadata["license"] == "apache-2.0"
+    assert {"mnist", "onnx"} <= set(metadata["tags"])
+    [entry] = metadata["model-index"]
+    assert entry["name"] == "lenet5-mnist"
+    [result] = entry["results"]
+    assert (result["task"]["type"], result["dataset"]["split"]) == ("image-classification", "test")
+    assert {metric["name"]: metric["value"] for metric in result["metrics"]} == {
+        "Accuracy": 0.9912,
+        "Worst class recall": 0.9634,
+        "Cross-entropy": 0.1234,
+        "Expected calibration error": 0.0923,
+        "Mean accuracy on corrupted images": 0.7068,
+    }
+
+
+def test_card_has_the_accuracy_on_each_corruption() -> None:
+    lines = build().splitlines()
+    assert {"| fog | 0.5123 |", "| shot_noise | 0.9012 |"} <= set(lines)
+    assert "| Mean accuracy on corrupted images | 0.7068 |" in lines

@@ -17,7 +17,7 @@ from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, SplitAccuracy
 from lenet5.model import metrics, onnx_session
-from lenet5.stages.evaluate import figures, label_errors, robustness, slices
+from lenet5.stages.evaluate import figures, label_errors, report, robustness, slices
 from lenet5.stages.evaluate.params import Evaluate
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def run(paths: Paths, params: Evaluate) -> str:
             "label_errors": _draw_label_errors(raw, doubted.head(LABEL_ERRORS)),
         }.items():
             figure.savefig(partial / f"{name}.png", dpi=120, metadata={"Software": None})
+    files.write_text(paths.report, report.build(paths, test))
     return "\n".join(
         f"{each.images:,} {name} images: accuracy {each.accuracy:.4f} ({each.low:.4f} to {each.high:.4f})"
         for name, each in splits.items()

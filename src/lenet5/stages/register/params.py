@@ -12,6 +12,7 @@ class Floors(Section):
 
     accuracy: Share
     worst_class_recall: Share
+    mean_corruption_accuracy: Share
 
 
 class Ceilings(Section):
@@ -24,6 +25,8 @@ class Gate(Section):
     """How the gate compares a candidate with the champion; ``params.yaml`` describes each value."""
 
     margin: Annotated[float, Field(gt=0, lt=1)]
+    corruption_margin: Annotated[float, Field(gt=0, lt=1)]
+    slice_margin: Annotated[float, Field(gt=0, lt=1)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     tie: Literal["keep", "promote"]
     max_drop: Annotated[float, Field(gt=0, lt=1)]
