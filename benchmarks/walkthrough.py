@@ -39,7 +39,7 @@ def main() -> None:
 def kernels(image: Array) -> Pictures:
     """Return the image after each classical kernel: (1, H, W) → one picture for each."""
     results = {name: convolve(image, kernel, padding="same") for name, kernel in KERNELS.items()}
-    return [("input", image[0]), *((name, np.clip(result[0], 0, 255)) for name, result in results.items())]
+    return [("input", image[0]), *((name.replace("_", " "), result[0]) for name, result in results.items())]
 
 
 def strides(image: Array) -> Pictures:
@@ -68,34 +68,36 @@ def stored_weights(path: Path) -> dict[str, Array]:
 
 
 def draw(rows: Sequence[Pictures], path: Path) -> None:
-    """Write rows of pictures, each row with its own scale of grey, paper white and ink black."""
+    """Write rows of pictures: 0 is white, and the largest number of a row is black, or that of the only row.
+
+    A single row shows results of different operations, so each of its pictures has a scale of its own.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     columns = max(map(len, rows))
+    side = 1.2 if len(rows) == 1 else 0.65  # inches
     figure, grid = plt.subplots(
         len(rows),
         columns,
-        figsize=(
-            max(1.15 * columns, 8) * (0.6 if columns > 8 else 1),
-            1.6 * len(rows) * (0.55 if columns > 8 else 1),
-        ),
+        figsize=(side * columns, (side + 0.4) * len(rows)),
         dpi=110,
         layout="constrained",
         squeeze=False,
-        facecolor="white",
     )
     for axes, row in zip(grid, rows, strict=True):
-        most = max(float(picture.max()) for _, picture in row)
+        largest = [float(picture.max()) for _, picture in row]
         for at, ax in enumerate(axes):
-            ax.set_axis_off()
+            ax.set(xticks=[], yticks=[], visible=at < len(row))
             if at < len(row):
                 title, picture = row[at]
-                size = f"\n{picture.shape[0]}x{picture.shape[1]}" if title else ""
-                ax.set_title(f"{title.replace('_', ' ')}{size}", fontsize=7, loc="left")
-                ax.imshow(picture, cmap="gray_r", vmin=0, vmax=most, interpolation="nearest")
+                height, width = picture.shape
+                ax.set_title(f"{title}\n{height}x{width}" if title else "", fontsize=7, loc="left")
+                darkest = largest[at] if len(rows) == 1 else max(largest)
+                ax.imshow(picture, cmap="gray_r", vmin=0, vmax=darkest, interpolation="nearest")
+                ax.spines[:].set_color("lightgrey")
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 

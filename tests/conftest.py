@@ -60,6 +60,7 @@ KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
 IN_PROCESS = {
     *("versions", "status", "history", "lineage", "bom", "diff", "promote", "rollback", "predict", "doctor"),
+    *("report", "compare", "explain"),
 }
 """Commands of ``lenet5`` that tests can run in their own process."""
 

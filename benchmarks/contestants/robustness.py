@@ -38,14 +38,8 @@ def main() -> None:
     scorer = trained(params, train)
     if arguments.keep:
         _keep(arguments.keep, scorer, raw["test"])
-    moved = _accuracies(scorer, raw["test"], ["translate", "rotate"], SEVERITIES)
-    mnist_c = _accuracies(scorer, raw["test"], list(MNIST_C), [3])
     clean = (scorer(raw["test"].images).argmax(axis=1) == raw["test"].labels).mean()
-    answer(
-        clean=float(clean),
-        mnist_c={name: values[0] for name, values in mnist_c.items()},
-        by_severity=moved,
-    )
+    answer(clean=float(clean), mnist_c=_mnist_c(scorer, raw["test"]))
 
 
 def trained(params: Params, train: Split) -> scoring.Scorer:
@@ -82,14 +76,11 @@ def _answers(
     )
 
 
-def _accuracies(
-    scorer: scoring.Scorer, test: Split, names: Sequence[str], severities: Sequence[int]
-) -> dict[str, list[float]]:
-    """The accuracy of each severity, by corruption."""
-    columns = _answers(scorer, test, names, severities).columns
-    correct = (columns["predicted"] == columns["label"]).reshape(len(names), len(severities), -1)
-    means: list[list[float]] = correct.mean(axis=2).tolist()
-    return dict(zip(names, means, strict=True))
+def _mnist_c(scorer: scoring.Scorer, test: Split) -> dict[str, float]:
+    """The accuracy by corruption."""
+    columns = _answers(scorer, test, list(MNIST_C), [3]).columns
+    correct = (columns["predicted"] == columns["label"]).reshape(len(MNIST_C), -1)
+    return dict(zip(MNIST_C, correct.mean(axis=1).tolist(), strict=True))
 
 
 def _keep(path: Path, scorer: scoring.Scorer, test: Split) -> None:

@@ -137,10 +137,10 @@ def test_predict_refuses_a_file_that_is_not_an_image(
 
 
 @pytest.mark.server
-def test_ui_serves_both_and_leaves_no_process(finished: Project, tmp_path: Path) -> None:
-    mlflow, prefect = str(free_port()), str(free_port())
+def test_ui_serves_all_and_leaves_no_process(finished: Project, tmp_path: Path) -> None:
+    ports = {f"--{name}-port": str(free_port()) for name in ("mlflow", "prefect", "tensorboard")}
     ui = subprocess.Popen(
-        [str(BIN / "lenet5"), "ui", "--mlflow-port", mlflow, "--prefect-port", prefect],
+        [str(BIN / "lenet5"), "ui", *(word for pair in ports.items() for word in pair)],
         cwd=finished.copy(tmp_path).root,
         env=finished.environment(),
         stdout=subprocess.PIPE,
@@ -151,14 +151,15 @@ def test_ui_serves_both_and_leaves_no_process(finished: Project, tmp_path: Path)
         for line in ui.stdout:
             if "Ctrl-C" in line:
                 break
-        for port in (mlflow, prefect):
+        for port in ports.values():
             assert "<html" in requests.get(f"http://127.0.0.1:{port}/", timeout=30).text.lower()
+        mlflow = ports["--mlflow-port"]
         taken = finished.command("lenet5", "ui", "--mlflow-port", mlflow)
         assert taken.returncode == 2
         assert f"Port {mlflow} is in use." in taken.stderr
         ui.send_signal(signal.SIGTERM)
         assert ui.wait(timeout=60) == 0
-    for port in (mlflow, prefect):
+    for port in ports.values():
         with pytest.raises(requests.ConnectionError):
             requests.get(f"http://127.0.0.1:{port}/", timeout=5)
 

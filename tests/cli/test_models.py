@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -15,6 +16,7 @@ from lenet5.stages.params import load
 from lenet5.system import settings
 from tests.conftest import Arrays, Project
 from tests.orchestration.test_reproduce import IDENTITY
+from tests.stages.evaluate.test_report import Page
 
 MODEL = "lenet5-mnist"
 
@@ -25,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("models")
 def two(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Version 1 is champion; version 2 is of a later commit, with fewer epochs and another package."""
     project = finished.copy(tmp_path_factory.mktemp("two"))
-    project.set_params(**{"train.epochs": 1, "evaluate.batch_size": 500})
+    project.set_params(**{"train.epochs": 1, "evaluate.mistakes": 20})
     (project.root / "requirements.lock").write_text(
         (project.root / "requirements.lock").read_text().replace("absl-py==", "absl-py==0.")
     )
@@ -110,7 +112,7 @@ def test_diff_separates_params_metrics_packages_outputs_and_code(two: Project) -
     found = json.loads(two.run("lenet5", "diff", "1", "@challenger", "--json"))
     differ = found["differences"]
     assert found["versions"] == [1, 2]
-    assert differ["params"] == {"train.epochs": ["2", "1"], "evaluate.batch_size": ["1000", "500"]}
+    assert differ["params"] == {"train.epochs": ["2", "1"], "evaluate.mistakes": ["25", "20"]}
     assert differ["data"] == {}
     assert "evaluate.accuracy" in differ["metrics"]
     [(name, (then, now))] = differ["packages"].items()
@@ -184,3 +186,34 @@ def test_bill_of_materials_names_the_files_that_are_registered(two: Project) -> 
     packages = json.loads(two.run("lenet5", "bom", "2", "--packages"))
     assert "0.2" in next(each["version"] for each in packages["components"] if each["name"] == "absl-py")
     assert packages["serialNumber"] != json.loads(two.run("lenet5", "bom", "1", "--packages"))["serialNumber"]
+
+
+def test_report_of_a_candidate_has_the_reasons_of_the_gate(two: Project, tmp_path: Path) -> None:
+    before = json.loads(two.run("lenet5", "versions", "--json"))
+    two.run("lenet5", "report", "2", "--output", str(tmp_path / "page.html"))
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    decided = json.loads(two.command("lenet5", "promote", "2", "--json").stdout)
+    assert (
+        f"Against version 1, the gate decides: {decided['decision']}, because {decided['why']}" in page.text
+    )
+    for name in decided["limits"]:
+        assert name in page.text
+    assert "Corruptions: version 2 against version 1" in page.text
+    assert "Slices: version 2 against version 1" in page.text
+    after = json.loads(two.run("lenet5", "versions", "--json"))
+    assert [version["aliases"] for version in before] == [version["aliases"] for version in after]
+
+
+def test_comparison_shows_both_pages_and_what_differs(two: Project, tmp_path: Path) -> None:
+    two.run("lenet5", "compare", "1", "2", "--output", str(tmp_path / "page.html"))
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "Version 2 as a candidate against version 1" in page.text
+    assert "train.epochs" in page.text
+    ids = [str(attributes["id"]) for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {"v1-calibration", "v2-calibration", "v1-robustness", "v2-inside"} <= set(ids)
+    assert {str(link["href"])[1:] for link in page.all("a")} <= set(ids)
+    for _, attributes in page.elements:
+        assert set(str(attributes.get("aria-labelledby") or "").split()) <= set(ids)
+    assert len(text.encode()) < 3_000_000

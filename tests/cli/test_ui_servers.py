@@ -30,7 +30,7 @@ def test_port_in_use_is_an_error_before_anything_starts(
         "python", "-m", "http.server", "--bind", "127.0.0.1", str(port), port=port, probe="/", environment={}
     )
     with pytest.raises(UsageError, match=f"Port {port} is in use.") as refused:
-        ui_servers.serve(Paths(tmp_path), free_port(), port)
+        ui_servers.serve(Paths(tmp_path), free_port(), port, free_port())
     assert f"fix:      choose another port: `lenet5 ui --prefect-port {port + 1}`" in str(refused.value)
     assert not (tmp_path / ".lenet5").exists()
 
@@ -38,7 +38,7 @@ def test_port_in_use_is_an_error_before_anything_starts(
 def test_runs_on_a_tracking_server_have_no_ui_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hidden@mlflow.example.org")
     with pytest.raises(UsageError, match="its own UI") as refused:
-        ui_servers.serve(Paths(tmp_path), free_port(), free_port())
+        ui_servers.serve(Paths(tmp_path), free_port(), free_port(), free_port())
     assert "hidden" not in str(refused.value)
     assert "fix:      open https://mlflow.example.org, or unset MLFLOW_TRACKING_URI" in str(refused.value)
 

@@ -233,3 +233,21 @@ def test_digest_depends_on_the_arrays_only(tmp_path: Path, splits: dict[str, Spl
         Split(np.asfortranarray(train.images), train.labels)
     )
     assert digest(train) == different[0]
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_raw_pixels_are_recovered_exactly(padding: int) -> None:
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16).repeat(3, axis=0)
+    border = ((0, 0), (padding, padding), (padding, padding))
+    processed = dataset.rescale(np.pad(every, border))[..., np.newaxis]
+    np.testing.assert_array_equal(dataset.raw_pixels(processed, padding), every, strict=True)
+
+
+@pytest.mark.parametrize("value", [0.5, 1.5, -1 / 255, np.nan, np.inf])
+@pytest.mark.parametrize("row", [0, 9])
+def test_images_that_are_no_rescaled_pixels_are_an_error(value: float, row: int) -> None:
+    """Row 0 is in the border, row 9 is not."""
+    processed = np.zeros((2, 20, 20, 1), np.float32)
+    processed[1, row, 9] = value
+    with pytest.raises(DataError, match="not the raw images, padded and rescaled"):
+        dataset.raw_pixels(processed, padding=2)

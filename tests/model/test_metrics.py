@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from lenet5.core.results import Evaluation
@@ -33,7 +34,7 @@ def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 def evaluate(frame: pd.DataFrame, bins: int = 10) -> Evaluation:
     fields = {"model": "m", "test_data": "d", "predictions": "p", "onnx_file": "o", "images": len(frame)}
-    return Evaluation.model_validate(fields | metrics.summarize(frame, bins))
+    return Evaluation.model_validate(fields | {"splits": {}} | metrics.summarize(frame, bins))
 
 
 def test_table_has_one_row_for_each_image_with_all_probabilities(
@@ -123,3 +124,45 @@ def test_confident_mistake_has_a_large_finite_loss() -> None:
 def test_of_equal_probabilities_the_lowest_digit_wins() -> None:
     tied = metrics.predictions(np.array([4], np.uint8), np.full((1, 10), 0.1, np.float32))
     assert tied["predicted"].tolist() == [0]
+
+
+@pytest.mark.parametrize(("correct", "images"), [(0, 10), (10, 10), (1, 1), (37, 50), (9908, 10_000)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_wilsons_interval_equals_that_of_scipy(correct: int, images: int, confidence: float) -> None:
+    expected = binomtest(correct, images).proportion_ci(confidence, method="wilson")
+    assert metrics.wilson(correct / images, images, confidence) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_wilsons_interval_holds_an_accuracy_of_0_and_of_1(accuracy: float) -> None:
+    for images in range(1, 2000):
+        low, high = metrics.wilson(accuracy, images)
+        assert 0 <= low <= accuracy <= high <= 1, images
+
+
+def sample(rng: np.random.Generator, images: int, overconfidence: float) -> pd.DataFrame:
+    """Return the bins of random answers whose confidence exceeds the chance of being right by this much."""
+    confidence = 1 - 0.3 * rng.random(images) ** 4
+    correct = rng.random(images) < confidence - overconfidence
+    frame = pd.DataFrame({"label": 0, "predicted": np.where(correct, 0, 1), "confidence": confidence})
+    return metrics.calibration(frame, 15)
+
+
+@pytest.mark.parametrize(("overconfidence", "images"), [(0.0, 2000), (0.02, 2000), (0.1, 500)])
+def test_interval_of_the_calibration_error_holds_the_true_error(overconfidence: float, images: int) -> None:
+    """In 20 samples, an interval of 95 % misses it once on average."""
+    rng = np.random.default_rng(7)
+    intervals = [metrics.calibration_interval(sample(rng, images, overconfidence)) for _ in range(20)]
+    assert sum(low <= overconfidence <= high for low, high in intervals) >= 17
+    assert all(low < high for low, high in intervals)
+    # of no use if it always held everything
+    assert np.median([high for _, high in intervals]) < 2 * overconfidence + 0.02
+
+
+def test_interval_is_about_the_seen_error_and_always_the_same() -> None:
+    bins = sample(np.random.default_rng(3), 5000, 0.05)
+    low, high = metrics.calibration_interval(bins)
+    assert low < metrics.calibration_error(bins) < high
+    assert metrics.calibration_interval(bins) == (low, high)
+    wide_low, wide_high = metrics.calibration_interval(bins, confidence=0.99)
+    assert wide_low < low < high < wide_high

@@ -3,7 +3,6 @@
 ``test_keras_file.py`` compares the bytes across processes.
 """
 
-import random
 from pathlib import Path
 
 import keras
@@ -41,36 +40,11 @@ def test_other_weights_give_other_bytes(exported: bytes) -> None:
     assert onnx_export.export(lenet(seed=4)) != exported
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_names_and_order_of_the_exporter_do_not_matter(exported: bytes, seed: int) -> None:
-    chance = random.Random(seed)
-    canonical = onnx_export.canonicalize(onnx.load_from_string(exported))
-    model = onnx.load_from_string(exported)
-    graph = model.graph
-    names: dict[str, str] = {}
-
-    def other(name: str) -> str:
-        return names.setdefault(name, f"{name}__{chance.random()}")
-
-    nodes, constants = list(graph.node), list(graph.initializer)
-    chance.shuffle(nodes)
-    chance.shuffle(constants)
-    for node in nodes:
-        node.name = other(node.name)
-        node.input[:] = map(other, node.input)
-        node.output[:] = map(other, node.output)
-    for named in (*constants, *graph.input, *graph.output):
-        named.name = other(named.name)
-    unused = onnx.numpy_helper.from_array(np.zeros(3), "unused")
-    shuffled = onnx.helper.make_model(
-        onnx.helper.make_graph(nodes, graph.name, graph.input, graph.output, [*constants, unused]),
-        opset_imports=[*model.opset_import, onnx.helper.make_opsetid("ai.onnx.ml", 2)],
-        ir_version=model.ir_version,
-        producer_name=model.producer_name,
-        producer_version=model.producer_version,
-    )
-    assert onnx_export.canonicalize(shuffled) == canonical
-    assert canonical != shuffled
+def test_nodes_are_named_after_the_layers(exported: bytes) -> None:
+    graph = onnx.load_from_string(exported).graph
+    layers = [layer.name for layer in lenet().layers]
+    assert list(dict.fromkeys(node.name.partition(".")[0] for node in graph.node)) == layers
+    assert len({node.name for node in graph.node}) == len(graph.node)
 
 
 @pytest.mark.parametrize("padding", [0, 2])
@@ -81,6 +55,51 @@ def test_answers_are_those_of_keras_for_any_number_of_images(digits: Arrays, pad
         expected = model.predict_on_batch(images)
         probabilities = onnx_session.probabilities(session, images)
         np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6, strict=True)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("pooling", [keras.layers.MaxPooling2D, keras.layers.AveragePooling2D])
+def test_other_layers_of_a_network_give_the_answers_of_keras(
+    digits: Arrays, pooling: type[keras.Layer], padding: str
+) -> None:
+    """Strides, odd sizes and no activation included."""
+    keras.utils.set_random_seed(7)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.Reshape((28, 28, 1)),
+            layers.ZeroPadding2D(((0, 1), (2, 0))),
+            layers.Conv2D(
+                4, (3, 5), strides=2, padding=padding, activation="tanh", bias_initializer="normal"
+            ),
+            pooling(3, 2, padding=padding),
+            layers.Conv2D(3, 2, padding=padding, bias_initializer="normal"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax", bias_initializer="normal"),
+        ]
+    )
+    images = digits["test_images"][:70]
+    answers = onnx_session.probabilities(onnx_session.load(onnx_export.export(model)), images)
+    np.testing.assert_allclose(answers, model.predict_on_batch(images), rtol=0, atol=1e-6, strict=True)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Conv2D(2, 3, dilation_rate=2),
+        keras.layers.Conv2D(2, 3, activation="elu"),
+        keras.layers.Dropout(0.5),
+        keras.layers.Rescaling(1.0, offset=1.0),
+    ],
+    ids=["dilation", "activation", "dropout", "offset"],
+)
+def test_layer_without_a_known_operator_is_an_error(layer: keras.Layer) -> None:
+    reshape = keras.layers.Reshape((28, 28, 1))
+    model = keras.Sequential([keras.Input((28, 28), dtype="uint8"), reshape, layer])
+    with pytest.raises(ValueError, match="no known ONNX operator"):
+        onnx_export.export(model)
 
 
 def test_file_describes_its_input_and_its_weights(exported: bytes) -> None:

@@ -335,6 +335,7 @@ def refusal(folder: Path, base: Params, **changed: Any) -> str:
         ("register.gate.margin", {"low": 0.1, "high": 0.2}, "only parameters of the training"),
         ("train.seed", {"low": 1, "high": 2}, "only lucky on the validation images"),
         ("train.threads", {"choices": [1, 2]}, "a process sets it once"),
+        ("train.architecture", {"choices": ["lenet5", "mlp"]}, "the parameters of one architecture"),
         ("train.warmup", {"low": 0.0, "high": 1.0}, "train.warmup: Input should be less than 1, found 1.0"),
         ("train.kernel_size", {"low": 3, "high": 5}, "train.kernel_size: Input should be 3 or 5, found 4"),
         ("train.optimizer", {"choices": ["adam", "sgd"]}, "found 'sgd'"),

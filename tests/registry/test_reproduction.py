@@ -28,6 +28,7 @@ def made(tmp_path: Path) -> Paths:
         processed_data="p",
         weights="w",
         model_file="m",
+        onnx_file="o",
         environment=Environment(requirements="q", packages={}, switches=FIXED, device="CPU"),
     ).write(paths.lineage)
     return paths

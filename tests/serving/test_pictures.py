@@ -66,7 +66,7 @@ def test_a_mutated_picture_is_read_or_is_an_error(
         file = tmp_path / name
         file.write_bytes(mutated(encoded[name], random))
         with contextlib.suppress(DataError):  # any other exception fails the test
-            pixels = predictor._read(file)
+            pixels = predictor.read(file)
             assert pixels.shape == (28, 28)
             assert pixels.dtype == np.uint8
             read += 1
@@ -97,7 +97,7 @@ def test_a_small_file_with_many_pixels_is_refused_before_it_is_decoded(
     assert file.stat().st_size < 1_000_000
     before = psutil.Process().memory_info().rss
     with pytest.raises(DataError, match="at most 16,000,000 pixels") as refused:
-        predictor._read(file)
+        predictor.read(file)
     assert re.search("found: .* pixels", str(refused.value))
     assert psutil.Process().memory_info().rss - before < 50_000_000
 
@@ -107,7 +107,7 @@ def test_the_largest_picture_is_read(tmp_path: Path) -> None:
     pixels[1000:3000, 1900:2100] = 255
     file = tmp_path / "one.png"
     Image.fromarray(pixels).save(file)
-    assert predictor._read(file).max() == 255
+    assert predictor.read(file).max() == 255
 
 
 @pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF", "WEBP", "PPM", "EPS"])
@@ -115,7 +115,7 @@ def test_other_formats_are_refused(tmp_path: Path, form: str) -> None:
     file = tmp_path / "digit.png"
     Image.new("RGB", (28, 28)).save(file, format=form)
     with pytest.raises(DataError, match="a PNG or JPEG picture"):
-        predictor._read(file)
+        predictor.read(file)
 
 
 def a_directory(path: Path) -> None:
@@ -146,4 +146,4 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, make: Callable[[Path
     path = tmp_path / "digit.png"
     make(path)
     with pytest.raises(DataError, match="cannot be read"):
-        predictor._read(path)
+        predictor.read(path)

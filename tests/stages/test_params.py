@@ -61,9 +61,13 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.schedule": ["linear"],
     "train.warmup": [-0.1, 1],
     "train.label_smoothing": [-0.1, 1],
+    "train.calibration": ["platt", "", None],
     "train.distortion.shift": [-1, 15],
     "train.distortion.rotation": [-1, 181, float("nan")],
     "train.distortion.scale": [-0.1, 1],
+    "train.distortion.blur": [-0.1, 1.1],
+    "train.distortion.background": [-0.1, float("inf")],
+    "train.distortion.noise": [-0.1, 1.1],
     "train.batch_size": [0],
     "train.epochs": [0, 4.0, "4", True],
     "train.patience": [-1],
@@ -71,7 +75,6 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.threads": [0],
     "train.precision": ["float16", ""],
     "train.workers": [0, 1.5, "2"],
-    "evaluate.batch_size": [0],
     "evaluate.calibration_bins": [0],
     "evaluate.mistakes": [0, 101],
     "evaluate.robustness.corruptions": [[], ["fog", "fog"], "fog"],
@@ -162,6 +165,23 @@ def test_value_out_of_range_is_an_error_that_names_the_key(edited: Edited, name:
     assert f"    {name}: " in text
     assert f"found {value!r}" in text
     assert text.count("\n") == 2  # the lines are the file, the problem and the fix
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("evaluate.robustness.corruptions", "'shot_noise'"),
+        ("evaluate.robustness.severities", "less than or equal to 5"),
+    ],
+)
+def test_unknown_corruption_or_severity_is_an_error_that_lists_the_values(
+    edited: Edited, name: str, expected: str
+) -> None:
+    value = "fogg" if name.endswith("corruptions") else 6
+    text = refusal(edited(**{name: [value]}))
+    assert f"    {name}.0: " in text
+    assert expected in text
+    assert f"found {value!r}" in text
 
 
 @pytest.mark.parametrize("name", ["pixel", "ink_share", "class_share"])

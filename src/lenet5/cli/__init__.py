@@ -16,6 +16,7 @@ from lenet5.cli import pipeline  # isort: skip
 from lenet5.cli import sweep  # isort: skip
 from lenet5.cli import workers  # isort: skip
 from lenet5.cli import models  # isort: skip
+from lenet5.cli import pages  # isort: skip
 from lenet5.cli import promotion  # isort: skip
 from lenet5.cli import stages  # isort: skip
 from lenet5.cli.app import app
@@ -25,7 +26,7 @@ from lenet5.core.paths import Paths
 from lenet5.core.text import shown
 from lenet5.system import logs
 
-__all__ = ["app", "main", "models", "pipeline", "promotion", "stages", "sweep", "workers"]
+__all__ = ["app", "main", "models", "pages", "pipeline", "promotion", "stages", "sweep", "workers"]
 
 log = logging.getLogger(__name__)
 

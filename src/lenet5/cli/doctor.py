@@ -156,12 +156,12 @@ def _variables(paths: Paths) -> Iterator[Finding]:
 
 
 def _ports(_: Paths) -> Iterator[Finding]:
-    for port, option in ((5000, "--mlflow-port"), (4200, "--prefect-port")):
+    for port, option in ((5000, "--mlflow-port"), (4200, "--prefect-port"), (6006, "--tensorboard-port")):
         if ui_servers.is_in_use(port):
             fix = f"`lenet5 ui {option} {port + 1}`"
             yield Finding("ports", True, f"{port} is in use; {fix} chooses another one")
             return
-    yield Finding("ports", True, "5000 and 4200 are free for `lenet5 ui`")
+    yield Finding("ports", True, "5000, 4200 and 6006 are free for `lenet5 ui`")
 
 
 def _clock(paths: Paths) -> Iterator[Finding]:

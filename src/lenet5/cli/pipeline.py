@@ -121,17 +121,18 @@ def status(
 def ui(
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.", min=1, max=65535)] = 5000,
     prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.", min=1, max=65535)] = 4200,
+    tensorboard_port: Annotated[int, typer.Option(help="Port of TensorBoard.", min=1, max=65535)] = 6006,
 ) -> None:
-    """Serve the MLflow and Prefect UIs of this checkout on 127.0.0.1 until Ctrl-C.
+    """Serve MLflow, Prefect and TensorBoard for this checkout on 127.0.0.1 until Ctrl-C.
 
-    Needs: two free ports; the runs must be in the embedded store. A tracking server has its own UI.
+    Needs: three free ports; the runs must be in the embedded store. A tracking server has its own UI.
 
     Next: open the addresses that the command prints.
     """
     paths, _ = checkout()
     from lenet5.cli import ui_servers
 
-    ui_servers.serve(paths, mlflow_port, prefect_port)
+    ui_servers.serve(paths, mlflow_port, prefect_port, tensorboard_port)
 
 
 @app.command(rich_help_panel=PIPELINE)

@@ -1,4 +1,4 @@
-"""The MLflow and Prefect UIs of the embedded state, on the loopback interface of this machine."""
+"""MLflow, Prefect and TensorBoard for the embedded state, on the loopback interface of this machine."""
 
 import logging
 import os
@@ -51,15 +51,19 @@ class Server:
         return f"http://{HOST}:{self.port}"
 
 
-def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
-    """Start the MLflow UI and the Prefect server, print their addresses, and run until Ctrl-C.
+def serve(paths: Paths, mlflow_port: int, prefect_port: int, tensorboard_port: int) -> None:
+    """Start the MLflow UI, the Prefect server and TensorBoard, print their addresses, and run until Ctrl-C.
 
     Raises:
         UsageError: a port is in use, or the runs are on a tracking server.
         Unavailable: a server exited, or did not answer in time.
     """
     uri = settings.load(paths).mlflow_tracking_uri
-    servers = [_mlflow(uri, mlflow_port), _prefect(paths, prefect_port)]
+    servers = [
+        _mlflow(uri, mlflow_port),
+        _prefect(paths, prefect_port),
+        _tensorboard(paths, tensorboard_port),
+    ]
     for server in servers:
         _require_free(server)
     if uri.startswith("http"):
@@ -72,19 +76,20 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int) -> None:
         )
     # created before the server starts, because several server processes must not create the database at once
     experiment = store.experiment(store.connect(paths), paths)
-    mlflow, prefect = servers
-    # SIGTERM and SIGHUP stop both servers, as Ctrl-C does
+    mlflow, prefect, tensorboard = servers
+    # SIGTERM and SIGHUP stop the servers, as Ctrl-C does
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         with running(servers, LocalState(paths.root).folder) as processes:
-            with console.status("starting two servers: about 20 seconds"):
+            with console.status("starting three servers: about 20 seconds"):
                 for server, process in zip(servers, processes, strict=True):
                     wait_until_ready(server, process)
-            print_line(f"MLflow   {mlflow.address}/#/experiments/{experiment}/runs")
-            print_line(f"         {mlflow.address}/#/models")
-            print_line(f"Prefect  {prefect.address}/runs")
-            print_line("Ctrl-C stops both.")
+            print_line(f"MLflow      {mlflow.address}/#/experiments/{experiment}/runs")
+            print_line(f"            {mlflow.address}/#/models")
+            print_line(f"Prefect     {prefect.address}/runs")
+            print_line(f"TensorBoard {tensorboard.address}")
+            print_line("Ctrl-C stops all three.")
             while all(process.poll() is None for process in processes):
                 time.sleep(_POLL_SECONDS)
         raise Unavailable(
@@ -113,6 +118,12 @@ def _prefect(paths: Paths, port: int) -> Server:
     }
     command = embedded_server.command_with_pages(port)
     return Server("Prefect", port, "--prefect-port", "/api/health", command, environment)
+
+
+def _tensorboard(paths: Paths, port: int) -> Server:
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(LocalState(paths.root).tensorboard)]
+    command += ["--host", HOST, "--port", str(port)]
+    return Server("TensorBoard", port, "--tensorboard-port", "/data/environment", command)
 
 
 @contextmanager

@@ -138,8 +138,26 @@ class Paths:
         return self.root / "plots" / "robustness.csv"
 
     @property
+    def slices(self) -> Path:
+        """Return the table with the bins of each test image."""
+        return self.root / "reports" / "slices.parquet"
+
+    @property
+    def slice_accuracy(self) -> Path:
+        return self.root / "plots" / "slices.csv"
+
+    @property
+    def label_errors(self) -> Path:
+        return self.root / "reports" / "label_errors.csv"
+
+    @property
     def figures(self) -> Path:
         return self.root / "reports" / "figures"
+
+    @property
+    def report(self) -> Path:
+        """Return the page that a person reads; it loads no other file."""
+        return self.root / "reports" / "report.html"
 
     # register
     @property

@@ -14,7 +14,7 @@ PROBABILITIES = [f"p{digit}" for digit in range(CLASSES)]
 """Columns of a prediction table: ``p0`` to ``p9``."""
 CONFIDENCE = 0.95
 """Confidence of the two-sided intervals of an evaluation."""
-_DRAWS = 4000
+_DRAWS = 2000
 
 
 def probabilities(model: Any, images: NDArray[np.uint8], batch_size: int = 1000) -> NDArray[np.float32]:
@@ -113,7 +113,8 @@ def wilson(accuracy: float, images: int, confidence: float = CONFIDENCE) -> tupl
     centre = accuracy + z**2 / (2 * images)
     half = z * math.sqrt(accuracy * (1 - accuracy) / images + (z / (2 * images)) ** 2)
     scale = 1 + z**2 / images
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # rounding must not put the accuracy outside of its interval where it is 0 or 1
+    return max(0.0, min(accuracy, (centre - half) / scale)), min(1.0, max(accuracy, (centre + half) / scale))
 
 
 def calibration(table: pd.DataFrame, bins: int) -> pd.DataFrame:
@@ -185,7 +186,8 @@ def calibration_interval(bins: pd.DataFrame, confidence: float = CONFIDENCE) -> 
 
     error = seen / images.sum()
     tail = (1 - confidence) / 2
-    return float(multiple(1 - tail) * error), min(1.0, float(multiple(tail) * error))
+    # an error that is smaller than chance makes it has no such t
+    return float(multiple(1 - tail) * error), float(min(1.0, max(1.0, multiple(tail)) * error))
 
 
 def _normalized(table: pd.DataFrame) -> NDArray[np.float64]:

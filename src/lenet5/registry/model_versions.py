@@ -34,6 +34,8 @@ ROBUSTNESS = "results/robustness.parquet"
 """Path of the answers on corrupted images, one row for each corruption, severity and image."""
 SLICES = "results/slices.parquet"
 """Path of the bins of each test image, one row for each image."""
+REPORT = "results/report.html"
+"""Path of the report page that the stage ``evaluate`` wrote, in the run of a version."""
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,54 @@ def promote(
         return Promotion(promoted, verdict, moved=True, holder=model_versions.holder(versions, alias))
 
 
+@dataclass(frozen=True)
+class Review:
+    """A verdict of the gate that moves no alias."""
+
+    version: Version
+    """The candidate."""
+    against: Version | None
+    """The version in the place of the champion; None without one."""
+    verdict: gate.Verdict
+
+
+def review(paths: Paths, params: Params, wanted: str, against: str | None = None) -> Review:
+    """Ask the gate about a version, and change nothing.
+
+    Args:
+        paths: The checkout, for its test images.
+        params: Name of the model, limits, and parameters of the tests.
+        wanted: A number or an alias.
+        against: The version in the place of the champion; None for the champion, and for the champion itself
+            the version that it replaced.
+
+    Raises:
+        UsageError: there is no such version.
+        DataError: the versions were evaluated on different test images, and those of the candidate are not in
+            this checkout; or a file is not the registered one.
+        Unavailable: the store does not answer.
+    """
+    with store.reachable(paths):
+        log = _open_log(paths, params)
+        state = look(log, CHAMPION)
+        candidate = model_versions.choose(state.versions, log.model, wanted)
+        if against is not None:
+            other: Version | None = model_versions.choose(state.versions, log.model, against)
+        else:
+            other = _replaced(state) if candidate.number == state.holder_number else state.holder
+        data = state.data_of(other.number) if other else None
+        collected = predictions.collect(log.client, paths, candidate, other, data)
+        answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, other)
+    withdrawal = state.withdrawal_of(candidate.number) if against is None else None
+    return Review(candidate, other, judge(params, collected, answers, withdrawal))
+
+
+def _replaced(state: AliasState) -> Version | None:
+    """Return the version that had the alias before its current holder got it."""
+    former = state.former_holders()
+    return next((version for version in state.versions if former and version.number == former[0]), None)
+
+
 def how_to_accept(promotion: Promotion, alias: str = CHAMPION) -> str:
     """Return the advice for a version that is held back as other data."""
     verdict = promotion.verdict

@@ -53,26 +53,38 @@ def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path])
         UsageError: there is no such version.
         Unavailable: the registry does not answer.
     """
-    pixels = np.stack([_read(image) for image in images])  # uint8 (N, 28, 28)
+    pixels = np.stack([read(image) for image in images])  # uint8 (N, 28, 28)
     number, probabilities = _score(paths, model_name, version, pixels)  # float32 (N, 10)
-    return [_to_json(image, row, number) for image, row in zip(images, probabilities, strict=True)]
+    return [to_json(image, row, number) for image, row in zip(images, probabilities, strict=True)]
+
+
+def onnx_file(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes | None]:
+    """Return the number of a version, and its ONNX file; None for a version of an earlier release.
+
+    Raises:
+        DataError: the file is not the registered one.
+        UsageError: there is no such version.
+        Unavailable: the registry does not answer.
+    """
+    version = fast_lookup.find(settings.load(paths), name, number_or_alias)
+    digest = fast_lookup.onnx_digest(version.tags) if version else None
+    content = _cached(paths, digest) if digest else None
+    if version and content:
+        return version.number, content
+    return _download(paths, name, number_or_alias)
 
 
 def _score(
     paths: Paths, name: str, number_or_alias: str, pixels: NDArray[np.uint8]
 ) -> tuple[int, Probabilities]:
     """Return the number of a version and its probabilities for the pixels (N, 28, 28)."""
-    version = fast_lookup.find(settings.load(paths), name, number_or_alias)
-    digest = fast_lookup.onnx_digest(version.tags) if version else None
-    content = _cached(paths, digest) if digest else None
-    if version and content:
-        return version.number, onnx_session.probabilities(onnx_session.load(content), pixels)
-    return _score_with_mlflow(paths, name, number_or_alias, pixels)
+    number, content = onnx_file(paths, name, number_or_alias)
+    if content is None:
+        return number, _score_with_keras(paths, name, number, pixels)
+    return number, onnx_session.probabilities(onnx_session.load(content), pixels)
 
 
-def _score_with_mlflow(
-    paths: Paths, name: str, number_or_alias: str, pixels: NDArray[np.uint8]
-) -> tuple[int, Probabilities]:
+def _download(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes | None]:
     """Do the same with MLflow's client, and store the ONNX file for the next call."""
     from lenet5.registry import model_versions
     from lenet5.tracking import store
@@ -81,23 +93,27 @@ def _score_with_mlflow(
         client = store.connect(paths)
         version = model_versions.find(client, name, number_or_alias)
         digest = fast_lookup.onnx_digest(version.tags)
-        if digest is None:
-            file = model_versions.download(client, version, Path(folder))
-            return version.number, _score_with_keras(file, pixels)
-        content = _cached(paths, digest)
-        if content is None:
+        content = _cached(paths, digest) if digest else None
+        if digest and content is None:
             content = model_versions.download_onnx(client, version, Path(folder)).read_bytes()
             with files.replacing(_cache_file(paths, digest)) as partial:
                 partial.write_bytes(content)
-    return version.number, onnx_session.probabilities(onnx_session.load(content), pixels)
+    return version.number, content
 
 
-def _score_with_keras(file: Path, pixels: NDArray[np.uint8]) -> Probabilities:
+def _score_with_keras(paths: Paths, name: str, number: int, pixels: NDArray[np.uint8]) -> Probabilities:
     from lenet5.core.quiet import quiet_libraries
-    from lenet5.model import keras_file
+    from lenet5.registry import model_versions
+    from lenet5.tracking import store
 
     with quiet_libraries():
-        probabilities: Probabilities = keras_file.load(file).predict_on_batch(pixels)
+        from lenet5.model import keras_file
+    with store.reachable(paths), tempfile.TemporaryDirectory() as folder:
+        client = store.connect(paths)
+        version = model_versions.find(client, name, str(number))
+        file = model_versions.download(client, version, Path(folder))
+        with quiet_libraries():
+            probabilities: Probabilities = keras_file.load(file).predict_on_batch(pixels)
     return probabilities
 
 
@@ -114,7 +130,8 @@ def _cache_file(paths: Paths, digest: str) -> Path:
     return LocalState(paths.root).models / f"{digest}.onnx"
 
 
-def _to_json(image: Path, probabilities: NDArray[np.float32], version: int) -> dict[str, Any]:
+def to_json(image: Path, probabilities: NDArray[np.float32], version: int) -> dict[str, Any]:
+    """Return the answer for one picture from its ten probabilities: see :func:`predict`."""
     best, next_best = probabilities.argsort()[::-1][:2]
     return {
         "image": str(image),
@@ -126,7 +143,7 @@ def _to_json(image: Path, probabilities: NDArray[np.float32], version: int) -> d
     }
 
 
-def _read(image: Path) -> NDArray[np.uint8]:
+def read(image: Path) -> NDArray[np.uint8]:
     """Return the normalized picture, uint8 (28, 28).
 
     Raises:

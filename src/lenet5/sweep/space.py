@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SECTION = "train."
 """Prefix of the parameters that can be searched. All trials use the same processed data."""
 _NOT_SEARCHED = {
-    "train.architecture": "architectures have different parameters; one sweep searches those of one",
+    "train.architecture": "a sweep searches the parameters of one architecture",
     "train.seed": "the best seed is only lucky on the validation images",
     "train.threads": "a process sets it once, and it does not improve a score",
     "train.steps_per_execution": "it changes the speed and not the score",

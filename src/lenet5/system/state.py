@@ -73,6 +73,11 @@ class LocalState:
         return self.folder / "models"
 
     @property
+    def reports(self) -> Path:
+        """Return the folder of the pages that ``lenet5 report`` and ``lenet5 compare`` write."""
+        return self.folder / "reports"
+
+    @property
     def sweeps(self) -> Path:
         """Return the folder of the embedded sweep database, with one lock file for each running sweep."""
         return self.folder / "sweeps"

@@ -73,6 +73,12 @@ class _TensorBoard(keras.callbacks.TensorBoard):
     def on_test_end(self, logs: object = None) -> None:
         self._try(super().on_test_end, logs)
 
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
+        self._try(super().on_train_batch_begin, batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        self._try(super().on_train_batch_end, batch, logs)
+
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._try(super().on_epoch_begin, epoch, logs)
 
@@ -104,4 +110,5 @@ def _tensorboard(paths: Paths, training: str) -> keras.callbacks.Callback:
             tf.config.list_logical_devices()
     # event files hold clocks and host names, so they are no DVC output
     folder = LocalState(paths.root).tensorboard / training[:12]
-    return _TensorBoard(folder, write_graph=False)
+    # the graph, and after each epoch the weights as histograms and as images
+    return _TensorBoard(folder, histogram_freq=1, write_graph=True, write_images=True)

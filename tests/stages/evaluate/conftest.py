@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -22,11 +23,15 @@ PARAMS = Evaluate(
     mistakes=5,
     robustness=Robustness(corruptions=["rotate", "fog"], severities=[1, 5], images=50, seed=1),
 )
+PADDING = 2
 
 
 class Trained(NamedTuple):
     model: "keras.Sequential"
     history: pd.DataFrame
+    train: Split
+    """Raw images and labels, as ``validation``."""
+    validation: Split
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +43,13 @@ def trained(digits: Arrays) -> Trained:
 
     real = params.load(REPOSITORY / "params.yaml").train
     settings = real.model_copy(update={"epochs": 2, "batch_size": 32, "steps_per_execution": 1})
-    train = encode(Split(digits["train_images"][:640], digits["train_labels"][:640]), padding=0)
-    network, history = fit(train, train, settings, on_epoch=lambda *_: None)
-    return Trained(with_preprocessing(network, padding=0), history)
+    train, validation = (
+        Split(digits["train_images"][rows], digits["train_labels"][rows])
+        for rows in (slice(640), slice(640, 763))
+    )
+    encoded = encode(train, PADDING)
+    network, history = fit(encoded, encoded, settings, on_epoch=lambda *_: None)
+    return Trained(with_preprocessing(network, PADDING), history, train, validation)
 
 
 @pytest.fixture(scope="session")
@@ -55,23 +64,52 @@ def project(tmp_path: Path, trained: Trained, test: Split) -> Paths:
 
 
 def prepare(root: Path, trained: Trained, test: Split) -> Paths:
-    """Write the outputs of the earlier stages: raw data, a model, its lineage and history."""
+    """Write the outputs of the earlier stages: raw and processed data, a model, its lineage and history."""
+    from lenet5.stages.preprocess.transform import encode
+
     paths = Paths(root)
-    raw = dataset.save(paths.raw, {"test": test})
+    splits = {"train": trained.train, "validation": trained.validation}
+    raw_train = Split(
+        np.concatenate([split.images for split in splits.values()]),
+        np.concatenate([split.labels for split in splits.values()]),
+    )
+    raw = dataset.save(paths.raw, {"test": test, "train": raw_train})
+    dataset.save(
+        paths.processed, {name: encode(split, PADDING) for name, split in splits.items()}, padding=PADDING
+    )
     files.write_csv(paths.history, trained.history)
-    place(paths, trained.model, raw.digest)
+    Validation(
+        success=True,
+        data_digest=raw.digest,
+        images={"test": len(test.labels)},
+        drift={},
+        unexpected_images={},
+        checks=[],
+    ).write(paths.validation)
+    last = trained.history.iloc[-1]
+    Training(
+        epochs=len(trained.history),
+        best_epoch=len(trained.history),
+        parameters=trained.model.count_params(),
+        temperature=1.0,
+        **{name: float(last[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+    ).write(paths.training)
+    place(paths, trained.model)
     return paths
 
 
-def place(paths: Paths, model: "keras.Model", raw_data: str) -> None:
-    from lenet5.model import keras_file
+def place(paths: Paths, model: "keras.Model") -> None:
+    """Write a model as Keras and ONNX file, and its lineage."""
+    from lenet5.model import keras_file, onnx_export
 
     keras_file.save(model, paths.model)
+    paths.onnx.write_bytes(onnx_export.export(model))
     Lineage(
         training="t" * 64,
-        raw_data=raw_data,
-        processed_data="p" * 64,
+        raw_data=dataset.load_manifest(paths.raw).digest,
+        processed_data=dataset.load_manifest(paths.processed).digest,
         weights=keras_file.weights_digest(model),
         model_file=files.sha256(paths.model),
+        onnx_file=files.sha256(paths.onnx),
         environment=Environment(requirements="q" * 64, packages={}, switches=[], device="CPU"),
     ).write(paths.lineage)

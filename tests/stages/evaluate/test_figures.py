@@ -103,13 +103,10 @@ def doubted(test: Split, wrong: int) -> Figure:
 
 
 @pytest.mark.parametrize("draw", [lambda *args: figures.slices(by_class(*args)), confused_pairs, doubted])
-def test_equal_mistakes_give_equal_bytes_and_others_another_figure(
+def test_figures_without_mistakes_differ_from_those_with_some(
     test: Split, draw: Callable[[Split, int], Figure]
 ) -> None:
-    first = png(draw(test, 3))
-    assert png(draw(test, 3)) == first
-    assert png(draw(test, 4)) != first
-    assert draw(test, 0).axes
+    assert png(draw(test, 0)) != png(draw(test, 4))
 
 
 def test_slices_have_their_names_and_numbers_of_images(test: Split) -> None:

@@ -5,7 +5,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from lenet5.core import dataset
+from lenet5.core.dataset import Split
+from lenet5.core.errors import DataError
 from lenet5.stages.evaluate import label_errors
+from tests.conftest import Arrays
 
 
 def answers(labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
@@ -67,3 +71,24 @@ def test_the_limit_is_for_each_split(monkeypatch: pytest.MonkeyPatch) -> None:
     table = label_errors.lowest(pd.concat(both))
     assert table["split"].value_counts().to_dict() == {"test": 3, "train": 3}
     assert table["margin"].is_monotonic_increasing
+
+
+def test_positions_in_the_raw_split_are_found(digits: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "CHUNK", 70)
+    raw = Split(digits["train_images"][:200], digits["train_labels"][:200])
+    wanted = np.array([199, 3, 71, 3, 140])
+    found = label_errors.positions(raw.images[wanted], raw.labels[wanted], raw)
+    np.testing.assert_array_equal(found, wanted)
+    assert label_errors.positions(raw.images[:0], raw.labels[:0], raw).shape == (0,)
+
+
+def test_an_equal_image_with_another_label_is_another_one(digits: Arrays) -> None:
+    images, labels = digits["train_images"][:2].repeat(2, axis=0), np.array([1, 2, 1, 2], np.uint8)
+    raw = Split(images, labels)
+    np.testing.assert_array_equal(label_errors.positions(images[[3, 1]], labels[[3, 1]], raw), [3, 1])
+
+
+def test_image_that_is_not_in_the_raw_split_is_an_error(digits: Arrays) -> None:
+    raw = Split(digits["train_images"][:50], digits["train_labels"][:50])
+    with pytest.raises(DataError, match="not made from this raw data"):
+        label_errors.positions(digits["train_images"][49:51], digits["train_labels"][49:51], raw)

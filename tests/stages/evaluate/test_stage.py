@@ -1,6 +1,10 @@
-"""The stage scores every test image, and only if the model and the data belong together."""
+"""The stage scores every image, and only if the model and the data belong together."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,8 @@ from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation
-from lenet5.model import keras_file, onnx_export, onnx_session
+from lenet5.core.results import Evaluation, SplitAccuracy
+from lenet5.model import metrics, onnx_export, onnx_session
 from lenet5.stages.evaluate import stage
 from lenet5.stages.evaluate.params import Evaluate
 from tests.conftest import flip_a_bit
@@ -22,7 +26,20 @@ from tests.stages.evaluate.conftest import PARAMS, Trained, place, prepare
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share one evaluated project
 
-OUTPUTS = ("onnx", "evaluation", "predictions", "per_class", "confusion", "calibration", "figures")
+OUTPUTS = (
+    *("evaluation", "predictions", "per_class", "confusion", "calibration", "figures"),
+    *("slices", "slice_accuracy", "label_errors", "robustness", "robustness_plot", "report"),
+)
+
+EVALUATE = """
+import json, sys
+from pathlib import Path
+from lenet5.core.paths import Paths
+from lenet5.stages.evaluate import stage
+from lenet5.stages.evaluate.params import Evaluate
+print(stage.run(Paths(Path(sys.argv[1])), Evaluate.model_validate_json(sys.argv[2])))
+print(json.dumps([name.partition(".")[0] for name in sys.modules]))
+"""
 
 
 def made(paths: Paths) -> dict[str, bytes]:
@@ -80,7 +97,7 @@ def test_tables_agree_with_the_metrics(evaluated: Paths) -> None:
 
 
 def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
-    assert len(made(evaluated)) == 10
+    assert len(made(evaluated)) == 19
     stage.run(project, PARAMS)
     assert made(project) == made(evaluated)
 
@@ -100,32 +117,14 @@ def test_parameter_changes_its_output(
     evaluated: Paths, tmp_path: Path, name: str, value: Any, changes: set[str]
 ) -> None:
     """A second run in the same folder replaces the outputs, and gives the same bytes for all others."""
-    assert set(Evaluate.model_fields) == {"batch_size", "calibration_bins", "mistakes"}
+    assert set(Evaluate.model_fields) == {"calibration_bins", "mistakes"}
     again = Paths(tmp_path / "again")
     shutil.copytree(evaluated.root, again.root)
     stage.run(again, PARAMS.model_copy(update={name: value}))
     before, after = made(evaluated), made(again)
     assert before.keys() == after.keys()
-    assert {output for output in after if after[output] != before[output]} == changes
-
-
-@pytest.mark.parametrize(("size", "batches"), [(64, [64, 64, 64, 58]), (125, [125, 125]), (1000, [250])])
-def test_batch_size_is_the_number_of_images_in_one_call(
-    project: Paths, broken: keras.Sequential, monkeypatch: pytest.MonkeyPatch, size: int, batches: list[int]
-) -> None:
-    """The answers of this model end the stage after the images are scored, which saves the rest."""
-    sizes: list[int] = []
-    original = keras.Sequential.predict_on_batch
-
-    def counted(model: keras.Sequential, images: np.ndarray) -> np.ndarray:
-        sizes.append(len(images))
-        return original(model, images)
-
-    monkeypatch.setattr(keras.Sequential, "predict_on_batch", counted)
-    place(project, broken, dataset.load_manifest(project.raw).digest)
-    with pytest.raises(TrainingError, match="not probabilities"):
-        stage.run(project, PARAMS.model_copy(update={"batch_size": size}))
-    assert sizes == batches
+    shown = {"report/report.html"}  # the page shows all of them
+    assert {output for output in after if after[output] != before[output]} == changes | shown
 
 
 def test_onnx_file_gives_the_same_answers(evaluated: Paths, trained: Trained, test: Split) -> None:
@@ -133,26 +132,44 @@ def test_onnx_file_gives_the_same_answers(evaluated: Paths, trained: Trained, te
     np.testing.assert_allclose(probabilities, trained.model.predict_on_batch(test.images), rtol=0, atol=1e-5)
 
 
-def test_onnx_file_with_other_answers_is_an_error(
-    project: Paths, trained: Trained, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_every_image_of_each_split_is_scored(
+    evaluated: Paths, trained: Trained, test: Split, name: str
 ) -> None:
-    other = keras.models.clone_model(trained.model)
-    other.set_weights([weights * 1.001 for weights in trained.model.get_weights()])
-    exported = onnx_export.export(other)
-    monkeypatch.setattr(onnx_export, "export", lambda _: exported)
-    with pytest.raises(TrainingError, match=r"does not give the model's answers(.|\n)*images beyond"):
-        stage.run(project, PARAMS)
-    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+    """The processed images are padded and rescaled; the model gets the raw pixels again."""
+    split = {"train": trained.train, "validation": trained.validation, "test": test}[name]
+    answers = trained.model.predict_on_batch(split.images).argmax(axis=1)
+    accuracy = (answers == split.labels).mean()
+    low, high = metrics.wilson(accuracy, len(split.labels))
+    evaluation = Evaluation.read(evaluated.evaluation)
+    assert evaluation.splits[name] == SplitAccuracy(
+        images=len(split.labels), accuracy=accuracy, low=low, high=high
+    )
+    assert list(evaluation.splits) == ["test", "train", "validation"]  # JSON has sorted keys
+    assert 0 < low < accuracy < high < 1
 
 
-def test_one_different_probability_is_an_error(trained: Trained, test: Split) -> None:
-    exported, answers = onnx_export.export(trained.model), trained.model.predict_on_batch(test.images)
-    stage.require_same_answers(exported, test.images, answers + np.float32(5e-6))
-    for wrong in (2e-5, -2e-5, np.nan):
-        others = answers.copy()
-        others[-1, 3] += wrong
-        with pytest.raises(TrainingError, match="1 images beyond, image 249 by"):
-            stage.require_same_answers(exported, test.images, others)
+def test_stage_imports_neither_tensorflow_nor_keras(evaluated: Paths, tmp_path: Path) -> None:
+    """Scoring, metrics and figures included. The backend that Keras would use has no influence."""
+    again = Paths(tmp_path / "again")
+    shutil.copytree(evaluated.root, again.root)
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, str(again.root), PARAMS.model_dump_json()],
+        env=os.environ | {"KERAS_BACKEND": "torch"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *lines, modules = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "640 train images",
+        "123 validation images",
+        "250 test images",
+    ]
+    assert not {"tensorflow", "keras", "jax", "torch"} & set(json.loads(modules))
+    assert "onnxruntime" in json.loads(modules)
+    assert made(again) == made(evaluated)
 
 
 def test_data_of_another_model_is_an_error(project: Paths, test: Split) -> None:
@@ -160,6 +177,13 @@ def test_data_of_another_model_is_an_error(project: Paths, test: Split) -> None:
     with pytest.raises(DataError, match="differs from the one that the lineage recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_training_data_of_another_model_are_an_error(project: Paths) -> None:
+    processed = dataset.load(project.processed)
+    dataset.save(project.processed, {"validation": processed.splits["validation"]}, padding=2)
+    with pytest.raises(DataError, match="processed data differs from the one that the lineage recorded"):
+        stage.run(project, PARAMS)
 
 
 def test_damaged_data_is_an_error(project: Paths) -> None:
@@ -170,15 +194,15 @@ def test_damaged_data_is_an_error(project: Paths) -> None:
 
 def test_model_file_of_another_training_is_an_error(project: Paths, trained: Trained) -> None:
     other = keras.models.clone_model(trained.model)
-    keras_file.save(other, project.model)
+    project.onnx.write_bytes(onnx_export.export(other))
     with pytest.raises(DataError, match="differs from the one that the lineage recorded"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)
 
 
 def test_missing_model_is_an_error_that_names_its_path(project: Paths) -> None:
-    project.model.unlink()
-    with pytest.raises(DataError, match=r"lenet5\.keras"):
+    project.onnx.unlink()
+    with pytest.raises(DataError, match=r"no model to evaluate(.|\n)*lenet5\.onnx"):
         stage.run(project, PARAMS)
 
 
@@ -192,7 +216,7 @@ def test_invalid_lineage_is_an_error(project: Paths, content: str | None) -> Non
 
 
 def test_answers_that_are_nan_are_an_error(project: Paths, broken: keras.Sequential) -> None:
-    place(project, broken, dataset.load_manifest(project.raw).digest)
+    place(project, broken)
     with pytest.raises(TrainingError, match="not probabilities"):
         stage.run(project, PARAMS)
     assert not any(getattr(project, name).exists() for name in OUTPUTS)

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from lenet5.core.results import Environment, Evaluation, Lineage, Training
-from lenet5.stages.params import load
+from lenet5.core.results import Environment, Evaluation, Lineage, SplitAccuracy, Training
+from lenet5.stages.params import Params, load
 from lenet5.stages.register import card
 from tests.conftest import REPOSITORY
 
@@ -15,6 +15,7 @@ LINEAGE = Lineage(
     processed_data="p" * 64,
     weights="w" * 64,
     model_file="m" * 64,
+    onnx_file="o" * 64,
     environment=Environment(
         requirements="q" * 64,
         packages={"keras": "3.15.1"},
@@ -23,7 +24,14 @@ LINEAGE = Lineage(
     ),
 )
 TRAINING = Training(
-    epochs=4, best_epoch=3, parameters=60074, loss=0.5, accuracy=0.98, val_loss=0.6, val_accuracy=0.9871
+    epochs=4,
+    best_epoch=3,
+    parameters=60074,
+    loss=0.5,
+    accuracy=0.98,
+    val_loss=0.6,
+    val_accuracy=0.9871,
+    temperature=0.5277,
 )
 EVALUATION = Evaluation(
     model="m" * 16,
@@ -35,10 +43,17 @@ EVALUATION = Evaluation(
     loss=0.1234,
     worst_class_recall=0.9634,
     calibration_error=0.0923,
+    calibration_error_low=0.0871,
+    calibration_error_high=0.0975,
+    splits={
+        "train": SplitAccuracy(images=55000, accuracy=0.9951, low=0.9945, high=0.9957),
+        "validation": SplitAccuracy(images=5000, accuracy=0.9871, low=0.9836, high=0.9898),
+        "test": SplitAccuracy(images=10000, accuracy=0.9912, low=0.9892, high=0.9928),
+    },
 )
 
 
-def build(evaluation: Evaluation = EVALUATION) -> str:
+def build(evaluation: Evaluation = EVALUATION, params: Params = PARAMS) -> str:
     per_class = pd.DataFrame(
         {
             "digit": range(10),
@@ -48,12 +63,19 @@ def build(evaluation: Evaluation = EVALUATION) -> str:
             "images": [1000 + digit for digit in range(10)],
         }
     )
-    return card.build(PARAMS.register_, PARAMS.flat(), LINEAGE, TRAINING, evaluation, per_class)
+    return card.build(params.register_, params.flat(), LINEAGE, TRAINING, evaluation, per_class)
 
 
 def test_equal_models_have_equal_cards_and_others_do_not() -> None:
     assert build() == build()
     assert build() != build(EVALUATION.model_copy(update={"accuracy": 0.9913}))
+
+
+def test_card_names_the_architecture() -> None:
+    assert "LeNet-5 for handwritten digits." in build()
+    card_of_mlp = build(params=PARAMS.changed({"train.architecture": "mlp"}))
+    assert "A network of dense layers (MLP) for handwritten digits." in card_of_mlp
+    assert "LeNet-5" not in card_of_mlp
 
 
 @pytest.mark.parametrize(
@@ -62,9 +84,13 @@ def test_equal_models_have_equal_cards_and_others_do_not() -> None:
         "# lenet5-mnist",
         "Accuracy 0.9912 on 10,000 test images with 60,074 weights.",
         "| Accuracy | 0.9912 |",
+        "| Accuracy on 55,000 train images | 0.9951 (0.9945 to 0.9957) |",
+        "| Accuracy on 5,000 validation images | 0.9871 (0.9836 to 0.9898) |",
+        "| Accuracy on 10,000 test images | 0.9912 (0.9892 to 0.9928) |",
+        "| Temperature | 0.5277 |",
         "| Worst class recall | 0.9634 |",
         "| Cross-entropy (nats) | 0.1234 |",
-        "| Expected calibration error | 0.0923 |",
+        "| Expected calibration error | 0.0923 (0.0871 to 0.0975) |",
         "| Validation accuracy | 0.9871 (epoch 3 of 4) |",
         "| 7 | 0.9070 | 0.8070 | 0.7070 | 1,007 |",
     ],

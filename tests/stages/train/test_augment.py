@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import center_of_mass
 
 from lenet5.core.dataset import Split
-from lenet5.stages.train.augment import augment, draw_amounts
+from lenet5.stages.train.augment import augment, disturb, draw_amounts, draw_disturbance
 from lenet5.stages.train.params import Distortion
 
 NONE = Distortion(shift=0, rotation=0, scale=0)
@@ -57,3 +57,62 @@ def test_scale_changes_height_and_width_independently(bar: np.ndarray) -> None:
     assert height.min() == pytest.approx(21 / 1.2, abs=0.7)
     assert height.max() == pytest.approx(21 / 0.8, abs=0.7)
     assert abs(np.corrcoef(height, width)[0, 1]) < 0.2
+
+
+def disturbed(images: np.ndarray, limits: Distortion, seed: int = 5) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return disturb(images, draw_disturbance(limits, len(images), images.shape[1:3], random))
+
+
+def test_limits_of_0_disturb_nothing_and_draw_no_random_number(train: Split) -> None:
+    random = np.random.default_rng(5)
+    drawn = draw_disturbance(NONE, len(train.images), train.images.shape[1:3], random)
+    assert disturb(train.images, drawn) is train.images
+    assert random.random() == np.random.default_rng(5).random()
+
+
+@pytest.mark.parametrize("limits", [{"blur": 1.0}, {"background": 3.0}, {"noise": 0.5}])
+def test_disturbed_images_keep_shape_dtype_and_range_and_half_of_them_their_pixels(
+    train: Split, limits: dict[str, float]
+) -> None:
+    before = train.images.copy()
+    done = disturbed(train.images, NONE.model_copy(update=limits))
+    assert done.shape == train.images.shape
+    assert done.dtype == train.images.dtype
+    assert 0 <= done.min() <= done.max() <= 1
+    same = (done == train.images).all(axis=(1, 2, 3))
+    assert same.mean() == pytest.approx(0.5, abs=0.1)
+    np.testing.assert_array_equal(train.images, before)
+
+
+def test_blur_keeps_the_brightness_and_softens_edges(bar: np.ndarray) -> None:
+    done = disturbed(bar, NONE.model_copy(update={"blur": 1.0}))
+    np.testing.assert_allclose(done.sum(axis=(1, 2, 3)), bar.sum(axis=(1, 2, 3)), rtol=1e-4)
+    steps = np.abs(np.diff(done[:, 20, :, 0])).max(axis=1)
+    assert steps.min() < 0.4
+    assert steps.max() == 1
+
+
+def test_background_adds_light_and_reduces_the_contrast(bar: np.ndarray) -> None:
+    done = disturbed(bar, NONE.model_copy(update={"background": 3.0}))
+    dark = done[:, :5].mean(axis=(1, 2, 3))
+    assert dark.max() > 0.4
+    contrast = done[:, 20, 20, 0] - done[:, 20, 16, 0]
+    assert contrast.min() < 0.4
+    assert contrast.max() == 1
+
+
+def test_noise_reaches_up_to_its_share_of_the_pixels(bar: np.ndarray) -> None:
+    done = disturbed(bar, NONE.model_copy(update={"noise": 0.4}))
+    # a quarter of the new values are those that the pixel had
+    changed = (done != bar).mean(axis=(1, 2, 3))
+    assert changed.max() == pytest.approx(0.3, abs=0.04)
+    assert np.median(changed) < 0.02
+
+
+def test_processes_that_share_a_batch_disturb_it_alike(train: Split) -> None:
+    limits = NONE.model_copy(update={"blur": 1.0, "background": 3.0, "noise": 0.5})
+    drawn = draw_disturbance(limits, 64, train.images.shape[1:3], np.random.default_rng(3))
+    whole = disturb(train.images[:64], drawn)
+    for rows in (np.arange(0, 64, 2), np.arange(1, 64, 2)):
+        np.testing.assert_array_equal(disturb(train.images[rows], drawn.of(rows)), whole[rows])

@@ -134,8 +134,16 @@ def test_each_epoch_is_reported_and_recorded(once: Fitted) -> None:
 
 
 def test_every_parameter_has_a_test() -> None:
-    # these have tests below, in test_stage.py and in tests/training/test_launcher.py
-    other_tests = {"epochs", "patience", "steps_per_execution", "threads", "precision", "workers"}
+    # these have tests below, in test_stage.py, in test_temperature.py and in tests/training/test_launcher.py
+    other_tests = {
+        "epochs",
+        "patience",
+        "steps_per_execution",
+        "calibration",
+        "threads",
+        "precision",
+        "workers",
+    }
     assert KNOBS.keys() | LAYERS.keys() | test_optimizer.KNOBS.keys() | other_tests == set(Train.model_fields)
 
 

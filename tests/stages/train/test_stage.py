@@ -6,21 +6,26 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.errors import DataError, TrainingError, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Lineage, Training
-from lenet5.model import keras_file
-from lenet5.stages.train import stage
+from lenet5.model import keras_file, network, onnx_export, onnx_session
+from lenet5.stages.train import stage, temperature
 from lenet5.stages.train.params import Train
 from tests.conftest import REPOSITORY
+from tests.training_fixtures import Fitted
 
-OUTPUTS = ("model", "lineage", "training", "history")
+OUTPUTS = ("model", "onnx", "lineage", "training", "history")
 
 LAUNCH = """
 import sys
@@ -74,6 +79,7 @@ def test_outputs_agree_and_are_the_same_in_another_folder(
     lineage, training = Lineage.read(project.lineage), Training.read(project.training)
     history = pd.read_csv(project.history)
     assert lineage.model_file == files.sha256(project.model)
+    assert lineage.onnx_file == files.sha256(project.onnx)
     assert lineage.weights == keras_file.weights_digest(keras_file.load(project.model))
     assert lineage.raw_data == "r" * 64
     assert lineage.processed_data == dataset.load_manifest(project.processed).digest
@@ -86,10 +92,76 @@ def test_outputs_agree_and_are_the_same_in_another_folder(
         best["val_accuracy"],
     )
 
+    # both files hold the calibrated model
+    pixels = dataset.raw_pixels(validation.images, 0)
+    answers = onnx_session.probabilities(onnx_session.load(project.onnx.read_bytes()), pixels)
+    loaded = keras_file.load(project.model)
+    np.testing.assert_allclose(loaded.predict_on_batch(pixels), answers, rtol=0, atol=1e-6)
+    assert temperature.fit(np.log(answers.astype(np.float64)), validation.labels.argmax(axis=1)) == 1
+    assert training.temperature != 1
+
     other = prepare(tmp_path / "two", train, validation)
     stage.run(other, settings)
     for name in OUTPUTS:
         assert getattr(project, name).read_bytes() == getattr(other, name).read_bytes()
+
+
+def test_without_calibration_the_weights_are_the_trained_ones(
+    project: Paths, settings: Train, once: Fitted, validation: Split
+) -> None:
+    stage.run(project, settings.model_copy(update={"calibration": "none"}))
+    assert Training.read(project.training).temperature == 1
+    saved = keras_file.load(project.model)
+    for trained, written in zip(once.model.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(written, trained)
+
+
+def test_calibration_refuses_few_validation_images_before_it_trains(
+    tmp_path: Path, train: Split, validation: Split, settings: Train
+) -> None:
+    few = prepare(tmp_path / "few", train, Split(validation.images[:10], validation.labels[:10]))
+    with pytest.raises(UsageError, match="too few validation images"):
+        stage.run(few, settings, observe=lambda _: pytest.fail("the training began"))
+    assert not any(getattr(few, name).exists() for name in OUTPUTS)
+
+
+def test_onnx_file_with_other_answers_is_an_error(
+    project: Paths, settings: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = onnx_export.export
+
+    def export_others(model: keras.Sequential) -> bytes:
+        other = keras.models.clone_model(model)
+        other.set_weights([weights * 1.01 for weights in model.get_weights()])
+        return export(other)
+
+    monkeypatch.setattr(onnx_export, "export", export_others)
+    with pytest.raises(TrainingError, match=r"does not give the model's answers(.|\n)*images beyond"):
+        stage.run(project, settings.model_copy(update={"epochs": 1}))
+    assert not any(getattr(project, name).exists() for name in OUTPUTS)
+
+
+def test_one_different_probability_is_an_error(
+    once: Fitted, validation: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network.with_preprocessing(once.model, padding=0)
+    onnx_file = onnx_export.export(model)
+    score = onnx_session.probabilities
+
+    def answer(change: float) -> None:
+        def changed(session: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            answers = score(session, images) + np.float32(5e-6)
+            answers[-1, 3] += change
+            return answers
+
+        monkeypatch.setattr(onnx_session, "probabilities", changed)
+
+    answer(0)
+    stage.require_same_answers(model, onnx_file, validation, 0)
+    for wrong in (2e-5, -2e-5, np.nan):
+        answer(wrong)
+        with pytest.raises(TrainingError, match="1 images beyond, image 199 by"):
+            stage.require_same_answers(model, onnx_file, validation, 0)
 
 
 def test_threads_are_set_from_the_parameters(project: Paths, settings: Train) -> None:
@@ -129,6 +201,10 @@ def test_jax_trains_the_same_network_in_mixed_precision(project: Paths, settings
     model = keras_file.load(project.model)
     assert model.count_params() == 60_074
     assert {layer.compute_dtype for layer in model.layers if layer.weights} == {"float32"}
+    # the ONNX file needs no exporter of JAX, and gives the answers of TensorFlow
+    pixels = dataset.raw_pixels(dataset.load(project.processed).splits["validation"].images, 0)
+    answers = onnx_session.probabilities(onnx_session.load(project.onnx.read_bytes()), pixels)
+    np.testing.assert_allclose(model.predict_on_batch(pixels), answers, rtol=0, atol=1e-6)
 
 
 def test_training_that_diverges_writes_no_output(project: Paths, settings: Train) -> None:

@@ -4,11 +4,18 @@ The score is the normalized margin of confident learning: the probability of the
 other probability (Northcutt et al., 2021, "Confident learning: estimating uncertainty in dataset labels").
 cleanlab's ``normalized_margin`` is the same score, mapped from -1 … 1 to 0 … 1; one line of code needs no
 dependency.
+
+Only test and validation images are scored by a model that was not fitted to their labels. For train images
+the ranking is conservative: the model contradicts a label although it was trained on it. docs/evaluation.md
+compares it with out-of-fold scores.
 """
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from lenet5.core.dataset import Array, Split, chunks
+from lenet5.core.errors import DataError
 
 COLUMNS = ("split", "index", "label", "likely", "margin")
 MOST = 100
@@ -36,14 +43,11 @@ def rank(
         - ``likely``: the most likely other class; of equal ones, the lowest digit.
         - ``margin``: -1 to 0, rounded to six digits.
     """
-    rows = np.arange(len(labels))
-    others = probabilities.astype(np.float64)
-    own = others[rows, labels].copy()
-    others[rows, labels] = -np.inf
+    own, others = _own_and_others(labels, probabilities)
     table = pd.DataFrame(
         {
             "split": split,
-            "index": rows + first,
+            "index": np.arange(len(labels)) + first,
             "label": labels.astype(np.int64),
             "likely": others.argmax(axis=1),
             "margin": (own - others.max(axis=1)).round(6),
@@ -51,6 +55,28 @@ def rank(
         columns=list(COLUMNS),
     )
     return lowest(table[table["margin"] < 0])
+
+
+def margins(labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the probability of each label less the highest other one, (N,): -1 to 1.
+
+    Args:
+        labels: (N,), 0 to 9.
+        probabilities: (N, C).
+    """
+    own, others = _own_and_others(labels, probabilities)
+    return own - others.max(axis=1)
+
+
+def _own_and_others(
+    labels: NDArray[np.integer], probabilities: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the probability of each label (N,), and those of the others (N, C), -inf for the label."""
+    rows = np.arange(len(labels))
+    others = probabilities.astype(np.float64)
+    own = others[rows, labels].copy()
+    others[rows, labels] = -np.inf
+    return own, others
 
 
 def lowest(table: pd.DataFrame) -> pd.DataFrame:
@@ -61,3 +87,35 @@ def lowest(table: pd.DataFrame) -> pd.DataFrame:
     """
     ordered = table.sort_values(["margin", "split", "index"], ignore_index=True)
     return ordered[ordered.groupby("split").cumcount() < MOST].reset_index(drop=True)
+
+
+def positions(images: Array, labels: NDArray[np.integer], split: Split) -> NDArray[np.int64]:
+    """Return where images are in a raw split, (R,).
+
+    Args:
+        images: uint8 (R, H, W); each of them is in the split, with its label.
+        labels: (R,).
+        split: uint8 images (N, H, W), a memory map of any size, and labels (N,).
+
+    Raises:
+        DataError: an image is not in the split.
+    """
+    # few images have an equal sum of pixels, so few of them are compared
+    wanted = images.sum(axis=(1, 2), dtype=np.int64)
+    found = np.full(len(images), -1, np.int64)
+    for rows in chunks(len(split.labels)):
+        part = split.images[rows]
+        sums = part.sum(axis=(1, 2), dtype=np.int64)
+        for row in np.flatnonzero(found < 0):
+            candidates = np.flatnonzero((sums == wanted[row]) & (split.labels[rows] == labels[row]))
+            equal = candidates[(part[candidates] == images[row]).all(axis=(1, 2))]
+            if len(equal):
+                found[row] = equal[0] + rows.start
+    if (found < 0).any():
+        raise DataError(
+            "The processed data was not made from this raw data.",
+            expected="each processed image in the raw train split",
+            found=f"{(found < 0).sum()} images that are not there",
+            fix="write it again: `dvc repro --force preprocess`",
+        )
+    return found

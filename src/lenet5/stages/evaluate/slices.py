@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lenet5.core.dataset import CLASSES, Array
 from lenet5.images import measures, neighbours
+from lenet5.model.metrics import wilson
 
 TAIL = 0.1
 """Largest share of the images in the low and in the high bin of a measure."""
@@ -93,13 +94,12 @@ def hardness(distances: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArr
     return share
 
 
-def accuracies(bins: pd.DataFrame, predictions: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Return the accuracy on each bin of each slice, with Wilson's interval.
+def accuracies(bins: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy on each bin of each slice, with Wilson's interval of 95 % confidence.
 
     Args:
         bins: of :func:`membership`.
         predictions: the rows of the same images: ``index``, ``label``, ``predicted``.
-        confidence: of the two-sided interval, between 0 and 1.
 
     Returns:
         A frame with one row for each bin that holds images: ``slice``, ``bin``, ``images``, and ``accuracy``,
@@ -111,9 +111,8 @@ def accuracies(bins: pd.DataFrame, predictions: pd.DataFrame, confidence: float 
         for bin_name in names:
             members = bins.loc[bins[name] == bin_name, "index"]
             if len(members):
-                right = int(correct.loc[members].sum())
-                low, high = wilson(right, len(members), confidence)
-                rows.append((name, bin_name, len(members), right / len(members), low, high))
+                accuracy = float(correct.loc[members].mean())
+                rows.append((name, bin_name, len(members), accuracy, *wilson(accuracy, len(members))))
     return pd.DataFrame(rows, columns=["slice", "bin", "images", "accuracy", "low", "high"])
 
 
@@ -152,10 +151,3 @@ def _highest(values: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         return np.zeros(len(values), bool)
     below = np.partition(values, -most - 1)[-most - 1]  # the highest value that does not belong to them
     return values > below
-
-
-def wilson(right: int, images: int, confidence: float) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, images).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)

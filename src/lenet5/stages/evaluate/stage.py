@@ -4,21 +4,27 @@ It imports neither TensorFlow nor Keras: the stage ``train`` compared the ONNX f
 """
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 from lenet5.core import dataset, files
-from lenet5.core.dataset import Dataset
+from lenet5.core.dataset import Dataset, Split
 from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, SplitAccuracy
 from lenet5.model import metrics, onnx_session
-from lenet5.stages.evaluate import figures, robustness
+from lenet5.stages.evaluate import figures, label_errors, report, robustness, slices
 from lenet5.stages.evaluate.params import Evaluate
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+LABEL_ERRORS = 25
+"""Pictures in the figure of likely label errors."""
 
 
 def run(paths: Paths, params: Evaluate) -> str:
@@ -32,7 +38,7 @@ def run(paths: Paths, params: Evaluate) -> str:
             missing or differs from the one that training recorded.
         TrainingError: the model's answers are not probabilities.
     """
-    raw = dataset.load(paths.raw, ["test"])
+    raw = dataset.load(paths.raw)
     processed = dataset.load(paths.processed)
     history = files.read_csv(paths.history)
     lineage = Lineage.read(paths.lineage)
@@ -54,12 +60,16 @@ def run(paths: Paths, params: Evaluate) -> str:
         )
     predictions = metrics.predictions(test.labels, probabilities)
     calibration = metrics.calibration(predictions, params.calibration_bins)
-    correct = {name: _correct(session, processed, name) for name in ("train", "validation")}
-    correct["test"] = int((probabilities.argmax(axis=1) == test.labels).sum())
-    splits = {
-        name: _accuracy(count, len((processed.splits | raw.splits)[name].labels))
-        for name, count in correct.items()
-    }
+    scores = {name: _score(session, processed, name, raw.splits["train"]) for name in ("train", "validation")}
+    scores["test"] = _Score(
+        int((probabilities.argmax(axis=1) == test.labels).sum()),
+        len(test.labels),
+        label_errors.rank("test", test.labels, probabilities),
+    )
+    splits = {name: _accuracy(score.correct, score.images) for name, score in scores.items()}
+    doubted = label_errors.lowest(pd.concat([score.label_errors for score in scores.values()]))
+    bins = slices.membership(test.images, test.labels, raw.splits["train"].images, raw.splits["train"].labels)
+    by_slice = slices.accuracies(bins, predictions)
 
     answers = robustness.score(session, test.images, test.labels, params.robustness)
     by_severity = robustness.summary(answers)
@@ -86,6 +96,10 @@ def run(paths: Paths, params: Evaluate) -> str:
     files.write_csv(paths.confusion, predictions[["label", "predicted"]])
     files.write_csv(paths.calibration, calibration)
     files.write_csv(paths.robustness_plot, by_severity)
+    with files.replacing(paths.slices) as partial:
+        bins.to_parquet(partial, index=False)
+    files.write_csv(paths.slice_accuracy, by_slice)
+    files.write_csv(paths.label_errors, doubted)
     with figures.default_style(), files.replacing(paths.figures) as partial:
         partial.mkdir()
         for name, figure in {
@@ -94,8 +108,14 @@ def run(paths: Paths, params: Evaluate) -> str:
             "calibration": figures.calibration(calibration),
             "mistakes": figures.mistakes(test.images, predictions, params.mistakes),
             "robustness": figures.robustness(by_severity),
+            "slices": figures.slices(by_slice),
+            "confused_pairs": figures.confused_pairs(
+                test.images, predictions, slices.confused_pairs(predictions)
+            ),
+            "label_errors": _draw_label_errors(raw, doubted.head(LABEL_ERRORS)),
         }.items():
             figure.savefig(partial / f"{name}.png", dpi=120, metadata={"Software": None})
+    files.write_text(paths.report, report.build(paths, test))
     return "\n".join(
         f"{each.images:,} {name} images: accuracy {each.accuracy:.4f} ({each.low:.4f} to {each.high:.4f})"
         for name, each in splits.items()
@@ -117,15 +137,43 @@ def _model_file(paths: Paths) -> bytes:
         ) from None
 
 
-def _correct(session: "InferenceSession", processed: Dataset, name: str) -> int:
-    """Return how many images of a processed split the model classifies correctly, from their raw pixels."""
+@dataclass(frozen=True)
+class _Score:
+    """What the model answers for the images of one split."""
+
+    correct: int
+    images: int
+    label_errors: pd.DataFrame
+
+
+def _score(session: "InferenceSession", processed: Dataset, name: str, raw: Split) -> _Score:
+    """Score the raw pixels of a processed split.
+
+    Args:
+        session: the model.
+        processed: the dataset that was made from the raw train split.
+        name: ``train`` or ``validation``.
+        raw: the raw train split, whose positions the label errors have.
+    """
     split = processed.splits[name]
-    correct = 0
+    correct, tables = 0, []
     for part in dataset.chunks(len(split.images)):
         pixels = dataset.raw_pixels(split.images[part], processed.manifest.padding)
-        answers = onnx_session.probabilities(session, pixels).argmax(axis=1)
-        correct += int((answers == split.labels[part].argmax(axis=1)).sum())
-    return correct
+        labels = split.labels[part].argmax(axis=1)
+        probabilities = onnx_session.probabilities(session, pixels)
+        correct += int((probabilities.argmax(axis=1) == labels).sum())
+        tables.append(label_errors.rank(name, labels, probabilities, part.start))
+    doubted = label_errors.lowest(pd.concat(tables))
+    pictures = dataset.raw_pixels(split.images[doubted["index"]], processed.manifest.padding)
+    doubted["index"] = label_errors.positions(pictures, doubted["label"].to_numpy(), raw)
+    return _Score(correct, len(split.labels), doubted)
+
+
+def _draw_label_errors(raw: Dataset, doubted: pd.DataFrame) -> Figure:
+    test, train = raw.splits["test"].images, raw.splits["train"].images
+    places = zip(doubted["split"], doubted["index"], strict=True)
+    pictures = [(test if split == "test" else train)[index] for split, index in places]
+    return figures.label_errors(np.array(pictures, np.uint8).reshape(-1, *test.shape[1:]), doubted)
 
 
 def _accuracy(correct: int, images: int) -> SplitAccuracy:

@@ -1,13 +1,60 @@
-"""Write the model card of a version in Markdown; equal models give equal cards."""
+"""Write the model card of a version in Markdown; equal models give equal cards.
 
+The card is the twin of ``reports/report.html``: the same numbers, for the registry and for model hubs.
+"""
+
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from ruamel.yaml import YAML
 
 from lenet5.core.results import Evaluation, Lineage, Training
 from lenet5.stages.register.params import Register
 from lenet5.tracking import tags
+
+
+def front_matter(params: Register, evaluation: Evaluation) -> str:
+    """Return the metadata of a card as Hugging Face reads it, between two lines of ``---``.
+
+    Source: https://huggingface.co/docs/hub/model-cards.
+
+    Args:
+        params: the model's name.
+        evaluation: metrics on the test images.
+    """
+    shown = {
+        "accuracy": ("Accuracy", "accuracy"),
+        "worst_class_recall": ("Worst class recall", "recall"),
+        "loss": ("Cross-entropy", "cross_entropy"),
+        "calibration_error": ("Expected calibration error", "expected_calibration_error"),
+        "mean_corruption_accuracy": ("Mean accuracy on corrupted images", "accuracy"),
+    }
+    values = evaluation.metrics()
+    results = [
+        {
+            "task": {"type": "image-classification", "name": "Handwritten digits"},
+            "dataset": {"type": "ylecun/mnist", "name": "MNIST", "split": "test"},
+            "metrics": [
+                {"type": kind, "value": values[name], "name": title} for name, (title, kind) in shown.items()
+            ],
+        }
+    ]
+    metadata = {
+        "license": "apache-2.0",
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["lenet-5", "mnist", "handwritten-digits", "onnx"],
+        "datasets": ["ylecun/mnist"],
+        "metrics": ["accuracy", "recall"],
+        "model-index": [{"name": params.model_name, "results": results}],
+    }
+    yaml = YAML()
+    yaml.default_flow_style = False
+    text = io.StringIO()
+    yaml.dump(metadata, text)
+    return f"---\n{text.getvalue()}---\n"
 
 
 def build(
@@ -33,10 +80,18 @@ def build(
         for c in per_class.itertuples()
     )
     shown = ("preprocess.padding", "preprocess.validation_images", "train.")
+    splits = "\n".join(
+        f"| Accuracy on {on.images:,} {name} images | {on.accuracy:.4f} ({on.low:.4f} to {on.high:.4f}) |"
+        for name, on in evaluation.splits.items()
+    )
     recipe = "\n".join(
         f"| {name} | {value} |" for name, value in all_params.items() if name.startswith(shown)
     )
+    corruptions = "\n".join(
+        f"| {name} | {accuracy:.4f} |" for name, accuracy in evaluation.corruption_accuracy.items()
+    )
     architecture = _ARCHITECTURES[all_params["train.architecture"]]
+    calibration_error = f"{evaluation.calibration_error_low:.4f} to {evaluation.calibration_error_high:.4f}"
     return f"""\
 # {params.model_name}
 
@@ -49,10 +104,16 @@ itself.
 | | |
 |---|---|
 | Accuracy | {evaluation.accuracy:.4f} |
+{splits}
 | Worst class recall | {evaluation.worst_class_recall:.4f} |
 | Cross-entropy (nats) | {evaluation.loss:.4f} |
-| Expected calibration error | {evaluation.calibration_error:.4f} |
+| Expected calibration error | {evaluation.calibration_error:.4f} ({calibration_error}) |
+| Temperature | {training.temperature:.4f} |
+| Mean accuracy on corrupted images | {evaluation.mean_corruption_accuracy:.4f} |
+| Share of the accuracy retained there | {evaluation.retained_accuracy:.4f} |
 | Validation accuracy | {training.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
+
+Intervals have a confidence of 95 %. The weights contain the temperature.
 
 Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 
@@ -74,6 +135,11 @@ Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 | Digit | Precision | Recall | F1 | Images |
 |---|---|---|---|---|
 {classes}
+
+## On corrupted images
+| Corruption | Accuracy |
+|---|---|
+{corruptions}
 
 Trained on MNIST (Y. LeCun, C. Cortes; CC BY-SA 3.0): centred, grey, upright digits. The model also gives
 confident answers for other handwriting and for pictures that show no digit.

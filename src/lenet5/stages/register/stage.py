@@ -54,7 +54,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         paths,
         *(paths.validation, paths.model, paths.lineage, paths.training, paths.history),
         *(paths.evaluation, paths.per_class, paths.predictions, paths.onnx),
-        paths.robustness,
+        *(paths.robustness, paths.slices, paths.report),
     )
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
@@ -88,7 +88,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         if model_versions.CHAMPION not in version.aliases:
             model_versions.set_alias(client, version.name, model_versions.CHALLENGER, version.number)
         bom.attach(client, version, all_params, paths.requirements)
-    files.write_text(paths.model_card, text)
+    files.write_text(paths.model_card, card.front_matter(params, evaluation) + text)
     return Registered(version, is_new, f"{mlflow_run.info.run_name} ({mlflow_run.info.run_id})")
 
 

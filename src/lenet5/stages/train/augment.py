@@ -1,10 +1,15 @@
 """Distort train images by small random amounts (LeCun et al., 1998, section III-A)."""
 
+from dataclasses import dataclass
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from lenet5.stages.train.params import Distortion
+
+Pixels = NDArray[np.float32]
 
 
 def draw_amounts(limits: Distortion, count: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -44,3 +49,108 @@ def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArra
     sources += (centre[:, np.newaxis] + shift)[..., np.newaxis, np.newaxis]
     image = np.broadcast_to(np.arange(count)[:, np.newaxis, np.newaxis], sources.shape[1:])
     return map_coordinates(images[..., 0], np.stack([image, *sources]), order=1)[..., np.newaxis]
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What changes the pixels of a batch; None where a limit is 0."""
+
+    blur: Pixels | None = None
+    """(B, 1, 1): the share of the blurred image."""
+    background: Pixels | None = None
+    """(B, H, W): what is added, 0 or more."""
+    density: Pixels | None = None
+    """(B, 1, 1): the largest possible background."""
+    noise: Pixels | None = None
+    """(B, H, W): the new value of each pixel, or NaN for a pixel that stays."""
+
+    def of(self, rows: NDArray[np.intp]) -> "Disturbance":
+        """Return the disturbance of some images of the batch."""
+        return Disturbance(
+            **{name: None if values is None else values[rows] for name, values in vars(self).items()}
+        )
+
+
+def draw_disturbance(
+    limits: Distortion, count: int, shape: tuple[int, ...], random: np.random.Generator
+) -> Disturbance:
+    """Draw how the pixels of ``count`` images change; a limit of 0 draws no random number.
+
+    Args:
+        limits: the limits of each change.
+        count: number of images.
+        shape: height and width of the images.
+        random: the random numbers.
+    """
+    whole = (count, *shape)
+    blur = background = density = noise = None
+    if limits.blur:
+        blur = _amounts(limits.blur, count, random)
+    if limits.background:
+        density = _amounts(limits.background, count, random)
+        background = density * _fields(count, shape, random)
+    if limits.noise:
+        share = _amounts(limits.noise, count, random)
+        # half of the new values are black or white
+        values = np.clip(random.random(whole, np.float32) * 2 - np.float32(0.5), 0, 1)
+        noise = np.where(random.random(whole, np.float32) < share, values, np.float32(np.nan))
+    return Disturbance(blur, background, density, noise)
+
+
+def disturb(images: NDArray[np.float32], drawn: Disturbance) -> NDArray[np.float32]:
+    """Blur each image, add a background, then replace single pixels.
+
+    Args:
+        images: float32 (B, H, W, 1) in 0 to 1.
+        drawn: from :func:`draw_disturbance`.
+
+    Returns:
+        float32 (B, H, W, 1) in 0 to 1; without any change, ``images`` itself.
+    """
+    if all(values is None for values in vars(drawn).values()):
+        return images
+    pixels = images[..., 0]
+    if drawn.blur is not None:
+        pixels = pixels + drawn.blur * (_blurred(pixels) - pixels)
+    if drawn.background is not None and drawn.density is not None:
+        pixels = (pixels + drawn.background) / (1 + drawn.density)
+    if drawn.noise is not None:
+        pixels = np.where(np.isnan(drawn.noise), pixels, drawn.noise)
+    return pixels[..., np.newaxis]
+
+
+def _amounts(limit: float, count: int, random: np.random.Generator) -> Pixels:
+    """Draw one amount per image, float32 (B, 1, 1): 0 for half of them, else uniform up to the limit."""
+    drawn = 2 * random.random((count, 1, 1), np.float32) - 1
+    return np.maximum(drawn, 0) * np.float32(limit)
+
+
+def _fields(count: int, shape: tuple[int, ...], random: np.random.Generator) -> Pixels:
+    """Return random fields, smooth and rough ones, float32 (B, H, W) within 0 to 1."""
+    total = np.zeros((count, *shape), np.float32)
+    for size in (2, 4, 8, 16):
+        coarse = random.random((count, size, size), np.float32) - np.float32(0.5)
+        weight = random.random((count, 1, 1), np.float32) ** 2
+        rows, columns = (_interpolation(size, length) for length in shape)
+        total += weight * (rows @ coarse @ columns.T)
+    low, high = (extreme(axis=(1, 2), keepdims=True) for extreme in (total.min, total.max))
+    bounds = np.sort(random.random((2, count, 1, 1), np.float32), axis=0)
+    return bounds[0] + (bounds[1] - bounds[0]) * (total - low) / (high - low + np.float32(1e-6))
+
+
+@cache
+def _interpolation(size: int, length: int) -> Pixels:
+    """Return the matrix that stretches a line of points linearly, float32 (length, size)."""
+    at = np.linspace(0, size - 1, length)
+    distance = np.abs(at[:, np.newaxis] - np.arange(size))
+    return np.maximum(1 - distance, 0).astype(np.float32)
+
+
+def _blurred(pixels: Pixels) -> Pixels:
+    """Convolve (B, H, W) with a binomial kernel of 5x5, whose standard deviation is 1 pixel."""
+    for axis in (1, 2):
+        padded = np.pad(pixels, [(2, 2) if axis == each else (0, 0) for each in range(3)])
+        length = pixels.shape[axis]
+        parts = [padded.take(range(start, start + length), axis) for start in range(5)]
+        pixels = (parts[0] + parts[4] + 4 * (parts[1] + parts[3]) + 6 * parts[2]) / np.float32(16)
+    return pixels

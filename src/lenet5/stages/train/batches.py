@@ -53,11 +53,13 @@ class Batches(keras.utils.PyDataset):
         size = self._params.batch_size
         rows = self._order[index * size : (index + 1) * size]
         random = np.random.default_rng([self._params.seed, self._epoch, index])
-        # every process draws the amounts of the whole batch, so they do not depend on the number of processes
-        amounts = augment.draw_amounts(self._params.distortion, len(rows), random)
+        # every process draws for the whole batch, so the images do not depend on the number of processes
+        limits, shape = self._params.distortion, self._split.images.shape[1:3]
+        amounts = augment.draw_amounts(limits, len(rows), random)
+        disturbance = augment.draw_disturbance(limits, len(rows), shape, random)
         share = self._group.share(np.arange(len(rows)))
         images = augment.augment(self._split.images[rows[share]], amounts[:, share])
-        return images, self._split.labels[rows[share]]
+        return augment.disturb(images, disturbance.of(share)), self._split.labels[rows[share]]
 
     def on_epoch_begin(self) -> None:
         self._shuffle()

@@ -24,6 +24,12 @@ class Distortion(Section):
     """Degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)]
     """Share of the height and of the width."""
+    blur: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the blurred image in the mixture with the sharp one."""
+    background: Annotated[float, Field(ge=0)] = 0
+    """Brightness of an uneven background, in units of the brightness of white; the sum is scaled back."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the pixels that get a random value."""
 
 
 class Train(Section):

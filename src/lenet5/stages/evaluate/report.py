@@ -1,0 +1,265 @@
+"""Build the report page of a model from the files of the stages; equal files give equal bytes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from lenet5.core import files
+from lenet5.core.dataset import Split
+from lenet5.core.paths import Paths
+from lenet5.core.results import Evaluation, Lineage, Training, Validation
+from lenet5.images.kernels import KERNELS
+from lenet5.stages.evaluate import inspection, pictures, slices
+from lenet5.stages.evaluate.inspection import Embedding, Inspector, Layer
+
+EMBEDDED = 1500
+"""Images in the picture of the embedding."""
+PLOT = (640, 480)
+"""Width and height of the picture of the embedding, in its own units."""
+VERDICT = re.compile(r"(?<=<!-- verdict -->\n).*(?=<!-- /verdict -->)", re.DOTALL)
+"""The part of the page that ``lenet5 report`` replaces: it depends on the registry."""
+EXPLANATIONS = {
+    "C1": "first convolution",
+    "S2": "first pooling",
+    "C3": "second convolution",
+    "S4": "second pooling",
+    "C5": "first dense layer",
+    "F6": "second dense layer",
+    "output": "probabilities of the digits",
+}
+
+
+def environment(*folders: Path) -> Environment:
+    """Return an environment for templates in these folders and beside this module."""
+    templates = Environment(
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in (*folders, Path(__file__).parent)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {"percent": _percent, "number": _number, "signed": _signed}
+    return templates
+
+
+def build(paths: Paths, test: Split) -> str:
+    """Return the page as HTML, from the outputs of all stages up to ``evaluate``.
+
+    Args:
+        paths: the checkout.
+        test: the raw test images: uint8 (N, 28, 28), and their labels.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    predictions = pd.read_parquet(paths.predictions)
+    per_class = files.read_csv(paths.per_class)
+    robustness = heat_map(files.read_csv(paths.robustness_plot))
+    bins = files.read_csv(paths.slice_accuracy).to_dict("records")
+    inspector = Inspector(files.read_bytes(paths.onnx))
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            network="LeNet-5" if "C1" in (layer.name for layer in inspector.layers) else "A network",
+            validation=Validation.read(paths.validation),
+            training=Training.read(paths.training),
+            lineage=Lineage.read(paths.lineage),
+            evaluation=Evaluation.read(paths.evaluation),
+            per_class=per_class.to_dict("records"),
+            calibration=files.read_csv(paths.calibration).to_dict("records"),
+            history=files.read_csv(paths.history).to_dict("records"),
+            figures={
+                file.stem: pictures.data_uri(file.read_bytes())
+                for file in sorted(paths.figures.glob("*.png"))
+            },
+            pairs=slices.confused_pairs(predictions).to_dict("records"),
+            robustness=robustness,
+            weakest_corruptions=weakest(robustness["rows"], 3),
+            bins=bins,
+            weakest_bins=weakest([row for row in bins if row["slice"] not in ("class", "hardest")], 3),
+            label_errors=files.read_csv(paths.label_errors).to_dict("records"),
+            inside=inside(inspector, test, (predictions["label"] == predictions["predicted"]).to_numpy()),
+        )
+    )
+
+
+def with_verdict(page: str, section: str) -> str:
+    """Return the page with another section in the place of the verdict."""
+    return VERDICT.sub(lambda _: section, page, count=1)
+
+
+def weakest(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """Return the rows with the lowest ``accuracy``, the lowest first; of equal ones, the first rows."""
+    return sorted(rows, key=lambda row: row["accuracy"])[:count]
+
+
+def heat_map(table: pd.DataFrame) -> dict[str, Any]:
+    """Arrange accuracies on corrupted images as rows and columns.
+
+    Args:
+        table: one row for each corruption and severity: ``corruption``, ``severity``, ``images``,
+            ``accuracy``, ``low``, ``high``, ``retained``.
+
+    Returns:
+        ``severities``, ``images``, and ``rows``: for each corruption its ``name``, ``accuracy`` and
+        ``retained`` (means over the severities), and ``cells``, one for each severity.
+    """
+    severities = sorted({int(severity) for severity in table["severity"]})
+    rows = []
+    for name, cells in table.groupby("corruption", sort=False):
+        by_severity = {cell["severity"]: cell for cell in cells.to_dict("records")}
+        rows.append(
+            {
+                "name": name,
+                "accuracy": float(cells["accuracy"].mean()),
+                "retained": float(cells["retained"].mean()),
+                "cells": [by_severity.get(severity) for severity in severities],
+            }
+        )
+    return {"severities": severities, "images": int(table["images"].max()), "rows": rows}
+
+
+def inside(inspector: Inspector, test: Split, correct: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return what the page shows of the inside of a model.
+
+    Args:
+        inspector: the model.
+        test: images, uint8 (N, 28, 28), and labels.
+        correct: (N,), whether the model reads an image correctly.
+    """
+    chosen = inspection.one_of_each(test.labels, correct)
+    walks = [
+        walk(inspector, test.images[index]) | {"digit": digit, "index": index}
+        for digit, index in chosen.items()
+    ]
+    *_, features, _ = inspector.layers
+    some = test.images[:EMBEDDED]
+    embedding = inspection.embed(inspector.activations(some, [features.name])[features.name])
+    return {
+        "layers": shapes(inspector, test.images[:1]),
+        "kernels": [kernels(layer) for layer in inspector.layers if layer.kind == "convolution"],
+        "classical": [
+            {"name": name, "uri": pictures.signed_sheet(kernel[..., None], columns=1)}
+            for name, kernel in KERNELS.items()
+        ],
+        "walks": walks,
+        "embedding": plot(embedding, test.labels[: len(some)]),
+        "features": features.name,
+    }
+
+
+def shapes(inspector: Inspector, images: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """Return the layers with the shapes of their outputs, as the paper's figure 2 writes them.
+
+    Args:
+        inspector: the model.
+        images: at least one image, uint8 (N, 28, 28).
+    """
+    outputs = inspector.activations(images[:1])
+    return [
+        {
+            "name": layer.name,
+            "what": EXPLANATIONS.get(layer.name, layer.kind),
+            "shape": shape(outputs[layer.name]),
+            "parameters": layer.parameters,
+        }
+        for layer in inspector.layers
+    ]
+
+
+def shape(output: NDArray[np.float32]) -> str:
+    """Return a shape as the paper writes it: ``6@28x28`` for maps, ``84`` for units."""
+    if output.ndim == 2:
+        return str(output.shape[1])
+    _, height, width, maps = output.shape
+    return f"{maps}@{height}x{width}"
+
+
+def kernels(layer: Layer) -> dict[str, Any]:
+    """Return the kernels of a convolution as a picture: a row for each input map, a column for each map."""
+    assert layer.weights is not None
+    maps, inputs, height, width = layer.weights.shape
+    tiles = layer.weights.transpose(2, 3, 1, 0).reshape(height, width, inputs * maps)
+    return {
+        "name": layer.name,
+        "maps": maps,
+        "inputs": inputs,
+        "size": f"{height}x{width}",
+        "uri": pictures.signed_sheet(tiles, columns=maps),
+    }
+
+
+def walk(inspector: Inspector, image: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return what the layers make of one image, uint8 (28, 28): ``picture``, ``maps``, ``scores``, …"""
+    outputs = inspector.activations(image[None])
+    occlusion = inspection.occlude(inspector, image)
+    maps = []
+    for layer in inspector.layers[:-1]:
+        output = outputs[layer.name]
+        if output.ndim == 2:  # a strip of units
+            output = output[:, None, :, None]
+        columns = min(output.shape[-1], 8)
+        maps.append(
+            {
+                "name": layer.name,
+                "shape": shape(outputs[layer.name]),
+                "uri": pictures.sheet(output[0], columns),
+                "strip": outputs[layer.name].ndim == 2,
+            }
+        )
+    probabilities = outputs[inspector.layers[-1].name][0]
+    limit = float(np.abs(occlusion.drop).max())
+    return {
+        "picture": pictures.digit(image),
+        "maps": maps,
+        "answer": occlusion.digit,
+        "scores": [float(probability) for probability in probabilities],
+        "occlusion": pictures.overlay(image, occlusion.drop, limit),
+        "largest_drop": float(occlusion.drop.max()),
+        "flips": int(occlusion.changed.sum()),
+    }
+
+
+def plot(embedding: Embedding, labels: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the points of an embedding in the units of an SVG picture, rounded to tenths.
+
+    Returns:
+        ``points``: x, y and digit of each. ``centres``: the same of each class. ``explained``: the share of
+        the variance along each axis.
+    """
+    width, height = PLOT
+    margin = 16
+    low, high = embedding.points.min(axis=0), embedding.points.max(axis=0)
+    share = (embedding.points - low) / np.where(high > low, high - low, 1)
+    places = np.round(margin + share * (np.array([width, height]) - 2 * margin), 1)
+    places[:, 1] = np.round(height - places[:, 1], 1)  # SVG counts from the top
+    return {
+        "width": width,
+        "height": height,
+        "points": [(x, y, int(digit)) for (x, y), digit in zip(places.tolist(), labels, strict=True)],
+        "centres": [
+            (*np.round(places[labels == digit].mean(axis=0), 1).tolist(), digit)
+            for digit in sorted({int(label) for label in labels})
+        ],
+        "explained": embedding.explained,
+    }
+
+
+def _percent(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}%}".replace("%", " %")
+
+
+def _number(value: float | int, digits: int = 4) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def _signed(value: float, digits: int = 4) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
