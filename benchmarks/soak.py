@@ -40,8 +40,11 @@ _TINY = {
     # no model is refused: this part measures processes and stores
     "register.floors.accuracy": 0.1,
     "register.floors.worst_class_recall": 0.0,
+    "register.floors.mean_corruption_accuracy": 0.0,
     "register.ceilings.calibration_error": 1.0,
     "register.gate.margin": 0.9,
+    "register.gate.corruption_margin": 0.9,
+    "register.gate.slice_margin": 0.9,
     "register.gate.resamples": 100,
 }
 

@@ -293,7 +293,10 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
             "register.floors.accuracy": 0.85,
             "register.floors.worst_class_recall": 0.5,
             "register.ceilings.calibration_error": 0.3,
+            "register.floors.mean_corruption_accuracy": 0.2,
             "register.gate.margin": 0.05,  # the interval of a thousand images is wide
+            "register.gate.corruption_margin": 0.5,  # models of a few thousand images differ by more
+            "register.gate.slice_margin": 0.2,
             **params,
         }
     )

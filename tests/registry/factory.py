@@ -54,7 +54,13 @@ def params(name: str, **gate: Any) -> Params:
 
 @functools.cache
 def _params_of_project() -> Params:
-    return load(REPOSITORY / "params.yaml")
+    return load(REPOSITORY / "params.yaml").changed(
+        {
+            "evaluate.robustness.corruptions": ["thin_strokes", "brightness"],
+            "evaluate.robustness.severities": [1, 2],
+            "evaluate.robustness.images": 60,
+        }
+    )
 
 
 def add(

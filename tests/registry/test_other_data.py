@@ -17,14 +17,15 @@ from lenet5.core import dataset
 from lenet5.core.dataset import Split
 from lenet5.core.errors import DataError, UsageError
 from lenet5.core.paths import Paths
-from lenet5.model import keras_file, metrics, network, onnx_export
+from lenet5.images.corruptions import scoring
+from lenet5.model import keras_file, metrics, network, onnx_export, onnx_session
 from lenet5.registry import model_versions, promotion
 from lenet5.stages.preprocess.transform import encode
 from lenet5.stages.register.params import Ceilings
 from lenet5.system import dvc
 from lenet5.tracking import tags
 from tests.conftest import Arrays, flip_a_bit
-from tests.registry.factory import add_model, log_evaluation, params
+from tests.registry.factory import CORRUPTED_IMAGES, add_model, log_evaluation, params, robustness
 from tests.training_fixtures import Fit
 
 pytestmark = pytest.mark.xdist_group("other-data")
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.xdist_group("other-data")
 NAME = "digits"
 IMAGES = 500
 """Images in each test set."""
+ROBUSTNESS = {model_versions.ROBUSTNESS: robustness()}
 FITTED, VALIDATION = slice(2600), slice(2600, 3000)
 
 Change = Callable[[Split], Split]
@@ -114,8 +116,10 @@ class Checkout:
     def __init__(self, client: MlflowClient, paths: Paths) -> None:
         self.client, self.paths = client, paths
 
-    def add(self, trained: Trained, *, onnx: bool = True, **extra_tags: str) -> int:
+    def add(self, trained: Trained, *, onnx: bool = True, robustness: bool = True, **extra_tags: str) -> int:
         """Write the data of a model into the checkout, let DVC record them, register the model.
+
+        With ``robustness``, the version has answers on corrupted images, the same for all versions.
 
         Returns:
             The number of the version.
@@ -129,7 +133,8 @@ class Checkout:
             test_data=test_data,
             model_files={k: v for k, v in trained.files.items() if onnx or k != tags.ONNX_FILE},
             lock=lock,
-            extra_tags=extra_tags,
+            tables=ROBUSTNESS if robustness else None,
+            extra_tags={tags.CORRUPTED_IMAGES: CORRUPTED_IMAGES} | extra_tags if robustness else extra_tags,
         )
         return version.number
 
@@ -146,7 +151,7 @@ class Checkout:
         """Evaluate a registered model on other test data, as the stages evaluate and register do."""
         test_data, lock = self.save(trained)
         registered = model_versions.find(self.client, NAME, str(version))
-        artifacts = log_evaluation(self.client, registered.run_id, trained.predictions, lock)
+        artifacts = log_evaluation(self.client, registered.run_id, trained.predictions, lock, ROBUSTNESS)
         model_versions.tag(self.client, registered, tags.TEST_DATA, test_data)
         model_versions.tag(self.client, registered, tags.ARTIFACTS, artifacts)
 
@@ -451,3 +456,42 @@ def test_champion_that_is_evaluated_on_another_honest_sample_stays_champion(
     done = checkout.promote(1)
     assert done.verdict is None
     assert [change.entry.kind for change in checkout.history()] == ["promote"]
+
+
+@pytest.mark.parametrize("onnx", [True, False])
+def test_champion_of_an_earlier_release_is_scored_on_the_corrupted_images_of_the_candidate(
+    checkout: Checkout, model: MakeModel, onnx: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    weak, good = model(same, epochs=1), model(same)
+    old = checkout.add(weak, onnx=onnx, robustness=False)
+    assert checkout.promote(old, force=True, reason="the first one").moved
+    candidate = checkout.add(good)
+    done = checkout.promote(candidate)
+    assert done.verdict
+    assert done.verdict.groups is not None
+    corruptions = done.verdict.groups[done.verdict.groups["kind"] == "corruption"].set_index("name")
+    wanted = checkout.params().evaluate.robustness
+    assert set(corruptions.index) == set(wanted.corruptions)
+    assert set(corruptions["images"]) == {wanted.images}
+    # both were scored, because the stored answers of the candidate are about other images
+    assert [message for message in caplog.messages if "corrupted images" in message] == [
+        f"version {number} is scored on the corrupted images that params.yaml describes"
+        for number in (old, candidate)
+    ]
+    assert corruptions["difference"].mean() > 0
+    test = good.data["test"]
+    session = onnx_session.load(good.files[tags.ONNX_FILE])
+    answers = scoring.score(
+        lambda images: onnx_session.probabilities(session, images),
+        test.images,
+        test.labels,
+        names=wanted.corruptions,
+        severities=wanted.severities,
+        count=wanted.images,
+        seed=wanted.seed,
+    )
+    for name in wanted.corruptions:
+        rows = answers.columns["corruption"] == name
+        correct = answers.columns["predicted"][rows] == answers.columns["label"][rows]
+        assert corruptions.loc[name, "candidate"] == pytest.approx(correct.mean())
+    assert done.moved
