@@ -41,10 +41,10 @@ DIFFERENCES = (-1.0, -0.5, -0.2, -0.1, 0.0, 0.1, 0.2, 0.5, 1.0)
 """The candidate's true accuracy minus the champion's, in points."""
 DRAWS = 20_000
 """Test sets for each difference."""
-LOSSES = {"corruption": (2, 4, 6, 8, 10, 15), "slice": (1, 2, 3, 4, 6)}
+LOSSES = {"corruption": (5, 10, 12, 14, 16, 20), "slice": (1, 2, 3, 4, 6)}
 """The loss of the candidate under one corruption, or on one slice, in points."""
-WHOLE_DRAWS = 1000
-"""Candidates of each kind for the whole gate."""
+EQUAL_DRAWS, WORSE_DRAWS = 1000, 250
+"""Equal candidates for the whole gate, and candidates for each loss."""
 DECISIONS = ("promote", "keep", "reject")
 
 
@@ -139,7 +139,7 @@ def _whole_gate(pair: Pair, register: Register, bench: Bench) -> list[Line]:
         for points, lose in losses:
             outcomes = [
                 _judge(register, lose(_exchanged(pair, rng), points / 100))
-                for _ in range(20 if bench.quick else WHOLE_DRAWS)
+                for _ in range(20 if bench.quick else WORSE_DRAWS if points else EQUAL_DRAWS)
             ]
             name = f"−{points:g} points" if points else "no loss"
             shares = {
