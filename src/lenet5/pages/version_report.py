@@ -53,7 +53,7 @@ class Facts:
         return {
             name.removeprefix(prefix): float(value)
             for name, value in sorted(self.version.tags.items())
-            if name.startswith(prefix)
+            if name.startswith(prefix) and name != f"{prefix}images"
         }
 
     @property
