@@ -223,9 +223,40 @@ def documented() -> dict[str, set[str]]:
     return commands
 
 
+HELP = """
+import contextlib, io, json, runpy, sys
+answers = {}
+for module in sys.argv[1:]:
+    sys.argv, code, output = [module, "--help"], 0, io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            code = end.code
+    answers[module] = (code, output.getvalue())
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def help_texts() -> dict[str, tuple[int, str]]:
+    """Exit code and output of ``python -m MODULE --help`` for each benchmark, in one process."""
+    modules = [module for module in documented() if module.startswith("benchmarks")]
+    done = subprocess.run(
+        (sys.executable, "-c", HELP, *modules),
+        cwd=ROOT,
+        env=environment(ROOT),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {module: (code, text) for module, (code, text) in json.loads(done.stdout).items()}
+
+
 @pytest.mark.slow
+@pytest.mark.xdist_group("documented")
 @pytest.mark.parametrize("module", sorted(documented()))
-def test_every_documented_command_does_something(module: str) -> None:
+def test_every_documented_command_does_something(help_texts: dict[str, tuple[int, str]], module: str) -> None:
     spec = importlib.util.find_spec(module)
     assert spec is not None, f"there is no module {module}"
     if not module.startswith("benchmarks"):  # --help of a program with no options would run it
@@ -236,18 +267,11 @@ def test_every_documented_command_does_something(module: str) -> None:
         code = Path(spec.origin).read_text(encoding="utf-8")
         assert '__name__ == "__main__"' in code or Path(spec.origin).name == "__main__.py", module
         return
-    done = subprocess.run(
-        (sys.executable, "-m", module, "--help"),
-        cwd=ROOT,
-        env=environment(ROOT),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "usage:" in done.stdout.lower(), f"{module} does nothing when it is called"
+    code, text = help_texts[module]
+    assert code == 0, text
+    assert "usage:" in text.lower(), f"{module} does nothing when it is called"
     for word in documented()[module]:
-        assert word in done.stdout or word.isdecimal(), f"{module} {word}"
+        assert word in text or word.isdecimal(), f"{module} {word}"
 
 
 def test_documented_parts_exist() -> None:

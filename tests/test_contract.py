@@ -152,6 +152,8 @@ def expected_stale(module: Path) -> set[str]:
             return {"train", "evaluate"}
         case ("src", "lenet5", "model", *_):
             return {"train"}
+        case ("src", "lenet5", "images", *_):
+            return {"evaluate"}
         case ("src", "lenet5", "stages", stage, _):
             return {stage}
         case _:  # it reports, or it decides when and where a stage runs

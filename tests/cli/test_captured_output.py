@@ -57,7 +57,7 @@ for command in sys.argv[1:]:
 
 @pytest.fixture(
     scope="module",
-    params=[{}, {"COLUMNS": "40", "FORCE_COLOR": "1"}],
+    params=[{}, pytest.param({"COLUMNS": "40", "FORCE_COLOR": "1"}, marks=pytest.mark.long)],
     ids=["plain", "colours on 40 columns"],
 )
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:

@@ -310,6 +310,7 @@ def test_missing_test_images_of_the_champion_hold_the_candidate_back(
     assert "old_data_accuracy" not in figures
 
 
+@pytest.mark.long
 def test_test_images_of_the_champion_come_from_the_remote(
     checkout: Checkout, model: MakeModel, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -328,6 +329,7 @@ def test_test_images_of_the_champion_come_from_the_remote(
     assert held.verdict.decision == "other_data"
 
 
+@pytest.mark.long
 def test_damaged_test_images_in_the_cache_are_not_used(checkout: Checkout, model: MakeModel) -> None:
     trained = model(same)
     checkout.promote(checkout.add(trained))
@@ -377,6 +379,7 @@ def test_loss_on_the_champions_test_images_is_a_loss(checkout: Checkout, model: 
     assert checkout.champion() == 1
 
 
+@pytest.mark.long
 def test_champion_that_cannot_read_the_new_images_is_wrong_on_all_of_them(
     checkout: Checkout, model: MakeModel
 ) -> None:
@@ -399,6 +402,7 @@ def test_images_of_the_candidate_must_be_in_the_checkout(checkout: Checkout, mod
         checkout.promote(candidate)
 
 
+@pytest.mark.long
 def test_champion_that_is_evaluated_again_keeps_the_test_data_that_it_was_judged_on(
     checkout: Checkout, model: MakeModel
 ) -> None:
@@ -448,6 +452,7 @@ def test_champion_can_be_judged_on_new_data_that_a_user_accepts(checkout: Checko
     assert not settled.moved
 
 
+@pytest.mark.long
 def test_champion_that_is_evaluated_on_another_honest_sample_stays_champion(
     checkout: Checkout, model: MakeModel
 ) -> None:
@@ -458,7 +463,7 @@ def test_champion_that_is_evaluated_on_another_honest_sample_stays_champion(
     assert [change.entry.kind for change in checkout.history()] == ["promote"]
 
 
-@pytest.mark.parametrize("onnx", [True, False])
+@pytest.mark.parametrize("onnx", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_champion_of_an_earlier_release_is_scored_on_the_corrupted_images_of_the_candidate(
     checkout: Checkout, model: MakeModel, onnx: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -466,6 +471,7 @@ def test_champion_of_an_earlier_release_is_scored_on_the_corrupted_images_of_the
     old = checkout.add(weak, onnx=onnx, robustness=False)
     assert checkout.promote(old, force=True, reason="the first one").moved
     candidate = checkout.add(good)
+    caplog.clear()
     done = checkout.promote(candidate)
     assert done.verdict
     assert done.verdict.groups is not None

@@ -51,6 +51,7 @@ def interrupt_and_repeat(
     harness.require_no_trace(again.output)
 
 
+@pytest.mark.long
 def test_a_stage_recovers(copy: Project, chance: random.Random) -> None:
     """The short form: one stage, one signal."""
     stage, how = chance.choice(STAGES), chance.choice(SIGNALS)

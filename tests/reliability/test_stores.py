@@ -53,7 +53,7 @@ ANSWERS: dict[str, Answer] = {
     "closes": close,
     "hangs": hang,
 }
-SHORT = ("page", "breaks-off")
+SHORT = ("page",)
 
 
 @dataclass

@@ -40,6 +40,7 @@ def together(
     return ended
 
 
+@pytest.mark.long  # tests/registry/test_promotion.py has several promoters at once
 def test_of_two_promotions_one_counts(copy: Project) -> None:
     shutil.rmtree(LocalState(copy.paths.root).mlflow)
     copy.run("lenet5", "register")

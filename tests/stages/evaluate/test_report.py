@@ -143,7 +143,7 @@ def test_only_the_verdict_is_replaced(text: str) -> None:
     before, after = re.split("<!-- verdict -->.*<!-- /verdict -->", text, flags=re.DOTALL)
     assert changed.startswith(before)
     assert changed.endswith(after)
-    assert report.with_verdict(changed, "again").count("again") == 1
+    assert report.with_verdict(changed, "another section").count("another section") == 1
 
 
 def test_heat_map_has_a_row_for_each_corruption_and_a_gap_where_a_severity_is_missing() -> None:

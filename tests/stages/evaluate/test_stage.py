@@ -108,38 +108,42 @@ def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "changes"),
+    ("values", "changes"),
     [
-        (
-            "calibration_bins",
-            3,
-            {"calibration/calibration.csv", "figures/calibration.png", "evaluation/evaluation.json"},
+        (  # together: they change different outputs
+            {"calibration_bins": 3, "mistakes": 1},
+            {
+                *("calibration/calibration.csv", "figures/calibration.png", "evaluation/evaluation.json"),
+                "figures/mistakes.png",
+            },
         ),
-        ("mistakes", 1, {"figures/mistakes.png"}),
-        *(
-            ("robustness", PARAMS.robustness.model_copy(update={name: value}), ROBUSTNESS)
-            for name, value in {
-                "corruptions": ["rotate"],
-                "severities": [5],
-                "images": 40,
-                "seed": 2,
-            }.items()
-        ),
+        ({"robustness": PARAMS.robustness.model_copy(update={"seed": 2})}, ROBUSTNESS),
     ],
+    ids=["calibration_bins and mistakes", "robustness"],
 )
-def test_parameter_changes_its_output(
-    evaluated: Paths, tmp_path: Path, name: str, value: Any, changes: set[str]
+def test_parameters_change_their_outputs(
+    evaluated: Paths, tmp_path: Path, values: dict[str, Any], changes: set[str]
 ) -> None:
     """A second run in the same folder replaces the outputs, and gives the same bytes for all others."""
     assert set(Evaluate.model_fields) == {"calibration_bins", "mistakes", "robustness"}
-    assert set(Robustness.model_fields) == {"corruptions", "severities", "images", "seed"}
     again = Paths(tmp_path / "again")
     shutil.copytree(evaluated.root, again.root)
-    stage.run(again, PARAMS.model_copy(update={name: value}))
+    stage.run(again, PARAMS.model_copy(update=values))
     before, after = made(evaluated), made(again)
     assert before.keys() == after.keys()
     shown = {"report/report.html"}  # the page shows all of them
     assert {output for output in after if after[output] != before[output]} == changes | shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), {"corruptions": ["rotate"], "severities": [5], "images": 40, "seed": 2}.items()
+)
+def test_parameter_decides_the_corrupted_images(evaluated: Paths, test: Split, name: str, value: Any) -> None:
+    assert set(Robustness.model_fields) == {"corruptions", "severities", "images", "seed"}
+    session = onnx_session.load(evaluated.onnx.read_bytes())
+    changed = PARAMS.robustness.model_copy(update={name: value})
+    answers = robustness.score(session, test.images, test.labels, changed)
+    assert answers.corrupted_images != Evaluation.read(evaluated.evaluation).corrupted_images
 
 
 def test_onnx_file_gives_the_same_answers(evaluated: Paths, trained: Trained, test: Split) -> None:

@@ -228,7 +228,7 @@ def test_weights_that_are_nan_are_an_error_although_the_loss_is_finite(fitted: F
     assert "found:    NaN or infinity" in str(stopped.value)
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.long), 2, 3])
 def test_resumed_training_ends_with_the_same_bytes(
     fitted: Fit, four_epochs: Recorded, misleading: Split, epoch: int
 ) -> None:

@@ -23,6 +23,7 @@ PAIRS = [
     ("0.1 % of the labels wrong", "all images at 95 % of the brightness"),
 ]
 """Damages of train and of test."""
+LONG = PAIRS[3:5]
 
 
 def applied(damage: Damage, splits: Splits, split: str) -> Splits:
@@ -30,7 +31,11 @@ def applied(damage: Damage, splits: Splits, split: str) -> Splits:
     return splits | {split: damage.apply(splits)[split]}
 
 
-@pytest.mark.parametrize(("train", "test"), PAIRS, ids=[" + ".join(pair) for pair in PAIRS])
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [pytest.param(*pair, marks=[pytest.mark.long] if pair in LONG else []) for pair in PAIRS],
+    ids=[" + ".join(pair) for pair in PAIRS],
+)
 def test_damage_of_each_split_is_told(examine: Examine, sampled: Splits, train: str, test: str) -> None:
     damages = {"train": BY_NAME[train], "test": BY_NAME[test]}
     splits = sampled

@@ -25,6 +25,7 @@ def profile(images: pd.DataFrame, params: Validate) -> reference.Profile:
     return reference.profile(images, statistics, made_from="", ink_threshold=0, classifier_sha256="")
 
 
+@pytest.mark.long
 def test_committed_reference_is_that_of_mnist(mnist: Splits, params: Validate, tmp_path: Path) -> None:
     """Another processor may change the last bits of the classifier, and with them its checksum."""
     paths = Paths(tmp_path)
