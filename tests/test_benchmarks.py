@@ -267,8 +267,8 @@ def test_every_documented_command_does_something(help_texts: dict[str, tuple[int
         code = Path(spec.origin).read_text(encoding="utf-8")
         assert '__name__ == "__main__"' in code or Path(spec.origin).name == "__main__.py", module
         return
-    code, text = help_texts[module]
-    assert code == 0, text
+    exit_code, text = help_texts[module]
+    assert exit_code == 0, text
     assert "usage:" in text.lower(), f"{module} does nothing when it is called"
     for word in documented()[module]:
         assert word in text or word.isdecimal(), f"{module} {word}"

@@ -106,7 +106,8 @@ def test_bytes_are_those_of_every_processor() -> None:
     for name in CORRUPTIONS:
         for severity in corruptions.SEVERITIES:
             found.update(corrupted(name, images, severity).tobytes())
-    assert found.hexdigest() == "1f9cb1c1cda6ca27e46f8a7aa62de87613bf34d7f56cdc7d61b6bd5106ddc190"
+    expected = "1f9cb1c1cda6ca27e46f8a7aa62de87613bf34d7f56cdc7d61b6bd5106ddc190"  # pragma: allowlist secret
+    assert found.hexdigest() == expected
 
 
 def test_mnist_c_has_its_fifteen() -> None:
