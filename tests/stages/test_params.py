@@ -72,6 +72,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.distortion.lines": [-1, 101, 2.5],
     "train.distortion.invert": [-0.1, 1.1],
     "train.distortion.combined": [-1, 1.5],
+    "train.distortion.undistorted": [-0.1, 1.1],
     "train.batch_size": [0],
     "train.epochs": [0, 4.0, "4", True],
     "train.patience": [-1],

@@ -183,3 +183,15 @@ def test_combined_limits_the_changes_of_one_image(train: Split) -> None:
     assert changes[6].max() > 3
     np.testing.assert_array_equal(changes[0], changes[6])
     assert 0.15 < (changes[2] == 0).mean() < 0.4
+
+
+def test_a_share_of_the_batch_stays_as_it_is(train: Split) -> None:
+    limits = NONE.model_copy(update={**ALL, "shift": 3, "rotation": 20, "scale": 0.2, "undistorted": 0.25})
+    images = train.images[:200]
+    random = np.random.default_rng(3)
+    moved = augment(images, draw_amounts(limits, 200, random))
+    done = disturb(moved, draw_disturbance(limits, 200, images.shape[1:3], random))
+    np.testing.assert_array_equal(done[:50], images[:50])
+    assert (done[50:] != images[50:]).any(axis=(1, 2, 3)).all()
+    alone = augment(images[50:], draw_amounts(limits, 200, np.random.default_rng(3))[:, 50:])
+    np.testing.assert_array_equal(moved[50:], alone)

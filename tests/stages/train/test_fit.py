@@ -37,6 +37,7 @@ KNOBS: dict[str, Any] = {
         lines=8,
         invert=0.5,
         combined=2,
+        undistorted=0.2,
     ),
     "batch_size": 64,
 }

@@ -25,7 +25,9 @@ def draw_amounts(limits: Distortion, count: int, random: np.random.Generator) ->
     angle = np.radians(random.uniform(-limits.rotation, limits.rotation, count))
     stretch = random.uniform(-limits.scale, limits.scale, (2, count))
     shift = random.uniform(-limits.shift, limits.shift, (2, count))
-    return np.stack([angle, *stretch, *shift])
+    amounts = np.stack([angle, *stretch, *shift])
+    amounts[:, : _undistorted(limits, count)] = 0
+    return amounts
 
 
 def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -41,6 +43,11 @@ def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArra
     """
     if not amounts.any():
         return images
+    moved = amounts.any(axis=0)
+    if not moved.all():
+        result = images.copy()
+        result[moved] = augment(images[moved], amounts[:, moved])
+        return result
     count, height, width, _ = images.shape
     angle, zoom, shift = amounts[0], 1 + amounts[1:3], amounts[3:5]
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -157,15 +164,20 @@ def _amounts(limit: float, count: int, random: np.random.Generator) -> Pixels:
     return np.maximum(drawn, 0) * np.float32(limit)
 
 
-def _allowed(
-    limits: Distortion, count: int, random: np.random.Generator
-) -> Mapping[str, Pixels | np.float32]:
+def _allowed(limits: Distortion, count: int, random: np.random.Generator) -> Mapping[str, Pixels]:
     """Choose the changes that each image may get: 1 or 0 by name, float32 (B, 1, 1)."""
     used = [name for name in _CHANGES if getattr(limits, name)]
-    if not limits.combined or limits.combined >= len(used):
-        return dict.fromkeys(used, np.float32(1))
-    order = random.random((len(used), count, 1, 1), np.float32).argsort(axis=0)
-    return dict(zip(used, (order < limits.combined).astype(np.float32), strict=True))
+    allowed = np.ones((len(used), count, 1, 1), np.float32)
+    if 0 < limits.combined < len(used):
+        order = random.random(allowed.shape, np.float32).argsort(axis=0)
+        allowed[order >= limits.combined] = 0
+    allowed[:, : _undistorted(limits, count)] = 0
+    return dict(zip(used, allowed, strict=True))
+
+
+def _undistorted(limits: Distortion, count: int) -> int:
+    """Return how many images of a batch stay as they are: the first ones, because batches are shuffled."""
+    return round(limits.undistorted * count)
 
 
 def _bent_lines(segments: NDArray[np.intp], shape: tuple[int, ...], random: np.random.Generator) -> Pixels:

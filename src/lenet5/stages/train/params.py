@@ -38,6 +38,8 @@ class Distortion(Section):
     """Share of the height or of the width that an inverted band covers."""
     combined: Natural = 0
     """The largest number of the changes from ``blur`` on in one image; 0: no limit."""
+    undistorted: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the images of each batch that stay as they are."""
 
 
 class Train(Section):
