@@ -11,7 +11,7 @@ from benchmarks.bench import Bench, Contestant
 from benchmarks.results import Line, Result, Verdict
 from lenet5.images.corruptions import MNIST_C
 
-RECIPES = ("default", "accuracy", "notebook", "mlp")
+RECIPES = ("default", "accuracy", "notebook", "mlp", "robust")
 CLEAN, MEAN = "without corruption", "mean of the 15"
 
 

@@ -34,7 +34,7 @@ def test_dvc_writes_the_values_of_the_recipe(tmp_path: Path) -> None:
 
 
 def test_unknown_recipe_is_an_error_that_lists_the_existing_ones() -> None:
-    with pytest.raises(UsageError, match="accuracy or fast or mlp or notebook"):
+    with pytest.raises(UsageError, match="accuracy or fast or mlp or notebook or robust"):
         recipes.load(FOLDER, "slow")
 
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import center_of_mass
+from scipy.ndimage import center_of_mass, grey_dilation
 
 from lenet5.core.dataset import Split
 from lenet5.stages.train.augment import augment, disturb, draw_amounts, draw_disturbance
 from lenet5.stages.train.params import Distortion
 
 NONE = Distortion(shift=0, rotation=0, scale=0)
+ALL = {"blur": 1.0, "background": 3.0, "noise": 0.5, "outline": 1.0, "lines": 12, "invert": 0.8}
 
 
 def distorted(images: np.ndarray, limits: Distortion) -> np.ndarray:
@@ -71,7 +72,10 @@ def test_limits_of_0_disturb_nothing_and_draw_no_random_number(train: Split) -> 
     assert random.random() == np.random.default_rng(5).random()
 
 
-@pytest.mark.parametrize("limits", [{"blur": 1.0}, {"background": 3.0}, {"noise": 0.5}])
+@pytest.mark.parametrize(
+    "limits",
+    [{"blur": 1.0}, {"background": 3.0}, {"noise": 0.5}, {"outline": 1.0}, {"lines": 20}, {"invert": 1.0}],
+)
 def test_disturbed_images_keep_shape_dtype_and_range_and_half_of_them_their_pixels(
     train: Split, limits: dict[str, float]
 ) -> None:
@@ -111,8 +115,83 @@ def test_noise_reaches_up_to_its_share_of_the_pixels(bar: np.ndarray) -> None:
 
 
 def test_processes_that_share_a_batch_disturb_it_alike(train: Split) -> None:
-    limits = NONE.model_copy(update={"blur": 1.0, "background": 3.0, "noise": 0.5})
+    limits = NONE.model_copy(update=ALL)
     drawn = draw_disturbance(limits, 64, train.images.shape[1:3], np.random.default_rng(3))
     whole = disturb(train.images[:64], drawn)
     for rows in (np.arange(0, 64, 2), np.arange(1, 64, 2)):
         np.testing.assert_array_equal(disturb(train.images[rows], drawn.of(rows)), whole[rows])
+
+
+def test_outline_is_what_a_dilation_adds(bar: np.ndarray) -> None:
+    done = disturbed(bar, NONE.model_copy(update={"outline": 1.0}))[..., 0]
+    image = bar[0, ..., 0]
+    outline = grey_dilation(image, (3, 3)) - image
+    share = done[:, 9, 20]  # above the bar, where only the outline is bright
+    assert share.max() == pytest.approx(1, abs=0.02)
+    np.testing.assert_allclose(done, image + share[:, None, None] * (outline - image), atol=1e-6)
+
+
+def test_lines_only_add_light_and_reach_all_parts_of_the_image(bar: np.ndarray) -> None:
+    done = disturbed(bar, NONE.model_copy(update={"lines": 12}))
+    assert (done >= bar).all()
+    added = (done - bar)[..., 0]
+    beside = added[..., :18]  # of the bar
+    assert (beside.max(axis=0) > 0.1).mean() > 0.8
+    lit = (added > 0).mean(axis=(1, 2))[added.any(axis=(1, 2))]
+    assert 0.002 < np.median(lit) < 0.2
+
+
+def test_the_limit_of_lines_is_the_number_of_segments(bar: np.ndarray) -> None:
+    one, many = ((disturbed(bar, NONE.model_copy(update={"lines": limit})) - bar).mean() for limit in (1, 20))
+    assert many > 2 * one
+
+
+def test_inverted_bands_cover_whole_rows_or_whole_columns(bar: np.ndarray) -> None:
+    done = disturbed(bar, NONE.model_copy(update={"invert": 0.5}))
+    inverted = (done != bar)[..., 0]
+    np.testing.assert_array_equal(done[..., 0][inverted], 1 - bar[..., 0][inverted])
+    rows = (inverted == inverted[:, :, :1]).all(axis=(1, 2))
+    columns = (inverted == inverted[:, :1, :]).all(axis=(1, 2))
+    assert (rows | columns).all()
+    assert 10 < (columns & ~rows).sum() < 90
+    assert 10 < (rows & ~columns).sum() < 90
+    assert inverted.mean(axis=(1, 2)).max() <= 1
+
+
+def test_combined_limits_the_changes_of_one_image(train: Split) -> None:
+    changes = {}
+    for most in (0, 1, 2, 6):
+        limits = NONE.model_copy(update={**ALL, "combined": most})
+        drawn = draw_disturbance(limits, 1000, train.images.shape[1:3], np.random.default_rng(3))
+        assert drawn.blur is not None
+        assert drawn.density is not None
+        assert drawn.noise is not None
+        assert drawn.outline is not None
+        assert drawn.lines is not None
+        assert drawn.invert is not None
+        present = [
+            drawn.blur > 0,
+            drawn.density > 0,
+            ~np.isnan(drawn.noise),
+            drawn.outline > 0,
+            drawn.lines > 0,
+            drawn.invert > 0,
+        ]
+        changes[most] = np.sum([each.any(axis=(1, 2)) for each in present], axis=0)
+    assert changes[1].max() == 1
+    assert changes[2].max() == 2
+    assert changes[6].max() > 3
+    np.testing.assert_array_equal(changes[0], changes[6])
+    assert 0.15 < (changes[2] == 0).mean() < 0.4
+
+
+def test_a_share_of_the_batch_stays_as_it_is(train: Split) -> None:
+    limits = NONE.model_copy(update={**ALL, "shift": 3, "rotation": 20, "scale": 0.2, "undistorted": 0.25})
+    images = train.images[:200]
+    random = np.random.default_rng(3)
+    moved = augment(images, draw_amounts(limits, 200, random))
+    done = disturb(moved, draw_disturbance(limits, 200, images.shape[1:3], random))
+    np.testing.assert_array_equal(done[:50], images[:50])
+    assert (done[50:] != images[50:]).any(axis=(1, 2, 3)).all()
+    alone = augment(images[50:], draw_amounts(limits, 200, np.random.default_rng(3))[:, 50:])
+    np.testing.assert_array_equal(moved[50:], alone)

@@ -26,7 +26,19 @@ KNOBS: dict[str, Any] = {
     "l2": 0.01,
     "learning_rate": 0.004,
     "label_smoothing": 0.0,
-    "distortion": Distortion(shift=1, rotation=10, scale=0.1),
+    "distortion": Distortion(
+        shift=1,
+        rotation=10,
+        scale=0.1,
+        blur=1,
+        background=3,
+        noise=0.2,
+        outline=1,
+        lines=8,
+        invert=0.5,
+        combined=2,
+        undistorted=0.2,
+    ),
     "batch_size": 64,
 }
 """Another value for each parameter that decides the weights, besides the number of epochs."""

@@ -1,5 +1,6 @@
 """Distort train images by small random amounts (LeCun et al., 1998, section III-A)."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,6 +11,8 @@ from scipy.ndimage import map_coordinates
 from lenet5.stages.train.params import Distortion
 
 Pixels = NDArray[np.float32]
+
+_CHANGES = ("blur", "background", "noise", "outline", "lines", "invert")
 
 
 def draw_amounts(limits: Distortion, count: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -22,7 +25,9 @@ def draw_amounts(limits: Distortion, count: int, random: np.random.Generator) ->
     angle = np.radians(random.uniform(-limits.rotation, limits.rotation, count))
     stretch = random.uniform(-limits.scale, limits.scale, (2, count))
     shift = random.uniform(-limits.shift, limits.shift, (2, count))
-    return np.stack([angle, *stretch, *shift])
+    amounts = np.stack([angle, *stretch, *shift])
+    amounts[:, : _undistorted(limits, count)] = 0
+    return amounts
 
 
 def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -38,6 +43,11 @@ def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArra
     """
     if not amounts.any():
         return images
+    moved = amounts.any(axis=0)
+    if not moved.all():
+        result = images.copy()
+        result[moved] = augment(images[moved], amounts[:, moved])
+        return result
     count, height, width, _ = images.shape
     angle, zoom, shift = amounts[0], 1 + amounts[1:3], amounts[3:5]
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -63,6 +73,12 @@ class Disturbance:
     """(B, 1, 1): the largest possible background."""
     noise: Pixels | None = None
     """(B, H, W): the new value of each pixel, or NaN for a pixel that stays."""
+    outline: Pixels | None = None
+    """(B, 1, 1): the share of the outline."""
+    lines: Pixels | None = None
+    """(B, H, W): the brightness of the lines."""
+    invert: Pixels | None = None
+    """(B, H, W): 1 for a pixel that is inverted, else 0."""
 
     def of(self, rows: NDArray[np.intp]) -> "Disturbance":
         """Return the disturbance of some images of the batch."""
@@ -83,22 +99,31 @@ def draw_disturbance(
         random: the random numbers.
     """
     whole = (count, *shape)
-    blur = background = density = noise = None
+    blur = background = density = noise = outline = lines = invert = None
+    allowed = _allowed(limits, count, random)
     if limits.blur:
-        blur = _amounts(limits.blur, count, random)
+        blur = _amounts(limits.blur, count, random) * allowed["blur"]
     if limits.background:
-        density = _amounts(limits.background, count, random)
+        density = _amounts(limits.background, count, random) * allowed["background"]
         background = density * _fields(count, shape, random)
     if limits.noise:
-        share = _amounts(limits.noise, count, random)
+        share = _amounts(limits.noise, count, random) * allowed["noise"]
         # half of the new values are black or white
         values = np.clip(random.random(whole, np.float32) * 2 - np.float32(0.5), 0, 1)
         noise = np.where(random.random(whole, np.float32) < share, values, np.float32(np.nan))
-    return Disturbance(blur, background, density, noise)
+    if limits.outline:
+        outline = _amounts(limits.outline, count, random) * allowed["outline"]
+    if limits.lines:
+        segments = np.ceil(_amounts(limits.lines, count, random) * allowed["lines"])
+        lines = _bent_lines(segments[:, 0, 0].astype(int), shape, random)
+    if limits.invert:
+        breadth = _amounts(limits.invert, count, random) * allowed["invert"]
+        invert = _bands(breadth, shape, random)
+    return Disturbance(blur, background, density, noise, outline, lines, invert)
 
 
 def disturb(images: NDArray[np.float32], drawn: Disturbance) -> NDArray[np.float32]:
-    """Blur each image, add a background, then replace single pixels.
+    """Take the outline of each image, add lines, invert bands, blur, add a background, replace single pixels.
 
     Args:
         images: float32 (B, H, W, 1) in 0 to 1.
@@ -110,8 +135,14 @@ def disturb(images: NDArray[np.float32], drawn: Disturbance) -> NDArray[np.float
     if all(values is None for values in vars(drawn).values()):
         return images
     pixels = images[..., 0]
+    if drawn.outline is not None:
+        pixels = _mixed(pixels, drawn.outline, _outlined)
+    if drawn.lines is not None:
+        pixels = np.minimum(pixels + drawn.lines, 1)
+    if drawn.invert is not None:
+        pixels = np.abs(drawn.invert - pixels)
     if drawn.blur is not None:
-        pixels = pixels + drawn.blur * (_blurred(pixels) - pixels)
+        pixels = _mixed(pixels, drawn.blur, _blurred)
     if drawn.background is not None and drawn.density is not None:
         pixels = (pixels + drawn.background) / (1 + drawn.density)
     if drawn.noise is not None:
@@ -119,10 +150,82 @@ def disturb(images: NDArray[np.float32], drawn: Disturbance) -> NDArray[np.float
     return pixels[..., np.newaxis]
 
 
+def _mixed(pixels: Pixels, shares: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:
+    """Mix each image with its changed form, by shares (B, 1, 1); only images with a share are computed."""
+    some = np.flatnonzero(shares)
+    mixed = pixels.copy()
+    mixed[some] += shares[some] * (change(pixels[some]) - pixels[some])
+    return mixed
+
+
 def _amounts(limit: float, count: int, random: np.random.Generator) -> Pixels:
     """Draw one amount per image, float32 (B, 1, 1): 0 for half of them, else uniform up to the limit."""
     drawn = 2 * random.random((count, 1, 1), np.float32) - 1
     return np.maximum(drawn, 0) * np.float32(limit)
+
+
+def _allowed(limits: Distortion, count: int, random: np.random.Generator) -> Mapping[str, Pixels]:
+    """Choose the changes that each image may get: 1 or 0 by name, float32 (B, 1, 1)."""
+    used = [name for name in _CHANGES if getattr(limits, name)]
+    allowed = np.ones((len(used), count, 1, 1), np.float32)
+    if 0 < limits.combined < len(used):
+        order = random.random(allowed.shape, np.float32).argsort(axis=0)
+        allowed[order >= limits.combined] = 0
+    allowed[:, : _undistorted(limits, count)] = 0
+    return dict(zip(used, allowed, strict=True))
+
+
+def _undistorted(limits: Distortion, count: int) -> int:
+    """Return how many images of a batch stay as they are: the first ones, because batches are shuffled."""
+    return round(limits.undistorted * count)
+
+
+def _bent_lines(segments: NDArray[np.intp], shape: tuple[int, ...], random: np.random.Generator) -> Pixels:
+    """Return one line of so many segments for each image, float32 (B, H, W) in 0 to 1; half are dashed."""
+    count, most = len(segments), int(segments.max(initial=0))
+    dashed = random.random(count, np.float32) < 0.5
+    at, spread = random.random((2, count), np.float32), random.random((most, count), np.float32)
+    width, brightness, step, bend, first = random.random((5, count), np.float32)
+    at *= np.array(shape, np.float32)[:, np.newaxis]
+    step, width, brightness = 2 + 10 * step, 1 + width, (1 + brightness) / 2
+    angles = 2 * np.pi * first + np.pi / 2 * bend * (2 * spread - 1)
+    rows, columns = (np.arange(length, dtype=np.float32) for length in shape)
+    squares = np.full((count, *shape), np.inf, np.float32)  # squared distance from the line
+    for number, angle in enumerate(angles):
+        down, right = np.sin(angle), np.cos(angle)
+        some = np.flatnonzero((segments > number) & ~(dashed & (number % 2 == 1)))
+        height, breadth = rows - at[0, some, np.newaxis], columns - at[1, some, np.newaxis]
+        along = _sums(height * down[some, np.newaxis], breadth * right[some, np.newaxis])
+        nearest = np.clip(along, 0, step[some, np.newaxis, np.newaxis])
+        distance = _sums(height**2, breadth**2) + nearest * (nearest - 2 * along)
+        squares[some] = np.minimum(squares[some], distance)
+        at += step * np.stack([down, right])
+    reach = width[:, np.newaxis, np.newaxis] - np.sqrt(np.maximum(squares, 0))
+    return brightness[:, np.newaxis, np.newaxis] * np.clip(reach, 0, 1)
+
+
+def _sums(rows: Pixels, columns: Pixels) -> Pixels:
+    """Add (B, H) and (B, W) to (B, H, W)."""
+    return rows[:, :, np.newaxis] + columns[:, np.newaxis, :]
+
+
+def _bands(breadth: Pixels, shape: tuple[int, ...], random: np.random.Generator) -> Pixels:
+    """Return up to two bands for each image, along rows or columns; 1 inside, float32 (B, H, W).
+
+    Args:
+        breadth: (B, 1, 1), the largest breadth of a band as a share of the height or width.
+        shape: height and width.
+        random: the random numbers.
+    """
+    count = len(breadth)
+    upright = random.random((count, 1, 1), np.float32) < 0.5
+    rows, columns = ((np.arange(length, dtype=np.float32) + 0.5) / length for length in shape)
+    place = np.where(upright, columns, rows[:, np.newaxis])
+    inside = np.zeros((count, *shape), bool)
+    for _ in range(2):
+        centre, share = random.random((2, count, 1, 1), np.float32)
+        inside ^= np.abs(place - centre) < breadth * share / 2
+    return inside.astype(np.float32)
 
 
 def _fields(count: int, shape: tuple[int, ...], random: np.random.Generator) -> Pixels:
@@ -154,3 +257,14 @@ def _blurred(pixels: Pixels) -> Pixels:
         parts = [padded.take(range(start, start + length), axis) for start in range(5)]
         pixels = (parts[0] + parts[4] + 4 * (parts[1] + parts[3]) + 6 * parts[2]) / np.float32(16)
     return pixels
+
+
+def _outlined(pixels: Pixels) -> Pixels:
+    """Return what a dilation by one pixel adds to (B, H, W)."""
+    dilated = pixels.copy()
+    dilated[:, 1:] = np.maximum(dilated[:, 1:], pixels[:, :-1])
+    dilated[:, :-1] = np.maximum(dilated[:, :-1], pixels[:, 1:])
+    tall = dilated.copy()
+    dilated[:, :, 1:] = np.maximum(dilated[:, :, 1:], tall[:, :, :-1])
+    dilated[:, :, :-1] = np.maximum(dilated[:, :, :-1], tall[:, :, 1:])
+    return dilated - pixels

@@ -30,6 +30,16 @@ class Distortion(Section):
     """Brightness of an uneven background, in units of the brightness of white; the sum is scaled back."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0
     """Share of the pixels that get a random value."""
+    outline: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the outline of the strokes in the mixture with the image."""
+    lines: Annotated[int, Field(ge=0, le=100)] = 0
+    """Segments of a bent line, whole or dashed."""
+    invert: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the height or of the width that an inverted band covers."""
+    combined: Natural = 0
+    """The largest number of the changes from ``blur`` on in one image; 0: no limit."""
+    undistorted: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the images of each batch that stay as they are."""
 
 
 class Train(Section):
