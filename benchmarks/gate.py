@@ -41,7 +41,7 @@ DIFFERENCES = (-1.0, -0.5, -0.2, -0.1, 0.0, 0.1, 0.2, 0.5, 1.0)
 """The candidate's true accuracy minus the champion's, in points."""
 DRAWS = 20_000
 """Test sets for each difference."""
-LOSSES = {"corruption": (10, 20, 22, 24, 26, 30), "slice": (1, 2, 3, 4, 6)}
+LOSSES = {"corruption": (10, 15, 17, 19, 21, 25), "slice": (1, 2, 3, 4, 6)}
 """The loss of the candidate under one corruption, or on one slice, in points."""
 EQUAL_DRAWS, WORSE_DRAWS = 1000, 250
 """Equal candidates for the whole gate, and candidates for each loss."""
