@@ -35,12 +35,12 @@ test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor
 	$(BIN)/pytest $(PARALLEL) --fast
 
 .PHONY: test
-test: .venv/installed-dev ## run every test that needs no server, except the longest (seven minutes on two cores)
+test: .venv/installed-dev ## run every test that needs no server, except the longest (about eleven minutes on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not (server or stack or long)"
 
 # Servers and workers are shared, so one process runs these tests, and those of the stack in their order.
 .PHONY: test-servers
-test-servers: .venv/installed-dev ## run the tests on servers and workers, except the longest (a quarter of an hour)
+test-servers: .venv/installed-dev ## run the tests on servers and workers, and those that run a flow, except the longest (a quarter of an hour)
 	$(BIN)/pytest -p no:randomly -m "(server or stack) and not long"
 
 .PHONY: test-all
