@@ -41,10 +41,12 @@ def table(result: Result) -> str:
         for title in dict.fromkeys(line.table for line in result.lines)
     ]
     seeds = max(len(line.values) for line in result.lines)
+    trainings = "One seed."
+    if seeds > 1:
+        trainings = f"Medians of {seeds} seeds, for the first two rows with the range."
     return (
         f"{report.markdown(('accuracy in %', *names), rows)}\n\n"
-        f"Medians of {seeds} seeds, for the first two rows with the range. "
-        f"Commit {result.commit[:8]}, {result.date[:10]}."
+        f"{trainings} Commit {result.commit[:8]}, {result.date[:10]}."
     )
 
 
@@ -52,7 +54,8 @@ def _cell(line: Line) -> str:
     if line.median is None or line.range is None:
         return "none"
     low, high = line.range
-    spread = f" ({100 * low:.2f} – {100 * high:.2f})" if line.table in (CLEAN, MEAN) else ""
+    shown = line.table in (CLEAN, MEAN) and len(line.values) > 1
+    spread = f" ({100 * low:.2f} – {100 * high:.2f})" if shown else ""
     return f"{100 * line.median:.2f}{spread}"
 
 

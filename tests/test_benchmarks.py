@@ -194,7 +194,7 @@ def test_the_documents_show_what_was_measured() -> None:
 
 def test_writing_the_figures_twice_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    for name in ("README.md", "docs/performance.md"):
+    for name in ("README.md", "docs/performance.md", "docs/evaluation.md"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     first = readme.documents(tmp_path, results.FOLDER)
     for file, text in first.items():
