@@ -193,7 +193,7 @@ def test_unknown_corruption_or_severity_is_an_error_that_lists_the_values(
 def test_limits_in_the_wrong_order_are_an_error(edited: Edited, name: str) -> None:
     text = refusal(edited(**{f"validate.{name}_min": 1, f"validate.{name}_max": 1}))
     assert f"    validate: {name}_min must be below {name}_max, found 1" in text
-    assert "28" not in text  # the message does not list the other values of the section
+    assert "height" not in text  # the message does not list the other values of the section
 
 
 def test_batch_size_that_workers_cannot_divide_is_an_error(edited: Edited) -> None:
