@@ -12,16 +12,15 @@ import typer
 from rich.progress import track
 from scipy.ndimage import rotate
 
-from benchmarks import command
+from benchmarks import command, report
 from benchmarks.bench import ROOT
-from benchmarks.contestants.robustness import CORRUPTION_SEED, trained
+from benchmarks.contestants.robustness import on_mnist_c, trained
 from benchmarks.readme import replaced
 from benchmarks.training import DEFAULT, recipe
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Array, Split
 from lenet5.core.paths import Paths
-from lenet5.images.corruptions import MNIST_C
-from lenet5.images.corruptions.scoring import Scorer, score
+from lenet5.images.corruptions.scoring import Scorer
 from lenet5.images.operations import pad
 from lenet5.stages.params import Params
 from lenet5.system import settings
@@ -87,21 +86,12 @@ def accuracies(scorer: Scorer, test: Split) -> dict[str, float]:
     def accuracy(images: Array) -> float:
         return float((scorer(images).argmax(axis=1) == test.labels).mean())
 
-    corrupted = score(
-        scorer,
-        clean,
-        test.labels,
-        names=list(MNIST_C),
-        severities=[3],  # the amounts of MNIST-C
-        count=len(clean),
-        seed=CORRUPTION_SEED,
-    ).columns
     return {
         **{
             name: float(np.mean([accuracy(change(clean)) for change in changes]))
             for name, changes in CONDITIONS.items()
         },
-        CORRUPTED: float((corrupted["predicted"] == corrupted["label"]).mean()),
+        CORRUPTED: float(np.mean(list(on_mnist_c(scorer, test).values()))),
     }
 
 
@@ -114,8 +104,7 @@ def weights(params: Params) -> int:
 
 
 def header() -> str:
-    columns = ["network", "weights", *CONDITIONS, CORRUPTED]
-    return f"| {' | '.join(columns)} |\n| {' | '.join('---' for _ in columns)} |"
+    return report.markdown(["network", "weights", *CONDITIONS, CORRUPTED], [])
 
 
 def row(name: str, weights: int, models: list[dict[str, float]]) -> str:

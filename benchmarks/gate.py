@@ -90,25 +90,14 @@ def _pair(bench: Bench, params: Params) -> Pair:
     raw = dataset.load(bench.paths.raw).splits
     train, test = raw["train"], raw["test"]
     robustness = params.evaluate.robustness
-    clean, corrupted, chosen = [], [], np.zeros(0, np.intp)
+    clean, corrupted = [], []
     for number in (0, 1):
         seeded = params.train.model_copy(update={"seed": FIRST_SEED + number})
         scorer = trained(params.model_copy(update={"train": seeded}), train)
         clean.append(scorer(np.asarray(test.images)).argmax(axis=1) == test.labels)
-        answers = scoring.score(
-            scorer,
-            test.images,
-            test.labels,
-            names=robustness.corruptions,
-            severities=robustness.severities,
-            count=robustness.images,
-            seed=robustness.seed,
-        )
-        correct = (answers.columns["predicted"] == answers.columns["label"]).reshape(
-            len(robustness.corruptions), len(robustness.severities), -1
-        )
-        corrupted.append(correct.sum(axis=1, dtype=np.int64))  # (corruptions, M)
-        chosen = answers.columns["index"][: correct.shape[2]]
+        answers = scoring.score(scorer, test.images, test.labels, robustness)
+        corrupted.append(answers.correct.sum(axis=1, dtype=np.int64))  # (corruptions, M)
+    chosen = scoring.chosen(len(test.labels), robustness.images, robustness.seed)
     table = slices.membership(np.asarray(test.images), test.labels, train.images, train.labels)
     return Pair(
         np.stack(clean),

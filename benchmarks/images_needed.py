@@ -7,6 +7,7 @@ exceeds the margin by D, with the power P, when N = ((z(1 - alpha / comparisons)
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated
@@ -62,17 +63,10 @@ def correct(paths: Paths, model: Path, robustness: Robustness) -> NDArray[np.flo
     """The share of the severities that a model answers correctly, for each corruption and image: (K, N)."""
     session = onnx_session.load(files.read_bytes(model))
     test = dataset.load(paths.raw, ["test"]).splits["test"]
-    columns = scoring.score(
-        lambda changed: onnx_session.probabilities(session, changed),
-        test.images,
-        test.labels,
-        names=robustness.corruptions,
-        severities=robustness.severities,
-        count=robustness.images,
-        seed=robustness.seed,
-    ).columns
-    shape = (len(robustness.corruptions), len(robustness.severities), -1)
-    shares: NDArray[np.float64] = (columns["predicted"] == columns["label"]).reshape(shape).mean(axis=1)
+    scorer = partial(onnx_session.probabilities, session)
+    shares: NDArray[np.float64] = scoring.score(scorer, test.images, test.labels, robustness).correct.mean(
+        axis=1
+    )
     return shares
 
 

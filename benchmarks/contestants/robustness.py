@@ -7,9 +7,10 @@ image, how many severities the model answers correctly.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.contestants.program import answer
 from benchmarks.training import DEFAULT, recipe
@@ -17,8 +18,9 @@ from lenet5.core import dataset
 from lenet5.core.dataset import Split
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
-from lenet5.images.corruptions import CORRUPTIONS, MNIST_C, SEVERITIES, scoring
+from lenet5.images.corruptions import MNIST_C, SEVERITIES, scoring
 from lenet5.model import engine, onnx_session
+from lenet5.stages.evaluate.params import CorruptionName, Robustness
 from lenet5.stages.params import Params
 from lenet5.stages.preprocess import transform
 from lenet5.system import settings
@@ -39,7 +41,7 @@ def main() -> None:
     if arguments.keep:
         _keep(arguments.keep, scorer, raw["test"])
     clean = (scorer(raw["test"].images).argmax(axis=1) == raw["test"].labels).mean()
-    answer(clean=float(clean), mnist_c=_mnist_c(scorer, raw["test"]))
+    answer(clean=float(clean), mnist_c=on_mnist_c(scorer, raw["test"]))
 
 
 def trained(params: Params, train: Split) -> scoring.Scorer:
@@ -62,33 +64,28 @@ def trained(params: Params, train: Split) -> scoring.Scorer:
     return lambda images: onnx_session.probabilities(session, images)
 
 
-def _answers(
-    scorer: scoring.Scorer, test: Split, names: Sequence[str], severities: Sequence[int]
-) -> scoring.Answers:
-    return scoring.score(
-        scorer,
-        test.images,
-        test.labels,
-        names=names,
-        severities=severities,
-        count=len(test.labels),
-        seed=CORRUPTION_SEED,
+def correct(
+    scorer: scoring.Scorer, test: Split, names: Sequence[CorruptionName], severities: Sequence[int]
+) -> NDArray[np.bool_]:
+    """Which answers are correct, bool (corruptions, severities, images), on every test image."""
+    choice = Robustness(
+        corruptions=list(names), severities=list(severities), images=len(test.labels), seed=CORRUPTION_SEED
     )
+    return scoring.score(scorer, test.images, test.labels, choice).correct
 
 
-def _mnist_c(scorer: scoring.Scorer, test: Split) -> dict[str, float]:
-    """The accuracy by corruption."""
-    columns = _answers(scorer, test, list(MNIST_C), [3]).columns
-    correct = (columns["predicted"] == columns["label"]).reshape(len(MNIST_C), -1)
-    return dict(zip(MNIST_C, correct.mean(axis=1).tolist(), strict=True))
+def on_mnist_c(scorer: scoring.Scorer, test: Split) -> dict[str, float]:
+    """The accuracy on each corruption of MNIST-C, with the amounts of MNIST-C."""
+    names = cast("list[CorruptionName]", list(MNIST_C))
+    shares = correct(scorer, test, names, [3]).mean(axis=(1, 2))
+    return dict(zip(names, shares.tolist(), strict=True))
 
 
 def _keep(path: Path, scorer: scoring.Scorer, test: Split) -> None:
     """Write the number of correct severities of each image, uint8 (N,), by corruption."""
-    names = [name for name in CORRUPTIONS if name != "identity"]
-    columns = _answers(scorer, test, names, SEVERITIES).columns
-    correct = (columns["predicted"] == columns["label"]).reshape(len(names), len(SEVERITIES), -1)
-    counts: dict[str, Any] = dict(zip(names, correct.sum(axis=1, dtype=np.uint8), strict=True))
+    names = [name for name in get_args(CorruptionName) if name != "identity"]
+    answers = correct(scorer, test, names, SEVERITIES)
+    counts: dict[str, Any] = dict(zip(names, answers.sum(axis=1, dtype=np.uint8), strict=True))
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **counts)
 

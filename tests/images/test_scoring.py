@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from lenet5.images import corruptions
 from lenet5.images.corruptions import scoring
 from lenet5.images.corruptions.scoring import Answers
+from lenet5.stages.evaluate.params import CorruptionName, Robustness
 from tests.conftest import Arrays
 
-NAMES, SEVERITIES = ("rotate", "shot_noise", "inversion"), (2, 4)
+NAMES: tuple[CorruptionName, ...] = ("rotate", "shot_noise", "inversion")
+SEVERITIES = (2, 4)
 
 
 class NearestMean:
@@ -43,11 +45,8 @@ def score(digits: Arrays, model: NearestMean) -> Score:
             model,
             digits["test_images"][:images],
             digits["test_labels"][:images],
-            names=NAMES,
-            severities=SEVERITIES,
-            count=count,
-            seed=seed,
-            threads=threads,
+            Robustness(corruptions=list(NAMES), severities=list(SEVERITIES), images=count, seed=seed),
+            threads,
         )
 
     return run
@@ -66,6 +65,12 @@ def test_there_is_a_row_for_each_corruption_severity_and_image(answers: Answers,
     assert columns["severity"].tolist() == [level for _ in NAMES for level in SEVERITIES for _ in range(600)]
     np.testing.assert_array_equal(columns["index"].reshape(6, 600), np.tile(index, (6, 1)))
     np.testing.assert_array_equal(columns["label"], digits["test_labels"][columns["index"]])
+
+
+def test_correct_answers_are_sorted_by_corruption_severity_and_image(answers: Answers) -> None:
+    assert answers.correct.shape == (3, 2, 600)
+    flat = answers.columns["predicted"] == answers.columns["label"]
+    np.testing.assert_array_equal(answers.correct[1, 0], flat[1200:1800])
 
 
 def test_each_row_has_the_answer_for_its_corrupted_image(

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -487,15 +488,7 @@ def test_champion_of_an_earlier_release_is_scored_on_the_corrupted_images_of_the
     assert corruptions["difference"].mean() > 0
     test = good.data["test"]
     session = onnx_session.load(good.files[tags.ONNX_FILE])
-    answers = scoring.score(
-        lambda images: onnx_session.probabilities(session, images),
-        test.images,
-        test.labels,
-        names=wanted.corruptions,
-        severities=wanted.severities,
-        count=wanted.images,
-        seed=wanted.seed,
-    )
+    answers = scoring.score(partial(onnx_session.probabilities, session), test.images, test.labels, wanted)
     for name in wanted.corruptions:
         rows = answers.columns["corruption"] == name
         correct = answers.columns["predicted"][rows] == answers.columns["label"][rows]

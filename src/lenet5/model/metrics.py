@@ -101,6 +101,16 @@ def summarize(table: pd.DataFrame, bins: int) -> dict[str, float]:
     }
 
 
+def corruption_accuracies(answers: pd.DataFrame) -> "pd.Series[float]":
+    """Return the accuracy on each corruption, over all its severities, by name in the order of the rows.
+
+    Args:
+        answers: one row for each corruption, severity and image: ``corruption``, ``label``, ``predicted``.
+    """
+    correct = (answers["label"] == answers["predicted"]).astype(float)
+    return correct.groupby(answers["corruption"], sort=False).mean()
+
+
 def wilson(accuracy: float, images: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return Wilson's score interval of a proportion (Wilson, 1927), without continuity correction.
 

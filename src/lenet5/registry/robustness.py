@@ -20,6 +20,7 @@ from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.images.corruptions import scoring
 from lenet5.images.corruptions.scoring import Answers
+from lenet5.model import metrics
 from lenet5.registry import fast_lookup, model_versions, predictions
 from lenet5.registry.model_versions import Version
 from lenet5.registry.predictions import NO_DIGIT
@@ -49,8 +50,7 @@ class PairedAnswers:
         """Return the mean accuracy of the candidate over all corruptions; NaN when it cannot be scored."""
         if self.candidate is None:
             return float("nan")
-        correct = self.candidate["predicted"] == self.candidate["label"]
-        return float(correct.groupby(self.candidate["corruption"]).mean().mean())
+        return float(metrics.corruption_accuracies(self.candidate).mean())
 
 
 def collect(
@@ -100,10 +100,7 @@ def _score(client: Client, params: Robustness, version: Version, test: Split) ->
         scorer or _no_answers,
         test.images,
         test.labels,
-        names=params.corruptions,
-        severities=params.severities,
-        count=params.images,
-        seed=params.seed,
+        params,
         # Keras, which scores the versions without an ONNX file, is not called from several threads
         threads=None if fast_lookup.onnx_digest(version.tags) else 1,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,29 @@ from lenet5.images.corruptions.linear import Images
 
 Scorer = Callable[[Images], NDArray[np.float32]]
 """Scores images: uint8 (N, H, W) → probabilities, float32 (N, C)."""
+
+
+class Choice(Protocol):
+    """Which images are corrupted, and how.
+
+    The section ``evaluate.robustness`` of the parameters is one; this package may not import it.
+    """
+
+    @property
+    def corruptions(self) -> Sequence[str]:
+        """Keys of ``CORRUPTIONS``."""
+
+    @property
+    def severities(self) -> Sequence[int]:
+        """From 1 to 5."""
+
+    @property
+    def images(self) -> int:
+        """Number of images; :func:`chosen` chooses them."""
+
+    @property
+    def seed(self) -> int:
+        """Decides which images are chosen and how they are corrupted."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +53,12 @@ class Answers:
     """On the same images without corruption."""
     corrupted_images: str
     """SHA-256 of all corrupted images, in the order of the columns. Equal digests mean equal images."""
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Return which answers are correct: bool (corruptions, severities, images)."""
+        kinds = (len(np.unique(self.columns[name])) for name in ("corruption", "severity"))
+        return np.equal(self.columns["predicted"], self.columns["label"]).reshape(*kinds, -1)
 
 
 def chosen(available: int, images: int, seed: int) -> NDArray[np.intp]:
@@ -47,11 +76,7 @@ def score(
     scorer: Scorer,
     images: Images,
     labels: NDArray[np.integer[Any]],
-    *,
-    names: Sequence[str],
-    severities: Sequence[int],
-    count: int,
-    seed: int,
+    choice: Choice,
     threads: int | None = None,
 ) -> Answers:
     """Corrupt the chosen images in every way, and score them.
@@ -63,18 +88,16 @@ def score(
         scorer: the model; several threads call it at once.
         images: every image of the split, uint8 (N, H, W).
         labels: (N,).
-        names: keys of ``CORRUPTIONS``.
-        severities: from 1 to 5.
-        count: number of images; :func:`chosen` chooses them.
-        seed: decides which images are chosen and how they are corrupted.
+        choice: which images are corrupted, and how.
         threads: by default, as many as the machine has cores.
     """
-    index = chosen(len(images), count, seed)
+    names, severities = choice.corruptions, choice.severities
+    index = chosen(len(images), choice.images, choice.seed)
     pixels, digits = np.asarray(images)[index], np.asarray(labels)[index].astype(np.int64)
 
     def answer(name: str, severity: int, start: int) -> tuple[NDArray[np.float32], bytes]:
         block = pixels[start : start + corruptions.BLOCK]
-        changed = corruptions.corrupt(name, block, severity, seed, start // corruptions.BLOCK)
+        changed = corruptions.corrupt(name, block, severity, choice.seed, start // corruptions.BLOCK)
         return scorer(changed), hashlib.sha256(changed.data).digest()
 
     tasks = product(names, severities, range(0, len(index), corruptions.BLOCK))

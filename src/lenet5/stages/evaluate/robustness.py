@@ -1,5 +1,6 @@
 """Summarize the answers of a model on corrupted images."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,15 +27,7 @@ def score(
         labels: uint8 (N,).
         params: the corruptions, their severities, the number of images and the seed.
     """
-    return scoring.score(
-        lambda changed: onnx_session.probabilities(session, changed),
-        images,
-        labels,
-        names=params.corruptions,
-        severities=params.severities,
-        count=params.images,
-        seed=params.seed,
-    )
+    return scoring.score(partial(onnx_session.probabilities, session), images, labels, params)
 
 
 def table(answers: Answers) -> pd.DataFrame:
@@ -69,9 +62,7 @@ def summary(answers: Answers) -> pd.DataFrame:
 
 def summarize(answers: Answers) -> dict[str, Any]:
     """Return the metrics of a model by the names of their fields in ``Evaluation``."""
-    scores = table(answers)
-    correct = scores["label"] == scores["predicted"]
-    accuracies = correct.groupby(scores["corruption"], sort=False).mean()
+    accuracies = metrics.corruption_accuracies(table(answers))
     return {
         "corruption_accuracy": {str(name): float(accuracy) for name, accuracy in accuracies.items()},
         "mean_corruption_accuracy": float(accuracies.mean()),
