@@ -64,9 +64,8 @@ def correct(paths: Paths, model: Path, robustness: Robustness) -> NDArray[np.flo
     session = onnx_session.load(files.read_bytes(model))
     test = dataset.load(paths.raw, ["test"]).splits["test"]
     scorer = partial(onnx_session.probabilities, session)
-    shares: NDArray[np.float64] = scoring.score(scorer, test.images, test.labels, robustness).correct.mean(
-        axis=1
-    )
+    answers = scoring.score(scorer, test.images, test.labels, robustness)
+    shares: NDArray[np.float64] = answers.correct.mean(axis=1)
     return shares
 
 

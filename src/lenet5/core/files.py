@@ -77,6 +77,12 @@ def write_text(target: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def write_bytes(target: Path, content: bytes) -> None:
+    """Write bytes atomically."""
+    with replacing(target) as partial:
+        partial.write_bytes(content)
+
+
 def write_json(target: Path, value: object) -> None:
     """Write JSON with sorted keys, so that equal values give equal bytes.
 
@@ -89,6 +95,12 @@ def write_json(target: Path, value: object) -> None:
 def write_csv(target: Path, frame: "pd.DataFrame") -> None:
     """Write the columns of any table, without its index, with the same line ends on every system."""
     write_text(target, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def write_parquet(target: Path, frame: "pd.DataFrame") -> None:
+    """Write the columns of any table, without its index, as a Parquet file."""
+    with replacing(target) as partial:
+        frame.to_parquet(partial, index=False)
 
 
 def regular(path: Path) -> Path:

@@ -85,7 +85,7 @@ def _score(
 
 
 def _download(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes | None]:
-    """Do the same with MLflow's client, and store the ONNX file for the next call."""
+    """Return the same as :func:`onnx_file` with MLflow's client, and store the file for the next call."""
     from lenet5.registry import model_versions
     from lenet5.tracking import store
 
@@ -96,8 +96,7 @@ def _download(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes
         content = _cached(paths, digest) if digest else None
         if digest and content is None:
             content = model_versions.download_onnx(client, version, Path(folder)).read_bytes()
-            with files.replacing(_cache_file(paths, digest)) as partial:
-                partial.write_bytes(content)
+            files.write_bytes(_cache_file(paths, digest), content)
     return version.number, content
 
 

@@ -40,12 +40,10 @@ def motion_blur(images: Images, severity: int, rng: np.random.Generator) -> Imag
     """Blur along a line of random direction, on one side, as the filter of ImageMagick does."""
     deviation = (1.0, 2.0, 3.0, 5.0, 8.0)[severity - 1]
     _, height, width = images.shape
-    angles = rng.integers(0, len(_ANGLES), len(images))
-    result = np.empty_like(images)
-    for number, angle in enumerate(_ANGLES):
-        chosen = angles == number
-        result[chosen] = linear.apply(_motion(angle, deviation, (height, width)), images[chosen])
-    return result
+    chosen = rng.integers(0, len(_ANGLES), len(images))
+    return linear.apply_chosen(
+        [_motion(angle, deviation, (height, width)) for angle in _ANGLES], chosen, images
+    )
 
 
 @cache

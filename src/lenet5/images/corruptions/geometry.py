@@ -38,21 +38,17 @@ def rotate(images: Images, severity: int, rng: np.random.Generator) -> Images:
 def translate(images: Images, severity: int, rng: np.random.Generator) -> Images:
     """Shift along both diagonals by as many pixels as the severity, in one of four directions."""
     _, height, width = images.shape
-    corners = rng.integers(0, 4, len(images))
-    result = np.zeros_like(images)
-    for corner in range(4):
-        down, right = (severity if corner & bit else -severity for bit in (1, 2))
-        matrix = linear.warp(_IDENTITY, (-down, -right), (height, width))
-        result[corners == corner] = linear.apply(matrix, images[corners == corner])
-    return result
+    chosen = rng.integers(0, 4, len(images))
+    shifts = [(-down, -right) for right in (-severity, severity) for down in (-severity, severity)]
+    return linear.apply_chosen(
+        [linear.warp(_IDENTITY, shift, (height, width)) for shift in shifts], chosen, images
+    )
 
 
 def _either(images: Images, rng: np.random.Generator, *inverses: Matrix) -> Images:
     """Apply one of the matrices to each image, at random."""
     _, height, width = images.shape
     chosen = rng.integers(0, len(inverses), len(images))
-    result = np.empty_like(images)
-    for number, inverse in enumerate(inverses):
-        matrix = linear.warp(inverse, (0.0, 0.0), (height, width))
-        result[chosen == number] = linear.apply(matrix, images[chosen == number])
-    return result
+    return linear.apply_chosen(
+        [linear.warp(inverse, (0.0, 0.0), (height, width)) for inverse in inverses], chosen, images
+    )

@@ -5,7 +5,7 @@ on their order, so neither the processor nor the number of threads can change a 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -30,6 +30,20 @@ def apply(matrix: sparse.csr_array, images: Images) -> Images:
     sums = matrix @ images.reshape(len(images), matrix.shape[1]).T.astype(np.int32)  # (H*W, N)
     rounded = np.clip((sums + ONE // 2) >> BITS, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(rounded.T).reshape(images.shape)
+
+
+def apply_chosen(matrices: Sequence[sparse.csr_array], chosen: NDArray[np.integer], images: Images) -> Images:
+    """Apply one of the matrices to each image.
+
+    Args:
+        matrices: each int32 (H*W, H*W).
+        chosen: (N,), the place of the matrix of each image.
+        images: uint8 (N, H, W).
+    """
+    result = np.empty_like(images)
+    for number, matrix in enumerate(matrices):
+        result[chosen == number] = apply(matrix, images[chosen == number])
+    return result
 
 
 def stencil(
@@ -115,7 +129,7 @@ def _matrix(sources: NDArray[np.int64], weights: NDArray[np.int64]) -> sparse.cs
 
 
 def _in_units(weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Round to units of ``1 / ONE``; the largest weight takes what rounding left over of the sum."""
+    """Round to units of ``1 / ONE``, and correct the largest weight so that the sum stays the same."""
     whole = np.rint(weights * ONE).astype(np.int64)
     whole[np.abs(whole).argmax()] += round(math.fsum(weights) * ONE) - int(whole.sum())
     return whole

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5.core.dataset import CLASSES
 from lenet5.model import onnx_session
 from lenet5.model.onnx_session import PIXELS, PROBABILITIES
 
@@ -192,7 +193,7 @@ def one_of_each(labels: NDArray[np.uint8], correct: NDArray[np.bool_]) -> Mappin
         correct: (N,), whether the model reads the image correctly.
     """
     chosen = {}
-    for digit in range(10):
+    for digit in range(CLASSES):
         of_digit = np.flatnonzero(labels == digit)
         if len(of_digit):
             right = of_digit[correct[of_digit]]

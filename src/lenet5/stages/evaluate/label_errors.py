@@ -6,8 +6,7 @@ cleanlab's ``normalized_margin`` is the same score, mapped from -1 â€¦ 1 to 0 â€
 dependency.
 
 Only test and validation images are scored by a model that was not fitted to their labels. For train images
-the ranking is conservative: the model contradicts a label although it was trained on it. docs/evaluation.md
-compares it with out-of-fold scores.
+the ranking is conservative: the model contradicts a label although it was trained on it.
 """
 
 import numpy as np
@@ -43,11 +42,14 @@ def rank(
         - ``likely``: the most likely other class; of equal ones, the lowest digit.
         - ``margin``: -1 to 0, rounded to six digits.
     """
-    own, others = _own_and_others(labels, probabilities)
+    rows = np.arange(len(labels))
+    others = probabilities.astype(np.float64)
+    own = others[rows, labels].copy()
+    others[rows, labels] = -np.inf
     table = pd.DataFrame(
         {
             "split": split,
-            "index": np.arange(len(labels)) + first,
+            "index": rows + first,
             "label": labels.astype(np.int64),
             "likely": others.argmax(axis=1),
             "margin": (own - others.max(axis=1)).round(6),
@@ -55,28 +57,6 @@ def rank(
         columns=list(COLUMNS),
     )
     return lowest(table[table["margin"] < 0])
-
-
-def margins(labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the probability of each label less the highest other one, (N,): -1 to 1.
-
-    Args:
-        labels: (N,), 0 to 9.
-        probabilities: (N, C).
-    """
-    own, others = _own_and_others(labels, probabilities)
-    return own - others.max(axis=1)
-
-
-def _own_and_others(
-    labels: NDArray[np.integer], probabilities: NDArray[np.float32]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the probability of each label (N,), and those of the others (N, C), -inf for the label."""
-    rows = np.arange(len(labels))
-    others = probabilities.astype(np.float64)
-    own = others[rows, labels].copy()
-    others[rows, labels] = -np.inf
-    return own, others
 
 
 def lowest(table: pd.DataFrame) -> pd.DataFrame:

@@ -78,10 +78,8 @@ def run(paths: Paths, params: Evaluate) -> str:
         **robustness.summarize(answers),
     }
 
-    with files.replacing(paths.predictions) as partial:
-        predictions.to_parquet(partial, index=False)
-    with files.replacing(paths.robustness) as partial:
-        robustness.table(answers).to_parquet(partial, index=False)
+    files.write_parquet(paths.predictions, predictions)
+    files.write_parquet(paths.robustness, robustness.table(answers))
     evaluation = Evaluation(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
@@ -96,8 +94,7 @@ def run(paths: Paths, params: Evaluate) -> str:
     files.write_csv(paths.confusion, predictions[["label", "predicted"]])
     files.write_csv(paths.calibration, calibration)
     files.write_csv(paths.robustness_plot, by_severity)
-    with files.replacing(paths.slices) as partial:
-        bins.to_parquet(partial, index=False)
+    files.write_parquet(paths.slices, bins)
     files.write_csv(paths.slice_accuracy, by_slice)
     files.write_csv(paths.label_errors, doubted)
     with figures.default_style(), files.replacing(paths.figures) as partial:

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, maximum_filter
 
 from lenet5.stages.train.params import Distortion
 
@@ -261,10 +261,4 @@ def _blurred(pixels: Pixels) -> Pixels:
 
 def _outlined(pixels: Pixels) -> Pixels:
     """Return what a dilation by one pixel adds to (B, H, W)."""
-    dilated = pixels.copy()
-    dilated[:, 1:] = np.maximum(dilated[:, 1:], pixels[:, :-1])
-    dilated[:, :-1] = np.maximum(dilated[:, :-1], pixels[:, 1:])
-    tall = dilated.copy()
-    dilated[:, :, 1:] = np.maximum(dilated[:, :, 1:], tall[:, :, :-1])
-    dilated[:, :, :-1] = np.maximum(dilated[:, :, :-1], tall[:, :, 1:])
-    return dilated - pixels
+    return maximum_filter(pixels, (1, 3, 3), mode="nearest") - pixels

@@ -156,8 +156,7 @@ def _save(
         onnx_file = onnx_export.export(model)
         require_same_answers(model, onnx_file, validation, data.padding)
         keras_file.save(model, paths.model)
-    with files.replacing(paths.onnx) as partial:
-        partial.write_bytes(onnx_file)
+    files.write_bytes(paths.onnx, onnx_file)
     Lineage(
         training=training,
         raw_data=data.made_from or "",
