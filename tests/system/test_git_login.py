@@ -3,6 +3,7 @@
 import base64
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,8 +19,9 @@ COMMANDS: list[str] = []
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        children = psutil.Process().children(recursive=True)
-        COMMANDS.extend(" ".join(child.cmdline()) for child in children)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # it has ended, or nobody has waited for it yet
+                COMMANDS.append(" ".join(child.cmdline()))
         login = self.headers.get("Authorization")
         if login is None:
             self.send_response(401)

@@ -22,6 +22,12 @@ from lenet5.core.errors import Refused, UsageError
 from lenet5.core.quiet import quiet_libraries
 from lenet5.system.terminal import console, errors, print_line
 
+ImagesArgument = Annotated[
+    list[Path], typer.Argument(help="PNG or JPEG files of any size, with one digit in each.")
+]
+VersionOption = Annotated[
+    str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
+]
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="A version number, or an alias such as @champion.")
 ]
@@ -223,12 +229,8 @@ def reproduce_version(
 
 @app.command(rich_help_panel=MODELS)
 def predict(
-    images: Annotated[
-        list[Path], typer.Argument(help="PNG or JPEG files of any size, with one digit in each.")
-    ],
-    version: Annotated[
-        str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
-    ] = "champion",
+    images: ImagesArgument,
+    version: VersionOption = "champion",
     as_json: Json = False,
 ) -> None:
     """Recognize handwritten digits in image files with the champion.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lenet5.cli.app import MODELS, Json, app, checkout, print_json
-from lenet5.cli.models import VersionArgument
+from lenet5.cli.models import ImagesArgument, VersionArgument, VersionOption
 from lenet5.core import files
 from lenet5.core.paths import Paths
 from lenet5.system.state import LocalState
@@ -16,18 +16,17 @@ from lenet5.system.terminal import print_line
 if TYPE_CHECKING:
     from lenet5.registry.model_versions import Version
 
+Output = Annotated[
+    Path | None,
+    typer.Option(help="The file to write. Default: a file below .lenet5/reports.", show_default=False),
+]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
 
 @app.command("report", rich_help_panel=MODELS)
 def write_report(
-    version: Annotated[
-        str, typer.Argument(metavar="VERSION", help="A version number, or an alias such as @champion.")
-    ] = "champion",
-    output: Annotated[
-        Path | None,
-        typer.Option(help="The file to write. Default: a file below .lenet5/reports.", show_default=False),
-    ] = None,
+    version: VersionArgument = "champion",
+    output: Output = None,
     open_page: Open = False,
 ) -> None:
     """Write the report page of a version, with the verdict of the gate and a comparison with the champion.
@@ -52,10 +51,7 @@ def compare_versions(
     right: Annotated[
         str, typer.Argument(metavar="VERSION", help="The version to judge against the first one.")
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option(help="The file to write. Default: a file below .lenet5/reports.", show_default=False),
-    ] = None,
+    output: Output = None,
     open_page: Open = False,
 ) -> None:
     """Write one page with the reports of two versions side by side, and what differs between them.
@@ -75,12 +71,8 @@ def compare_versions(
 
 @app.command("explain", rich_help_panel=MODELS)
 def explain_pictures(
-    images: Annotated[
-        list[Path], typer.Argument(help="PNG or JPEG files of any size, with one digit in each.")
-    ],
-    version: Annotated[
-        str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
-    ] = "champion",
+    images: ImagesArgument,
+    version: VersionOption = "champion",
     output: Annotated[Path, typer.Option(help="The file to write.")] = Path("explain.html"),
     open_page: Open = False,
     as_json: Json = False,

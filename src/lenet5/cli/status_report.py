@@ -24,7 +24,7 @@ def report(paths: Paths, params: Params) -> dict[str, Any]:
     """Return the state of a checkout by subject, then by fact.
 
     A service that does not answer is a fact (``answers`` is False, and ``problem`` says why), not an error.
-    A shared service is left out if no setting names it.
+    The report has a service that several machines share only if a setting names it.
     """
     found = settings.load(paths)
     return {

@@ -47,16 +47,6 @@ class Facts:
     """By dotted name."""
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics on the test images, by name."""
-        prefix = tags.METRICS
-        return {
-            name.removeprefix(prefix): float(value)
-            for name, value in sorted(self.version.tags.items())
-            if name.startswith(prefix) and name != f"{prefix}images"
-        }
-
-    @property
     def origin(self) -> dict[str, str]:
         """Return where the version was made, by title."""
         return {
@@ -88,7 +78,7 @@ def of_version(paths: Paths, params: Params, wanted: str) -> tuple[Version, str]
             recorded=facts.version.tags.get(tags.DECISION),
             review=review,
             problem=problem,
-            metrics=_paired(facts.metrics, _metrics(review.against) if review and review.against else {}),
+            metrics=_paired(_metrics(facts.version), _metrics(review.against if review else None)),
             groups=_groups(review),
             recipe={
                 name: value
@@ -123,7 +113,7 @@ def of_two(paths: Paths, params: Params, one: str, other: str) -> tuple[tuple[Ve
             right=right,
             review=review,
             problem=problem,
-            metrics=_paired(right.metrics, left.metrics),
+            metrics=_paired(_metrics(right.version), _metrics(left.version)),
             groups=_groups(review),
             differences={name: rows for name, rows in differences["differences"].items() if rows},
             pairs={
@@ -161,8 +151,14 @@ def _review(
         return None, printable(str(error))
 
 
-def _metrics(version: Version) -> dict[str, float]:
-    return Facts(version, "", {}).metrics
+def _metrics(version: Version | None) -> dict[str, float]:
+    """Return the metrics of a version on its test images, by name; empty without a version."""
+    prefix = tags.METRICS
+    return {
+        name.removeprefix(prefix): float(value)
+        for name, value in (sorted(version.tags.items()) if version else ())
+        if name.startswith(prefix) and name != f"{prefix}images"
+    }
 
 
 def _paired(candidate: Mapping[str, float], champion: Mapping[str, float]) -> list[dict[str, Any]]:

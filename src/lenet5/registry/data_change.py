@@ -7,6 +7,7 @@ about the candidate, and the gate must not count it.
 
 from dataclasses import dataclass
 
+from lenet5.model.metrics import wilson
 from lenet5.registry.paired_test import Comparison
 
 
@@ -67,8 +68,6 @@ def lowest_likely_drop(
         images: Images in the other set.
         confidence: Confidence of the two-sided interval, between 0 and 1.
     """
-    from lenet5.model.metrics import wilson  # pandas is slow to import; most commands do not need it
-
     own_low, _ = wilson(own_accuracy, own_images, confidence)
     _, high = wilson(accuracy, images, confidence)
     drop = own_accuracy - accuracy

@@ -16,6 +16,7 @@ looks like a gain.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import pandas as pd
@@ -152,14 +153,14 @@ def judge(
     failures = [f"it cannot be compared on corrupted images: {missing.splitlines()[0]}"] if missing else []
     if groups is not None and (worse := inferiority.worse(groups)):
         failures.append(worse)
+    verdict = partial(Verdict, comparison=comparison, change=change, groups=groups, missing=missing)
     if change is None:
-        decision, why = _decide(gate, checks, failures, comparison)
-        return Verdict(decision, why, checks, comparison, None, False, groups, missing)
+        return verdict(*_decide(gate, checks, failures, comparison), checks)
 
     dropped = drops(gate, change)
     if accept_new_data:
         decision, why = _decide(gate, checks, failures, comparison)
-        return Verdict(decision, why, (*checks, *dropped), comparison, change, True, groups, missing)
+        return verdict(decision, why, (*checks, *dropped), accepted=True)
 
     old = change.on_champions.comparison if change.on_champions else None
     if old:
@@ -169,7 +170,7 @@ def judge(
         decision, why = "other_data", _other_data(change, dropped)
     else:
         decision, why = _decide(gate, checks, failures, comparison, old)
-    return Verdict(decision, why, (*checks, *dropped), comparison, change, False, groups, missing)
+    return verdict(decision, why, (*checks, *dropped))
 
 
 def _not_inferior(metric: str, name: str, comparison: Comparison, gate: Gate) -> LimitCheck:

@@ -206,11 +206,14 @@ def _stored(client: Client, version: Version, test_data: str) -> pd.DataFrame | 
     """Download the predictions that were stored when the version was evaluated on this test set."""
     if version.tags.get(tags.TEST_DATA) != test_data:
         return None
+    return stored_table(client, version, model_versions.PREDICTIONS)
+
+
+def stored_table(client: Client, version: Version, path: str) -> pd.DataFrame | None:
+    """Download a table from the run of a version; None, with a warning, if it is missing or damaged."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return pd.read_parquet(
-                model_versions.artifact(client, version, model_versions.PREDICTIONS, Path(folder))
-            )
+            return pd.read_parquet(model_versions.artifact(client, version, path, Path(folder)))
         except DataError as error:
             log.warning("%s", error)
             return None

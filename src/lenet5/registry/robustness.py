@@ -7,9 +7,7 @@ or a version of an earlier release) the images are made from the test images of 
 """
 
 import logging
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -131,9 +129,4 @@ def _table(client: Client, version: Version, path: str) -> pd.DataFrame | None:
     """Download a table of a version; None when it has none, or a damaged one."""
     if path not in model_versions.artifacts(version):  # a version of an earlier release
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return pd.read_parquet(model_versions.artifact(client, version, path, Path(folder)))
-        except DataError as error:
-            log.warning("%s", error)
-            return None
+    return predictions.stored_table(client, version, path)
