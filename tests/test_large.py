@@ -14,10 +14,10 @@ from lenet5.core import dataset
 from lenet5.core.dataset import Split
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
-from lenet5.stages.ingest.params import Ingest
 from lenet5.stages.ingest.stage import run as ingest
+from lenet5.stages.params import load
 from lenet5.system.state import LocalState
-from tests.conftest import Arrays
+from tests.conftest import REPOSITORY, Arrays
 
 
 def test_the_source_is_many_variants_that_ingest_accepts(tmp_path: Path, digits: Arrays) -> None:
@@ -27,7 +27,8 @@ def test_the_source_is_many_variants_that_ingest_accepts(tmp_path: Path, digits:
         for name in ("train", "test")
     }
     pins = large.write_source(tmp_path / "source", splits, times=2)
-    ingest(paths, Ingest(source="source", sha256=pins, max_megabytes=8, attempts=1))
+    params = load(REPOSITORY / "params.yaml").ingest
+    ingest(paths, params.model_copy(update={"source": "source", "sha256": pins}))
     made = dataset.load(paths.raw).splits
     np.testing.assert_array_equal(made["test"].images, splits["test"].images)
     np.testing.assert_array_equal(made["train"].labels, np.tile(splits["train"].labels, 2))

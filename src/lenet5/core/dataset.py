@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,10 +86,45 @@ class SplitRecord(_Record):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
+Pictures = Literal["digit", "object", "whole"]
+"""How a client converts a picture to an image of a dataset; ``lenet5.serving.image_normalization`` does it.
+
+``digit`` crops the picture to the ink and centres it by mass, as MNIST does. ``object`` crops it to what
+differs from the background, and makes that background black. ``whole`` only resizes it.
+"""
+
+
+class Description(_Record):
+    """What the images of a dataset show. The arrays do not say it."""
+
+    classes: tuple[str, ...]
+    """Names of the classes. A label is a position in them."""
+    pictures: Pictures
+    """How a client converts a picture."""
+
+
+DIGITS = Description(classes=tuple("0123456789"), pictures="digit")
+"""The description of a dataset, or of a model, that an earlier release wrote: it has no other one."""
+
+
+class Rows(_Record):
+    """Consecutive rows of a split that come from one source."""
+
+    source: str
+    """As in ``params.yaml``."""
+    split: str
+    start: int
+    """The first row."""
+    count: int
+
+
 class Manifest(_Record):
     """The content of a dataset folder, the dataset that it was made from, and the padding of its images."""
 
     splits: dict[str, SplitRecord]
+    description: Description = DIGITS
+    origins: tuple[Rows, ...] = ()
+    """Where the rows of raw data come from, in order. Empty for a dataset that is made from another one."""
     made_from: str | None = None
     """Digest of the dataset this one was derived from."""
     padding: int = 0
@@ -114,6 +149,8 @@ def save(
     folder: Path,
     splits: Mapping[str, Split | Iterable[Split]],
     *,
+    description: Description = DIGITS,
+    origins: Iterable[Rows] = (),
     made_from: str | None = None,
     padding: int = 0,
 ) -> Manifest:
@@ -122,6 +159,8 @@ def save(
     Args:
         folder: the dataset folder.
         splits: the splits by name. A split that exceeds the memory is an iterable of its parts, in order.
+        description: what the images show.
+        origins: where the rows come from.
         made_from: the digest of the dataset that this one is derived from.
         padding: the rows and columns of zeros on each side of each image.
 
@@ -136,7 +175,13 @@ def save(
         for name, split in splits.items():
             (partial / name).mkdir(parents=True)
             records[name] = _write(partial / name, [split] if isinstance(split, Split) else split)
-        manifest = Manifest(splits=records, made_from=made_from, padding=padding)
+        manifest = Manifest(
+            splits=records,
+            description=description,
+            origins=tuple(origins),
+            made_from=made_from,
+            padding=padding,
+        )
         files.write_json(partial / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 

@@ -58,6 +58,11 @@ class Paths:
     def requirements(self) -> Path:
         return self.root / "requirements.lock"
 
+    @property
+    def data_card(self) -> Path:
+        """Return the file that says what the data set is."""
+        return self.root / "data" / "card.yaml"
+
     # ingest
     @property
     def raw(self) -> Path:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5.core.dataset import DIGITS, Description
 from lenet5.model import keras_file
-from lenet5.model.onnx_session import PIXELS, PROBABILITIES
+from lenet5.model.onnx_session import DESCRIPTION, PIXELS, PROBABILITIES
 
 if TYPE_CHECKING:
     import keras
@@ -27,11 +28,12 @@ _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "softmax": "Softmax"}
 _FLOAT32 = 1  # onnx.TensorProto.FLOAT; `onnx` is imported late, because few callers export
 
 
-def export(model: "keras.Model") -> bytes:
+def export(model: "keras.Model", description: Description = DIGITS) -> bytes:
     """Return a model as the content of an ONNX file; equal weights and layers give equal bytes.
 
     Args:
-        model: a sequential model, uint8 (B, H, W) → float32 (B, 10).
+        model: a sequential model, uint8 (B, H, W) or (B, H, W, channels) → float32 (B, classes).
+        description: what it was trained on; the file holds it as metadata.
 
     Raises:
         ValueError: the model has a layer, or an option of a layer, that this module does not know.
@@ -62,7 +64,9 @@ def export(model: "keras.Model") -> bytes:
         producer_name="lenet5",
     )
     made.graph.node[-1].output[:] = [PROBABILITIES]
-    onnx.helper.set_model_props(made, {WEIGHTS: keras_file.weights_digest(model)})
+    onnx.helper.set_model_props(
+        made, {WEIGHTS: keras_file.weights_digest(model), DESCRIPTION: description.model_dump_json()}
+    )
     onnx.checker.check_model(made, full_check=True)
     return bytes(made.SerializeToString(deterministic=True))
 

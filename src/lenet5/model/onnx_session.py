@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet5.core.dataset import DIGITS, Description
 from lenet5.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ PIXELS = "pixels"
 """Name of the input: raw pixels, uint8 (N, 28, 28)."""
 PROBABILITIES = "probabilities"
 """Name of the output: float32 (N, 10)."""
+DESCRIPTION = "lenet5.description"
+"""Metadata key of the ONNX file for what the model was trained on: a ``Description`` as JSON."""
 BATCH = 64
 """Images in one call. With so few, the activations between two layers stay in the cache of a core."""
 
@@ -41,6 +44,26 @@ def load(content: bytes) -> "InferenceSession":
             "ONNX Runtime cannot load this model.",
             expected="an ONNX file written by `lenet5 train`",
             found=str(error).strip().splitlines()[0],
+            fix="write the file again: `dvc repro --force train`",
+        ) from None
+
+
+def description(session: "InferenceSession") -> Description:
+    """Return the names of the classes, and how pictures are converted, from the metadata of a model.
+
+    Raises:
+        DataError: the metadata is damaged.
+    """
+    text = session.get_modelmeta().custom_metadata_map.get(DESCRIPTION)
+    if text is None:  # a model of an earlier release
+        return DIGITS
+    try:
+        return Description.model_validate_json(text)
+    except ValueError as error:
+        raise DataError(
+            f"The model's metadata {DESCRIPTION} is damaged.",
+            expected="the names of the classes, and how pictures are converted",
+            found=error,
             fix="write the file again: `dvc repro --force train`",
         ) from None
 

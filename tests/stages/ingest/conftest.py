@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lenet5.stages.ingest import idx
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.stages.ingest.params import Checksums, Ingest
+from lenet5.stages.params import load
 from tests.conftest import REPOSITORY
 
 # no limit of 200 ms for one example: a busy machine stops for longer
@@ -50,7 +51,8 @@ def files(digits: Digits) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def params(digits: Digits) -> Ingest:
     pins = {key: hashlib.sha256(idx.encode(array)).hexdigest() for key, array in digits.items()}
-    return Ingest(source="source", sha256=Checksums(**pins), max_megabytes=1, attempts=4)
+    values = {"source": "source", "sha256": Checksums(**pins), "max_megabytes": 1}
+    return load(REPOSITORY / "params.yaml").ingest.model_copy(update=values)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
     _require_pinned(contents, params.sha256)
     arrays = _decode(contents)
     splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test")}
-    dataset.save(paths.raw, splits)
+    dataset.save(paths.raw, splits, description=params.description)
     return "\n".join(
         f"{name:<6} {split.images.shape} {contents[f'{name}_images'].sha256[:12]} → {paths.raw / name}"
         for name, split in splits.items()

@@ -32,6 +32,7 @@ def run(paths: Paths, params: Preprocess) -> str:
             "train": encode_rows(train, train_rows, params.padding),
             "validation": encode_rows(train, validation_rows, params.padding),
         },
+        description=raw.manifest.description,
         made_from=raw.manifest.digest,
         padding=params.padding,
     )

@@ -153,7 +153,7 @@ def _save(
         network_on_cpu = network.copy(trained)
         divisor = calibrate(network_on_cpu, validation) if params.calibration == "temperature" else 1.0
         model = network.with_preprocessing(network_on_cpu, data.padding)
-        onnx_file = onnx_export.export(model)
+        onnx_file = onnx_export.export(model, data.description)
         require_same_answers(model, onnx_file, validation, data.padding)
         keras_file.save(model, paths.model)
     files.write_bytes(paths.onnx, onnx_file)
