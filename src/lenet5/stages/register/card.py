@@ -73,11 +73,11 @@ def build(
         lineage: what the model was made from.
         training: metrics at the best epoch.
         evaluation: metrics on the test images.
-        per_class: one row for each class: ``digit``, ``precision``, ``recall``, ``f1``, ``images``.
+        per_class: one row for each class: ``class``, ``precision``, ``recall``, ``f1``, ``images``.
     """
     classes = "\n".join(
-        f"| {c.digit} | {c.precision:.4f} | {c.recall:.4f} | {c.f1:.4f} | {c.images:,} |"
-        for c in per_class.itertuples()
+        f"| {c['class']} | {c['precision']:.4f} | {c['recall']:.4f} | {c['f1']:.4f} | {c['images']:,} |"
+        for c in per_class.to_dict("records")
     )
     shown = ("preprocess.padding", "preprocess.validation_images", "train.")
     splits = "\n".join(

@@ -61,7 +61,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     lineage.require(model_file=files.sha256(paths.model), onnx_file=files.sha256(paths.onnx))
     lineage.require(model=evaluation.model, onnx_file=evaluation.onnx_file)
     evaluation.require(predictions=files.sha256(paths.predictions)[:16])
-    per_class = files.read_csv(paths.per_class)
+    per_class = files.read_csv(paths.per_class, names=["class"])
     validation = Validation.read(paths.validation)
     text = card.build(params, all_params, lineage, training, evaluation, per_class)
     record = run_record.Record(
@@ -121,15 +121,13 @@ def _metrics(
         validation: the result of the checks of the raw data.
         training: metrics at the best epoch.
         evaluation: metrics on the test images.
-        per_class: one row for each class: ``digit``, ``precision``, ``recall``, ``f1``, ``images``.
+        per_class: one row for each class: ``class``, ``precision``, ``recall``, ``f1``, ``images``.
     """
     best = training.model_dump(include={"val_loss", "val_accuracy"})
     metrics = {"train.best_epoch": training.best_epoch, "train.temperature": training.temperature}
     metrics |= {f"train.best_{k}": v for k, v in best.items()}
     metrics |= {f"validate.{name}": value for name, value in validation.metrics().items()}
     metrics |= {f"evaluate.{name}": value for name, value in evaluation.metrics().items()}
-    for row in per_class.itertuples():
-        metrics |= {
-            f"evaluate.{name}.{row.digit}": getattr(row, name) for name in ("precision", "recall", "f1")
-        }
+    for row in per_class.to_dict("records"):
+        metrics |= {f"evaluate.{name}.{row['class']}": row[name] for name in ("precision", "recall", "f1")}
     return {name: float(value) for name, value in metrics.items()}
