@@ -114,9 +114,8 @@ def init(
 def _print_found(found: "Found") -> None:
     """Print what a source holds: a table of classes and splits, then the rest in lines."""
     splits = list(found.counts)
-    table = Table(
-        "class", *splits, title=f"{escape(mask_urls(found.source))} ({found.format})", title_justify="left"
-    )
+    print_line(f"{mask_urls(found.source)}: {found.images:,} images, read as {found.format}")
+    table = Table("class", *splits)
     for name in found.classes[:_CLASSES]:
         table.add_row(escape(name), *(f"{found.counts[split][name]:,}" for split in splits))
     if len(found.classes) > _CLASSES:

@@ -1,7 +1,7 @@
 """Derive what a checkout needs for another data set: parameters, reference profile and data card.
 
-The data decides classes, size, number of epochs, and the limits of checks and gate. All of them are written to
-``params.yaml``, where a person can read and change them.
+The data decides classes, size, number of epochs, and the limits of checks and gate. All of them are written
+to ``params.yaml``, where a person can read and change them.
 """
 
 import io
@@ -41,11 +41,11 @@ _CALIBRATION_IMAGES = 100
 """Validation images that the temperature needs."""
 _LISTED = 4
 _CARD_HEADER = """\
-# What the data set is. Model card, report page, MLflow and `lenet5 predict` read it; params.yaml has the classes.
+# What the data set is, for model card, report page, MLflow and `lenet5 predict`. params.yaml has the classes.
 """
 _CARD_END = """\
-# Complete it: licence (an SPDX identifier; without it: not stated), creators (a list), citation, url, intended_use,
-# limits (a list of sentences).
+# Complete it: licence (an SPDX identifier; without it: not stated), creators (a list), citation, url,
+# intended_use, limits (a list of sentences).
 """
 
 
@@ -206,8 +206,8 @@ def _from_sizes(train: int, test: int, params: Params, classes: int) -> dict[str
 def _floors(agreement: Mapping[str, float], test: int) -> dict[str, float]:
     """Return floors of the gate from the reference classifier, which has a closed form.
 
-    A network that is clearly worse than it is not worth a promotion: 0.05 below it, and what chance explains. A
-    single class, and corrupted images, need half of its agreement.
+    A network that is clearly worse than it is not worth a promotion: 0.05 below it, and what chance explains.
+    A single class, and corrupted images, need half of its agreement.
     """
     mean = sum(agreement.values()) / len(agreement)
     return {
