@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -45,6 +46,13 @@ def init(
             help="Licence of the data, as an SPDX identifier such as MIT or CC-BY-4.0.", show_default=False
         ),
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Names for classes that are numbered from 0: `cat,dog`, or a file with a name in each line.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what was found and what would change, and write nothing.")
     ] = False,
@@ -63,6 +71,7 @@ def init(
     paths, params = checkout()
     from lenet5.orchestration import new_data
     from lenet5.stages.ingest.params import Format
+    from lenet5.stages.validate import report
 
     if format not in get_args(Format):
         raise UsageError(
@@ -85,10 +94,13 @@ def init(
         format=format,  # type: ignore[arg-type]  # it is one of the formats
         name=name,
         licence=licence,
+        classes=_names(classes) if classes else (),
         progress=byte_progress(),
     ) as made:
         _print_found(made.found)
         print_line(made.reference)
+        if made.refused:
+            console.print(report.table(made.refused))
         changed = False
         for path, text in ((paths.params, made.params), (paths.data_card, made.card)):
             old = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -105,10 +117,25 @@ def init(
             print_line("Nothing was written.")
             return
         made.write(paths)
+        refused = made.refused
     print_line(f"params.yaml, data/card.yaml and data/reference.* describe {made.found.images:,} images now.")
     if licence is None:
         print_line("The licence of the data is not stated: write it to data/card.yaml.")
+    if refused:
+        print_line(
+            "Next: look at the failed checks above; correct the source, or change the limits under validate "
+            "in params.yaml; then `lenet5 run`."
+        )
+        return
     print_line("Next: `lenet5 run`; commit the changed files when its result is good.")
+
+
+def _names(classes: str) -> list[str]:
+    """Return the names that the option gives: in itself, or in a file."""
+    file = Path(classes)
+    if "," not in classes and file.is_file():
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [name.strip() for name in classes.split(",")]
 
 
 def _print_found(found: "Found") -> None:
