@@ -22,8 +22,7 @@ GROUPS: list[dict[str, Knob]] = [
     {
         "height": Knob(32, {"shape"}),
         "pixel_min": Knob(1, {"pixel_min"}),
-        "ink_share_min": Knob(0.1, {"ink_share"}),
-        "class_share_min": Knob(0.095, {"class_share"}),
+        "max_class_share_change": Knob(0.0, {"class_share"}),
         "max_train_duplicates": Knob(0, {"train_duplicates"}),
         "max_train_near_duplicates": Knob(0, {"train_near_duplicates"}),
         "max_mean_distance": Knob(1, {"class_mean"}),
@@ -32,10 +31,9 @@ GROUPS: list[dict[str, Knob]] = [
     {
         "width": Knob(32, {"shape"}),
         "pixel_max": Knob(254, {"pixel_max"}),
-        "ink_share_max": Knob(0.3, {"ink_share"}),
-        "class_share_max": Knob(0.105, {"class_share"}),
+        "max_ink_change": Knob(0.0, {"ink_share"}),
         "max_test_in_train": Knob(1, {"test_in_train"}),
-        "near_duplicate_pixels": Knob(2, {"test_near_train"}),
+        "near_duplicate_share": Knob(0.002, {"test_near_train"}),
         "max_agreement_loss": Knob(0.9, {"label_agreement"}),
         "false_alarm_rate": Knob(0.4, {"unlike_images_train"}),
         "max_ink_drift": Knob(1e-5, {"ink_drift_train", "ink_drift_test"}),
