@@ -284,9 +284,6 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
         shutil.copyfile(REPOSITORY / name, project.root / name)
     project.set_params(
         **{
-            # the shares of a small sample differ more from the defaults
-            "validate.class_share_min": 0.06,
-            "validate.class_share_max": 0.14,
             "preprocess.validation_images": 300,
             "train.batch_size": 32,
             "train.epochs": 2,
