@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 from ruamel.yaml import YAML
@@ -28,10 +28,10 @@ from lenet5.stages.ingest.inspection import Found
 from lenet5.stages.ingest.params import Format
 from lenet5.stages.params import Params
 from lenet5.stages.validate import reference
-from lenet5.stages.validate import stage as validate
-from lenet5.stages.validate.check_result import CheckResult
-from lenet5.stages.validate.stage import ValidationFailed
 from lenet5.system.state import LocalState
+
+if TYPE_CHECKING:
+    from lenet5.stages.validate.check_result import CheckResult
 
 _SMALLEST_SIDE = 16
 """Smaller images are padded to it: LeNet-5 halves an image twice, and cuts its border twice."""
@@ -65,7 +65,7 @@ class Proposal:
     """The new content of ``data/card.yaml``."""
     reference: str
     """What the reference profile says of the data, in one line or more."""
-    refused: tuple[CheckResult, ...]
+    refused: Sequence["CheckResult"]
     """The checks that the data fails, even with these values."""
     folder: Path
     """Holds both files of the new reference profile, under the names that they have in ``data``."""
@@ -137,11 +137,6 @@ def proposal(
         ).profile.statistics.agreement
         values |= _floors(agreement, test)
         values["train.epochs"] = _epochs(agreement, train - values["preprocess.validation_images"], params)
-        refused: Sequence[CheckResult] = ()
-        try:
-            validate.run(scratch, params.changed(values).validate_)
-        except ValidationFailed as error:
-            refused = error.failed
         files.write_bytes(scratch.params, paths.params.read_bytes())
         all_params.write(scratch.params, values)
         yield Proposal(
@@ -150,7 +145,7 @@ def proposal(
             params=files.read_text(scratch.params),
             card=_card(found, name, licence, train, test),
             reference=summary.replace(f"{scratch.root}/", ""),
-            refused=tuple(refused),
+            refused=_refused(scratch, params.changed(values)),
             folder=scratch.reference.parent,
         )
 
@@ -236,7 +231,7 @@ def _from_sizes(train: int, test: int, params: Params, classes: int) -> dict[str
 
 
 def _epochs(agreement: Mapping[str, float], images: int, params: Params) -> int:
-    """Return a number of epochs: about the steps of MNIST's default, up to five times as many for harder data.
+    """Return a number of epochs: the steps of MNIST's default, up to five times as many for harder data.
 
     How hard the data is, the reference classifier says: it agrees with 96 % of MNIST's labels.
     """
@@ -261,6 +256,17 @@ def _floors(agreement: Mapping[str, float], test: int) -> dict[str, float]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.2g}")
+
+
+def _refused(scratch: Paths, params: Params) -> Sequence["CheckResult"]:
+    """Return the checks that the data fails with these parameters."""
+    from lenet5.stages.validate import stage  # Great Expectations takes seconds to import
+
+    try:
+        stage.run(scratch, params.validate_)
+    except stage.ValidationFailed as error:
+        return error.failed
+    return ()
 
 
 def _card(found: Found, name: str, licence: str | None, train: int, test: int) -> str:
