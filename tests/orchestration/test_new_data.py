@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from benchmarks import data_sets
-from lenet5.core import card
 from lenet5.orchestration import new_data
 from lenet5.stages.params import load
 from tests.conftest import REPOSITORY, Project
@@ -153,7 +152,3 @@ def test_checks_that_the_data_fails_are_shown(project: Project) -> None:
 )
 def test_a_data_set_is_named_after_its_source(source: str, name: str) -> None:
     assert new_data.default_name(source) == name
-
-
-def test_card_of_mnist_states_its_licence() -> None:
-    assert card.load(REPOSITORY / "data/card.yaml").stated_licence == "CC-BY-SA-3.0"
