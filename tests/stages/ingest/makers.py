@@ -42,12 +42,12 @@ def npz(folder: Path, arrays: Arrays, names: Callable[[str, str], str] | None = 
         return f"{'x' if role == 'images' else 'y'}_{split}"
 
     folder.mkdir(parents=True, exist_ok=True)
-    members = {(names or keras)(*key.split("_")): array for key, array in arrays.items()}
+    members: dict[str, Any] = {(names or keras)(*key.split("_")): array for key, array in arrays.items()}
     np.savez(folder / "data.npz", **members, **more)
 
 
 def png_folder(folder: Path, arrays: Arrays, classes: Sequence[str] | None = None) -> None:
-    """``split/class/number.png``; without a test split ``class/number.png``. Numbers have no leading zeros."""
+    """``split/class/number.png``, or ``class/number.png`` without a test split; numbers without zeros."""
     for split in splits(arrays):
         labels = arrays[f"{split}_labels"]
         for number, image in enumerate(arrays[f"{split}_images"]):
@@ -138,8 +138,8 @@ def png(image: NDArray[Any], format: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def hugging_face(folder: Path, arrays: Arrays, classes: Sequence[str] | None = None, pieces: int = 2) -> None:
-    """``data/train-00000-of-00002.parquet``, …, with encoded pictures, and the class names in the metadata."""
+def hugging_face(folder: Path, arrays: Arrays, classes: Sequence[str] = (), pieces: int = 2) -> None:
+    """``data/train-00000-of-00002.parquet``, …: encoded pictures, and class names in the metadata."""
     (folder / "data").mkdir(parents=True)
     names = list(classes or map(str, range(10)))
     features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}

@@ -8,13 +8,10 @@ import pytest
 
 from lenet5.core import dataset
 from lenet5.core.paths import Paths
-from lenet5.stages.ingest.inspection import inspect
 from lenet5.stages.ingest.params import Ingest
 from lenet5.stages.ingest.stage import current_pins, run
 from tests.stages.ingest import makers
-from tests.stages.ingest.conftest import Digits
-
-LIMITS = {"max_megabytes": 1, "attempts": 1}
+from tests.stages.ingest.conftest import Digits, look
 
 
 @pytest.mark.parametrize("make", makers.MAKERS.values(), ids=makers.MAKERS)
@@ -32,7 +29,7 @@ def test_the_same_images_have_the_same_checksums_in_every_format(
 @pytest.mark.parametrize("make", makers.MAKERS.values(), ids=makers.MAKERS)
 def test_every_format_is_found_and_described(tmp_path: Path, digits: Digits, make: makers.Make) -> None:
     make(tmp_path / "source", digits)
-    found = inspect("source", tmp_path, scratch=tmp_path / "scratch", **LIMITS)
+    found = look(tmp_path)
     assert found.classes == tuple("0123456789")
     for split in ("train", "test"):
         counts = np.bincount(digits[f"{split}_labels"], minlength=10)
