@@ -99,8 +99,10 @@ def weights(params: Params) -> int:
     """Return the number of weights of a recipe's network."""
     from lenet5.stages.train.fit import untrained_network
 
-    side = params.validate_.height + 2 * params.preprocess.padding
-    return int(untrained_network(side, side, params.train).count_params())
+    image = params.ingest.image
+    side = image.size + 2 * params.preprocess.padding
+    shape, classes = (side, side, image.channels), len(params.ingest.classes)
+    return int(untrained_network(shape, classes, params.train).count_params())
 
 
 def header() -> str:

@@ -87,7 +87,8 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
 
 def _pair(bench: Bench, params: Params) -> Pair:
     """Train two seeds, and score them as the stage `evaluate` does."""
-    raw = dataset.load(bench.paths.raw).splits
+    loaded = dataset.load(bench.paths.raw)
+    raw, classes = loaded.splits, loaded.manifest.description.classes
     train, test = raw["train"], raw["test"]
     robustness = params.evaluate.robustness
     clean, corrupted = [], []
@@ -98,7 +99,7 @@ def _pair(bench: Bench, params: Params) -> Pair:
         answers = scoring.score(scorer, test.images, test.labels, robustness)
         corrupted.append(answers.correct.sum(axis=1, dtype=np.int64))  # (corruptions, M)
     chosen = scoring.chosen(len(test.labels), robustness.images, robustness.seed)
-    table = slices.membership(np.asarray(test.images), test.labels, train.images, train.labels)
+    table = slices.membership(np.asarray(test.images), test.labels, train.images, train.labels, classes)
     return Pair(
         np.stack(clean),
         {name: np.stack([each[i] for each in corrupted]) for i, name in enumerate(robustness.corruptions)},

@@ -45,6 +45,7 @@ BIN = Path(sys.executable).parent
 # files of a clone that the stages read; the package itself is the installed one
 CLONED = (
     "dvc.yaml",
+    "data/card.yaml",
     "params.yaml",
     "prefect.yaml",
     "sweep.yaml",
@@ -279,7 +280,7 @@ def make_project(folder: Path, digits: Arrays, **params: Any) -> Project:
     for folder_of_code in ("src", "pipelines"):
         shutil.copytree(REPOSITORY / folder_of_code, project.root / folder_of_code, ignore=ignored)
     project.put_source(digits)
-    for name in ("data/reference.json", "data/reference.npz"):
+    for name in ("data/card.yaml", "data/reference.json", "data/reference.npz"):
         shutil.copyfile(REPOSITORY / name, project.root / name)
     project.set_params(
         **{

@@ -50,7 +50,9 @@ def validation(digits: Arrays) -> Split:
 def _encoded(digits: Arrays, first: int, end: int) -> Split:
     from lenet5.stages.preprocess.transform import encode  # scikit-learn takes a second
 
-    return encode(Split(digits["train_images"][first:end], digits["train_labels"][first:end]), padding=0)
+    return encode(
+        Split(digits["train_images"][first:end], digits["train_labels"][first:end]), padding=0, classes=10
+    )
 
 
 @pytest.fixture(scope="session")

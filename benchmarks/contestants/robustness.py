@@ -58,7 +58,11 @@ def trained(params: Params, train: Split) -> scoring.Scorer:
     backend.configure(params.train.threads)
     split = params.preprocess
     rows = transform.hold_out(train.labels, min(split.validation_images, len(train.labels) // 10), split.seed)
-    parts = [transform.encode(Split(train.images[some], train.labels[some]), split.padding) for some in rows]
+    classes = len(params.ingest.classes)
+    parts = [
+        transform.encode(Split(train.images[some], train.labels[some]), split.padding, classes)
+        for some in rows
+    ]
     network, _ = fit(parts[0], parts[1], params.train, on_epoch=lambda epoch, metrics: None)
     session = onnx_session.load(onnx_export.export(with_preprocessing(network, split.padding)))
     return lambda images: onnx_session.probabilities(session, images)

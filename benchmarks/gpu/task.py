@@ -66,9 +66,9 @@ def load() -> Data:
     images, labels = arrays["train_images"], arrays["train_labels"]
     kept, held = hold_out(labels, recipe.validation_images, recipe.seed)
     return Data(
-        train=encode(Split(images[kept], labels[kept]), padding=0),
-        validation=encode(Split(images[held], labels[held]), padding=0),
-        test=encode(Split(arrays["test_images"], arrays["test_labels"]), padding=0),
+        train=encode(Split(images[kept], labels[kept]), padding=0, classes=10),
+        validation=encode(Split(images[held], labels[held]), padding=0, classes=10),
+        test=encode(Split(arrays["test_images"], arrays["test_labels"]), padding=0, classes=10),
     )
 
 

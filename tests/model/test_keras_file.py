@@ -29,7 +29,7 @@ noise = [object() for _ in range(10_000)]  # changes the memory addresses
 keras.utils.set_random_seed(3)
 build(28, 28, 5)  # changes the counters in automatic names
 keras.utils.set_random_seed(3)
-model = with_preprocessing(build(28, 28, 3), 0)
+model = with_preprocessing(build(28, 28, 3, classes=10), 0)
 keras_file.save(model, Path(sys.argv[1]))
 Path(f"{sys.argv[1]}.onnx").write_bytes(onnx_export.export(model))
 """
@@ -37,7 +37,7 @@ Path(f"{sys.argv[1]}.onnx").write_bytes(onnx_export.export(model))
 
 def lenet(seed: int = 3) -> keras.Sequential:
     keras.utils.set_random_seed(seed)
-    return with_preprocessing(build(28, 28, 3), padding=0)
+    return with_preprocessing(build(28, 28, 3, classes=10), padding=0)
 
 
 @pytest.fixture(scope="module")

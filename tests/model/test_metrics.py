@@ -9,8 +9,11 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as reference
 
+from lenet5.core.dataset import DIGITS
 from lenet5.core.results import Evaluation
 from lenet5.model import metrics
+
+PROBABILITIES = [f"p{digit}" for digit in range(10)]
 
 
 def answers(*rows: tuple[int, int, float]) -> pd.DataFrame:
@@ -43,12 +46,12 @@ def test_table_has_one_row_for_each_image_with_all_probabilities(
     random: tuple[np.ndarray, np.ndarray, pd.DataFrame],
 ) -> None:
     labels, probabilities, frame = random
-    assert frame.columns.tolist() == ["index", "label", "predicted", "confidence", *metrics.PROBABILITIES]
+    assert frame.columns.tolist() == ["index", "label", "predicted", "confidence", *PROBABILITIES]
     np.testing.assert_array_equal(frame["index"], np.arange(1003))
     np.testing.assert_array_equal(frame["label"], labels)
     np.testing.assert_array_equal(frame["predicted"], probabilities.argmax(axis=1))
     np.testing.assert_array_equal(frame["confidence"], probabilities.max(axis=1))
-    np.testing.assert_array_equal(frame[metrics.PROBABILITIES], probabilities)
+    np.testing.assert_array_equal(frame[PROBABILITIES], probabilities)
 
 
 def test_metrics_by_hand() -> None:
@@ -58,15 +61,19 @@ def test_metrics_by_hand() -> None:
     assert made.accuracy == pytest.approx(10 / 11)
     assert made.worst_class_recall == 0.5  # one of two zeros
     assert made.loss == pytest.approx(-(math.log(0.5) + math.log(0.4 / 9) + math.log(0.8)) / 11, rel=1e-5)
-    table = metrics.by_class(frame).set_index("digit")
-    assert table.loc[0].to_dict() == pytest.approx({"precision": 1, "recall": 0.5, "f1": 2 / 3, "images": 2})
-    assert table.loc[1].to_dict() == pytest.approx({"precision": 0.5, "recall": 1, "f1": 2 / 3, "images": 1})
+    table = metrics.by_class(frame, DIGITS.classes).set_index("class")
+    assert table.loc["0"].to_dict() == pytest.approx(
+        {"precision": 1, "recall": 0.5, "f1": 2 / 3, "images": 2}
+    )
+    assert table.loc["1"].to_dict() == pytest.approx(
+        {"precision": 0.5, "recall": 1, "f1": 2 / 3, "images": 1}
+    )
 
 
 def test_metrics_equal_those_of_scikit_learn(random: tuple[np.ndarray, np.ndarray, pd.DataFrame]) -> None:
     labels, probabilities, frame = random
     predicted = probabilities.argmax(axis=1)
-    made, table = evaluate(frame), metrics.by_class(frame)
+    made, table = evaluate(frame), metrics.by_class(frame, DIGITS.classes)
     exact = probabilities.astype(np.float64)
     exact /= exact.sum(axis=1, keepdims=True)
     assert made.accuracy == pytest.approx(reference.accuracy_score(labels, predicted))
@@ -110,7 +117,7 @@ def test_every_image_is_in_a_bin(random: tuple[np.ndarray, np.ndarray, pd.DataFr
 def test_class_without_images_has_a_recall_of_0() -> None:
     frame = answers(*[(digit, digit, 0.9) for digit in range(9)])
     assert evaluate(frame).worst_class_recall == 0
-    assert metrics.by_class(frame).set_index("digit").loc[9].to_dict() == {
+    assert metrics.by_class(frame, DIGITS.classes).set_index("class").loc["9"].to_dict() == {
         "precision": 0,
         "recall": 0,
         "f1": 0,

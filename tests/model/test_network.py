@@ -14,11 +14,11 @@ from tests.conftest import Arrays
 
 
 def test_notebook_has_60074_parameters() -> None:
-    assert build(28, 28, kernel_size=3).count_params() == 60_074
+    assert build(28, 28, kernel_size=3, classes=10).count_params() == 60_074
 
 
 def test_paper_has_61706_parameters_and_the_sizes_of_its_figure_2() -> None:
-    network = build(32, 32, kernel_size=5)
+    network = build(32, 32, kernel_size=5, classes=10)
     assert network.count_params() == 61_706
     assert {layer.name: layer.output.shape[1:] for layer in network.layers} == {
         "c1": (28, 28, 6),
@@ -33,7 +33,7 @@ def test_paper_has_61706_parameters_and_the_sizes_of_its_figure_2() -> None:
 
 
 def test_same_padding_keeps_the_size_of_the_images() -> None:
-    network = build(28, 28, kernel_size=3, padding="same")
+    network = build(28, 28, kernel_size=3, classes=10, padding="same")
     assert {layer.name: layer.output.shape[1:] for layer in network.layers[:5]} == {
         "c1": (28, 28, 6),
         "s2": (14, 14, 6),
@@ -45,7 +45,7 @@ def test_same_padding_keeps_the_size_of_the_images() -> None:
 
 
 def test_mlp_has_about_as_many_parameters_as_lenet5_and_takes_the_same_pixels(digits: Arrays) -> None:
-    mlp = build_mlp(28, 28)
+    mlp = build_mlp(28, 28, classes=10)
     assert mlp.count_params() == 60_026
     model = with_preprocessing(mlp, padding=0)
     assert (model.name, model.input_shape, model.output_shape) == ("mlp", (None, 28, 28), (None, 10))
@@ -55,7 +55,11 @@ def test_mlp_has_about_as_many_parameters_as_lenet5_and_takes_the_same_pixels(di
 
 @pytest.mark.parametrize("architecture", ["lenet5", "mlp"])
 def test_l2_adds_the_squared_kernel_weights_to_the_loss(architecture: str) -> None:
-    network = build(28, 28, 3, l2=0.01) if architecture == "lenet5" else build_mlp(28, 28, l2=0.01)
+    network = (
+        build(28, 28, 3, classes=10, l2=0.01)
+        if architecture == "lenet5"
+        else build_mlp(28, 28, classes=10, l2=0.01)
+    )
     kernels = [variable for variable in network.trainable_variables if variable.name == "kernel"]
     expected = 0.01 * sum(float((keras.ops.convert_to_numpy(kernel) ** 2).sum()) for kernel in kernels)
     assert float(sum(network.losses)) == pytest.approx(expected, rel=1e-4)
@@ -63,7 +67,7 @@ def test_l2_adds_the_squared_kernel_weights_to_the_loss(architecture: str) -> No
 
 
 def test_answers_are_probabilities(digits: Arrays) -> None:
-    model = with_preprocessing(build(28, 28, kernel_size=3), padding=0)
+    model = with_preprocessing(build(28, 28, kernel_size=3, classes=10), padding=0)
     answers = model.predict_on_batch(digits["test_images"][:50])
     assert answers.shape == (50, 10)
     assert answers.dtype == np.float32
@@ -78,11 +82,11 @@ def test_saved_model_gives_the_same_bits_as_the_trained_network(
     """Preprocessing inside the saved model equals the stage ``preprocess``."""
     keras.utils.set_random_seed(5)
     side = 28 + 2 * padding
-    trained = build(side, side, kernel_size=5 if padding else 3)
+    trained = build(side, side, kernel_size=5 if padding else 3, classes=10)
     keras_file.save(with_preprocessing(trained, padding), tmp_path / "lenet5.keras")
     saved = keras_file.load(tmp_path / "lenet5.keras")
     raw = Split(digits["test_images"], digits["test_labels"])
-    encoded = encode(raw, padding)
+    encoded = encode(raw, padding, 10)
     np.testing.assert_array_equal(
         saved.predict_on_batch(raw.images), trained.predict_on_batch(encoded.images), strict=True
     )
@@ -91,7 +95,7 @@ def test_saved_model_gives_the_same_bits_as_the_trained_network(
 
 
 def test_mixed_precision_trains_in_16_bits_and_is_saved_in_32() -> None:
-    mixed = build(28, 28, 3, "mixed_bfloat16", padding="same", pooling="average")
+    mixed = build(28, 28, 3, "mixed_bfloat16", classes=10, padding="same", pooling="average")
     assert {layer.name: layer.compute_dtype for layer in mixed.layers if layer.weights} == {
         **dict.fromkeys(("c1", "c3", "c5", "f6"), "bfloat16"),
         "output": "float32",
@@ -104,15 +108,19 @@ def test_mixed_precision_trains_in_16_bits_and_is_saved_in_32() -> None:
 
 
 def test_preprocessing_adds_no_weights_and_shares_the_trained_weights() -> None:
-    trained = build(28, 28, kernel_size=3)  # random weights differ from those of any other network
+    trained = build(
+        28, 28, kernel_size=3, classes=10
+    )  # random weights differ from those of any other network
     model = with_preprocessing(trained, padding=0)
     assert model.count_params() == trained.count_params()
     assert keras_file.weights_digest(model) == keras_file.weights_digest(trained)
-    assert keras_file.weights_digest(model) != keras_file.weights_digest(build(28, 28, kernel_size=3))
+    assert keras_file.weights_digest(model) != keras_file.weights_digest(
+        build(28, 28, kernel_size=3, classes=10)
+    )
 
 
 def test_model_takes_pixels_of_an_idx_file_only(digits: Arrays) -> None:
-    model = with_preprocessing(build(32, 32, kernel_size=5), padding=2)
+    model = with_preprocessing(build(32, 32, kernel_size=5, classes=10), padding=2)
     assert model.input_shape == (None, 28, 28)
     assert model.inputs[0].dtype == "uint8"
     with pytest.raises(ValueError, match="32"):

@@ -21,7 +21,7 @@ backend.configure(1)  # the stages do the same; this must come before the first 
 def lenet(seed: int = 3, padding: int = 0) -> keras.Sequential:
     keras.utils.set_random_seed(seed)
     side = 28 + 2 * padding
-    return with_preprocessing(build(side, side, 3), padding)
+    return with_preprocessing(build(side, side, 3, classes=10), padding)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +137,9 @@ def test_model_that_refers_to_other_files_is_an_error(exported: bytes, tmp_path:
 @pytest.mark.parametrize("network", ["same", "average", "mlp"])
 def test_answers_of_each_network_are_those_of_keras(digits: Arrays, network: str) -> None:
     made = {
-        "same": lambda: build(32, 32, 5, padding="same", l2=0.01),
-        "average": lambda: build(32, 32, 5, pooling="average"),
-        "mlp": lambda: build_mlp(32, 32),
+        "same": lambda: build(32, 32, 5, classes=10, padding="same", l2=0.01),
+        "average": lambda: build(32, 32, 5, classes=10, pooling="average"),
+        "mlp": lambda: build_mlp(32, 32, classes=10),
     }[network]()
     model = with_preprocessing(made, padding=2)
     images = digits["test_images"][:20]

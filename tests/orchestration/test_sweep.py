@@ -63,8 +63,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, digits: Arrays, empty_data
     made.paths.sweep.write_text(SPACE)
     images, labels = digits["train_images"], digits["train_labels"]
     splits = {
-        "train": encode(Split(images[:600], labels[:600]), padding=0),
-        "validation": encode(Split(images[600:800], labels[600:800]), padding=0),
+        "train": encode(Split(images[:600], labels[:600]), padding=0, classes=10),
+        "validation": encode(Split(images[600:800], labels[600:800]), padding=0, classes=10),
     }
     dataset.save(made.paths.processed, splits)
     (LocalState(made.paths.root).mlflow).mkdir(parents=True)

@@ -33,7 +33,7 @@ def mnist() -> Arrays:
 def predictions(mnist: Arrays, labels: NDArray[np.uint8], recipe: Train) -> pd.DataFrame:
     """Train a model with these labels and return its predictions, one row for each test image."""
     train, validation = (
-        encode(Split(mnist["train_images"][rows], labels[rows]), padding=0)
+        encode(Split(mnist["train_images"][rows], labels[rows]), padding=0, classes=10)
         for rows in hold_out(labels, PARAMS.preprocess.validation_images, PARAMS.preprocess.seed)
     )
     network, _ = fit(train, validation, recipe, on_epoch=lambda *_: None)

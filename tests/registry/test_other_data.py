@@ -90,7 +90,7 @@ def model(digits: Arrays, fitted: Fit, tmp_path_factory: pytest.TempPathFactory)
         if (change, epochs) not in networks:
             images = change(Split(digits["train_images"], digits["train_labels"]))
             parts = (Split(images.images[rows], images.labels[rows]) for rows in (FITTED, VALIDATION))
-            trained = fitted(*(encode(part, padding=0) for part in parts), epochs=epochs)
+            trained = fitted(*(encode(part, padding=0, classes=10) for part in parts), epochs=epochs)
             complete = network.with_preprocessing(trained.model, padding=0)
             file = tmp_path_factory.mktemp("model") / "model.keras"
             keras_file.save(complete, file)

@@ -11,6 +11,7 @@ so a damaged cache or a file that was edited by hand cannot reach a model.
 """
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,17 @@ def chunks(images: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, images)) for start in range(0, max(images, 1), CHUNK))
 
 
+def parts(images: "Array") -> Iterator[slice]:
+    """Return slices that cover images, as :func:`chunks` does, of fewer images where each has more values.
+
+    Args:
+        images: (N, ...); slices hold at most the values of ``CHUNK`` images of 28 x 28 pixels.
+    """
+    values = math.prod(images.shape[1:])
+    step = max(1, min(CHUNK, CHUNK * 28 * 28 // max(values, 1)))
+    return (slice(start, min(start + step, len(images))) for start in range(0, max(len(images), 1), step))
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and their labels.
@@ -52,7 +64,7 @@ class Split:
     images: Array
     """(N, ...); the stage that writes the dataset decides shape and dtype."""
     labels: Array
-    """(N,) digits, or (N, 10) one-hot."""
+    """(N,) positions in the classes, or (N, classes) one-hot."""
 
 
 class _Record(BaseModel):
@@ -235,17 +247,17 @@ def raw_pixels(images: NDArray[np.float32], padding: int) -> NDArray[np.uint8]:
     """Undo the padding and the rescaling of the stage ``preprocess``.
 
     Args:
-        images: float32 (N, H + 2 padding, W + 2 padding, 1) in 0 to 1.
+        images: float32 (N, H + 2 padding, W + 2 padding, channels) in 0 to 1.
         padding: rows and columns of zeros on each side.
 
     Returns:
-        The exact pixels, uint8 (N, H, W).
+        The exact pixels, uint8 (N, H, W) of grey images, else (N, H, W, channels).
 
     Raises:
         DataError: the images are no padded and rescaled pixels.
     """
-    _, height, width, _ = images.shape
-    inner = images[:, padding : height - padding, padding : width - padding, 0]
+    _, height, width, channels = images.shape
+    inner = images[:, padding : height - padding, padding : width - padding]
     with np.errstate(invalid="ignore"):  # NaN and infinity fail the comparison below
         pixels = np.rint(inner / np.float32(PIXEL_SCALE)).astype(np.uint8)
     border = images.shape[1:3] != inner.shape[1:3] and np.count_nonzero(images) != np.count_nonzero(inner)
@@ -256,7 +268,7 @@ def raw_pixels(images: NDArray[np.float32], padding: int) -> NDArray[np.uint8]:
             found="other values",
             fix="write them again: `dvc repro --force preprocess`",
         )
-    return pixels
+    return pixels[..., 0] if channels == 1 else pixels
 
 
 def _write(folder: Path, parts: Iterable[Split]) -> SplitRecord:

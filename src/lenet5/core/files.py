@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,8 +171,13 @@ def read_text(path: Path) -> str:
     return regular(path).read_text(encoding="utf-8")
 
 
-def read_csv(path: Path) -> "pd.DataFrame":
+def read_csv(path: Path, names: Sequence[str] = ()) -> "pd.DataFrame":
     """Read a table. Its columns are those of the file.
+
+    Args:
+        path: the file.
+        names: columns that hold names, such as those of classes: "007" and "NA" are read as text. A table
+            with such columns has a value in every cell.
 
     Raises:
         DataError: the file is missing or is not a table.
@@ -180,7 +185,7 @@ def read_csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_csv(regular(path))
+        return pd.read_csv(regular(path), dtype=dict.fromkeys(names, str), keep_default_na=not names)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read.", expected="a CSV table", found=error, fix="`dvc repro` writes it"

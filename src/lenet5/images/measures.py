@@ -24,7 +24,8 @@ def measure(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
     """Measure every image.
 
     Args:
-        images: uint8 (N, H, W), bright strokes on a dark background; a memory map of any size.
+        images: uint8 (N, H, W), bright strokes on a dark background, or (N, H, W, 3) for RGB, of which
+            :func:`grey` is measured; a memory map of any size.
 
     Returns:
         Four measures by name, each float64 (N,). A blank image has 0 in all of them.
@@ -36,10 +37,25 @@ def measure(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
     """
     measures = {name: np.empty(len(images)) for name in MEASURES}
     for rows in chunks(len(images)):
-        part = np.asarray(images[rows])
+        part = grey(np.asarray(images[rows]))
         for name, compute in MEASURES.items():
             measures[name][rows] = compute(part)
     return measures
+
+
+def grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the brightness of RGB images (ITU-R BT.601), rounded; grey images are returned as they are.
+
+    Args:
+        images: uint8 (N, H, W) or (N, H, W, 3).
+
+    Returns:
+        uint8 (N, H, W).
+    """
+    if images.ndim == 3:
+        return images
+    red, green, blue = np.moveaxis(images, -1, 0).astype(np.uint32)
+    return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
 
 
 def stroke_thickness(images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ matrix product gives equal results on every processor, whatever the order of its
 threads.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,14 +23,14 @@ _ROWS = 512
 
 
 def nearest_by_class(
-    images: Array, others: Array, labels: NDArray[np.uint8], classes: int
+    images: Array, others: Array, labels: NDArray[np.integer], classes: int
 ) -> NDArray[np.float32]:
     """Return the distance from each image to its nearest neighbour in each class.
 
     Args:
-        images: uint8 (N, H, W).
-        others: uint8 (M, H, W), the images to search; a memory map of any size. At most ``MOST_OTHERS`` of
-            them, evenly spaced, are searched.
+        images: uint8 (N, H, W), or (N, H, W, 3) for RGB, whose blocks have a value for each channel.
+        others: uint8 (M, H, W) or (M, H, W, 3), the images to search; a memory map of any size. At most
+            ``MOST_OTHERS`` of them, evenly spaced, are searched.
         labels: (M,), the class of each of them, 0 to ``classes - 1``.
         classes: C.
 
@@ -58,21 +60,25 @@ def nearest_by_class(
 
 
 def _reduced(images: Array, index: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return float32 (len(index), SIDE²): the mean of each block of the chosen images, in whole levels."""
-    reduced = np.empty((len(index), SIDE * SIDE), np.float32)
-    _, height, width = images.shape
+    """Return the mean of each block of the chosen images, in whole levels.
+
+    Returns:
+        float32 (len(index), SIDE²), or (len(index), 3 SIDE²) for RGB.
+    """
+    _, height, width, *channels = images.shape
+    reduced = np.empty((len(index), SIDE * SIDE * math.prod(channels)), np.float32)
     block_height, block_width = -(-height // SIDE), -(-width // SIDE)
     for rows in chunks(len(index)):
         chosen = index[rows]
-        whole = np.zeros((len(chosen), SIDE * block_height, SIDE * block_width), np.uint8)
+        whole = np.zeros((len(chosen), SIDE * block_height, SIDE * block_width, *channels), np.uint8)
         whole[:, :height, :width] = images[chosen]
         # adding strided views is several times as fast as a sum over short axes
-        in_rows = np.zeros((len(chosen), SIDE, SIDE * block_width), np.uint32)
+        in_rows = np.zeros((len(chosen), SIDE, SIDE * block_width, *channels), np.uint32)
         for offset in range(block_height):
             in_rows += whole[:, offset::block_height]
-        sums = np.zeros((len(chosen), SIDE, SIDE), np.uint32)
+        sums = np.zeros((len(chosen), SIDE, SIDE, *channels), np.uint32)
         for offset in range(block_width):
             sums += in_rows[:, :, offset::block_width]
         levels = sums * LEVELS // (255 * block_height * block_width)
-        reduced[rows] = levels.reshape(len(chosen), SIDE * SIDE)
+        reduced[rows] = levels.reshape(len(chosen), reduced.shape[1])
     return reduced

@@ -1,6 +1,8 @@
 """Compute metrics from the predictions of a model."""
 
 import math
+import re
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -8,10 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import CLASSES
-
-PROBABILITIES = [f"p{digit}" for digit in range(CLASSES)]
-"""Columns of a prediction table: ``p0`` to ``p9``."""
+_PROBABILITY = re.compile(r"p\d+")
 CONFIDENCE = 0.95
 """Confidence of the two-sided intervals of an evaluation."""
 _DRAWS = 2000
@@ -22,31 +21,31 @@ def probabilities(model: Any, images: NDArray[np.uint8], batch_size: int = 1000)
 
     Args:
         model: a Keras model that takes raw pixels.
-        images: uint8 (N, 28, 28).
+        images: uint8 (N, H, W), or (N, H, W, 3) for RGB.
         batch_size: images in one call.
 
     Returns:
-        float32 (N, 10).
+        float32 (N, classes).
     """
     batches = range(0, len(images), batch_size)
     return np.concatenate([model.predict_on_batch(np.asarray(images[i : i + batch_size])) for i in batches])
 
 
-def predictions(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> pd.DataFrame:
+def predictions(labels: NDArray[np.integer], probabilities: NDArray[np.float32]) -> pd.DataFrame:
     """Return the prediction table: one row for each image, in stored order.
 
     Args:
-        labels: uint8 (N,), 0 to 9.
-        probabilities: float32 (N, 10), each row sums to 1.
+        labels: integers (N,), 0 to C - 1.
+        probabilities: float32 (N, C), each row sums to 1.
 
     Returns:
         A frame with these columns:
 
         - ``index``: position of the image in its split, from 0.
-        - ``label``: the digit.
-        - ``predicted``: the digit with the highest probability; of equal ones, the lowest digit.
+        - ``label``: position of the class in the names of the classes.
+        - ``predicted``: position of the class with the highest probability; of equal ones, the lowest.
         - ``confidence``: the highest probability.
-        - ``p0`` to ``p9``: the probabilities.
+        - ``p0`` to ``p{C - 1}``: the probabilities; :func:`probability_columns` names them.
     """
     table = pd.DataFrame(
         {
@@ -56,27 +55,33 @@ def predictions(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -
             "confidence": probabilities.max(axis=1),
         }
     )
-    return pd.concat([table, pd.DataFrame(probabilities, columns=PROBABILITIES)], axis=1)
+    columns = [f"p{position}" for position in range(probabilities.shape[1])]
+    return pd.concat([table, pd.DataFrame(probabilities, columns=columns)], axis=1)
 
 
-def by_class(table: pd.DataFrame) -> pd.DataFrame:
+def probability_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a prediction table that hold probabilities, in the order of the classes."""
+    return [str(name) for name in table.columns if _PROBABILITY.fullmatch(str(name))]
+
+
+def by_class(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return precision, recall and F1 of each class.
 
     Args:
         table: predictions, with the columns ``label`` and ``predicted``.
+        classes: the names of the classes.
 
     Returns:
-        One row for each digit: ``digit``, ``precision``, ``recall``, ``f1`` (0 to 1), ``images``. A digit
-        without images has the recall 0.
+        One row for each class: ``class`` (its name), ``precision``, ``recall``, ``f1`` (0 to 1), ``images``.
+        A class without images has the recall 0.
     """
     from sklearn.metrics import precision_recall_fscore_support  # the import is slow, and few callers need it
 
-    digits = list(range(CLASSES))
     precision, recall, f1, images = precision_recall_fscore_support(
-        table["label"], table["predicted"], labels=digits, zero_division=0
+        table["label"], table["predicted"], labels=list(range(len(classes))), zero_division=0
     )
     return pd.DataFrame(
-        {"digit": digits, "precision": precision, "recall": recall, "f1": f1, "images": images}
+        {"class": list(classes), "precision": precision, "recall": recall, "f1": f1, "images": images}
     )
 
 
@@ -84,17 +89,20 @@ def summarize(table: pd.DataFrame, bins: int) -> dict[str, float]:
     """Return the metrics of a model by the names of their fields in ``Evaluation``.
 
     Args:
-        table: predictions, with the columns ``label``, ``predicted``, ``confidence`` and ``p0`` to ``p9``.
+        table: predictions, with all columns of :func:`predictions`.
         bins: number of confidence bins for the calibration error.
     """
     from sklearn.metrics import log_loss
 
+    columns = probability_columns(table)
     reliability = calibration(table, bins)
     low, high = calibration_interval(reliability)
     return {
         "accuracy": float((table["label"] == table["predicted"]).mean()),
-        "loss": float(log_loss(table["label"], _normalized(table), labels=list(range(CLASSES)))),
-        "worst_class_recall": float(by_class(table)["recall"].min()),
+        "loss": float(
+            log_loss(table["label"], _normalized(table[columns]), labels=list(range(len(columns))))
+        ),
+        "worst_class_recall": float(by_class(table, columns)["recall"].min()),
         "calibration_error": calibration_error(reliability),
         "calibration_error_low": low,
         "calibration_error_high": high,
@@ -202,5 +210,5 @@ def calibration_interval(bins: pd.DataFrame, confidence: float = CONFIDENCE) -> 
 
 def _normalized(table: pd.DataFrame) -> NDArray[np.float64]:
     # float32 rows sum to 1 within 1e-7 only, and scikit-learn warns about the difference
-    probabilities = table[PROBABILITIES].to_numpy(np.float64)
+    probabilities = table.to_numpy(np.float64)
     return probabilities / probabilities.sum(axis=1, keepdims=True)

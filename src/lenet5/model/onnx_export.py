@@ -43,6 +43,8 @@ def export(model: "keras.Model", description: Description = DIGITS) -> bytes:
     chain = _Chain()
     for layer in model.layers:
         chain.append(layer)
+        if layer is model.layers[0] and len(model.input_shape) == 4:  # RGB: (B, H, W, 3)
+            chain.move_channels_first()
     made = onnx.helper.make_model(
         onnx.helper.make_graph(
             chain.nodes,
@@ -80,6 +82,10 @@ class _Chain:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+
+    def move_channels_first(self) -> None:
+        """Add a node: (B, H, W, C) → (B, C, H, W)."""
+        self._add("Transpose", "channels_first", perm=[0, 3, 1, 2])
 
     def append(self, layer: "keras.Layer") -> None:
         """Add the nodes of one layer.

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 PIXELS = "pixels"
-"""Name of the input: raw pixels, uint8 (N, 28, 28)."""
+"""Name of the input: raw pixels, uint8 (N, H, W), or (N, H, W, 3) for RGB."""
 PROBABILITIES = "probabilities"
-"""Name of the output: float32 (N, 10)."""
+"""Name of the output: float32 (N, classes)."""
 DESCRIPTION = "lenet5.description"
 """Metadata key of the ONNX file for what the model was trained on: a ``Description`` as JSON."""
 BATCH = 64
@@ -71,7 +71,16 @@ def description(session: "InferenceSession") -> Description:
 def probabilities(
     session: "InferenceSession", images: NDArray[np.uint8], batch_size: int = BATCH
 ) -> NDArray[np.float32]:
-    """Score all images, including the last partial batch: uint8 (N, 28, 28) → float32 (N, 10)."""
+    """Score all images, including the last partial batch.
+
+    Args:
+        session: the model.
+        images: uint8 (N, H, W), or (N, H, W, 3) for RGB.
+        batch_size: images in one call.
+
+    Returns:
+        float32 (N, classes).
+    """
     batches = range(0, len(images), batch_size)
     scored = [
         session.run([PROBABILITIES], {PIXELS: np.asarray(images[i : i + batch_size])})[0] for i in batches

@@ -1,5 +1,6 @@
 """Fixtures: a model that was trained for a few seconds, and a project in which to evaluate it."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,7 +48,7 @@ def trained(digits: Arrays) -> Trained:
         Split(digits["train_images"][rows], digits["train_labels"][rows])
         for rows in (slice(640), slice(640, 763))
     )
-    encoded = encode(train, PADDING)
+    encoded = encode(train, PADDING, 10)
     network, history = fit(encoded, encoded, settings, on_epoch=lambda *_: None)
     return Trained(with_preprocessing(network, PADDING), history, train, validation)
 
@@ -75,8 +76,9 @@ def prepare(root: Path, trained: Trained, test: Split) -> Paths:
     )
     raw = dataset.save(paths.raw, {"test": test, "train": raw_train})
     dataset.save(
-        paths.processed, {name: encode(split, PADDING) for name, split in splits.items()}, padding=PADDING
+        paths.processed, {name: encode(split, PADDING, 10) for name, split in splits.items()}, padding=PADDING
     )
+    shutil.copyfile(REPOSITORY / "data/card.yaml", paths.data_card)
     files.write_csv(paths.history, trained.history)
     Validation(
         success=True,

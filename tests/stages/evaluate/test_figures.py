@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lenet5.core.dataset import Split
+from lenet5.core.dataset import DIGITS, Split
 from lenet5.model import metrics
 from lenet5.stages.evaluate import figures, label_errors, slices
 
@@ -44,9 +44,9 @@ def titles(figure: Figure) -> list[str]:
 
 DRAWN: dict[str, Callable[[Split, int], Figure]] = {
     "learning_curves": lambda test, wrong: figures.learning_curves(HISTORY),
-    "confusion": lambda test, wrong: figures.confusion(table(test, wrong)),
+    "confusion": lambda test, wrong: figures.confusion(table(test, wrong), DIGITS.classes),
     "calibration": lambda test, wrong: figures.calibration(metrics.calibration(table(test, wrong), 10)),
-    "mistakes": lambda test, wrong: figures.mistakes(test.images, table(test, wrong), limit=6),
+    "mistakes": lambda test, wrong: figures.mistakes(test.images, table(test, wrong), 6, DIGITS),
 }
 
 
@@ -64,7 +64,7 @@ def test_other_predictions_give_another_figure(test: Split, name: str) -> None:
 
 
 def test_most_confident_mistakes_come_first(test: Split) -> None:
-    shown = titles(figures.mistakes(test.images, table(test, wrong=20), limit=6))
+    shown = titles(figures.mistakes(test.images, table(test, wrong=20), 6, DIGITS))
     assert [title.split(":")[0] for title in shown] == [f"#{index}" for index in range(19, 13, -1)]
     label = int(test.labels[17])
     assert shown[2] == f"#17: {label} → {(label + 1) % 10} (52%)"
@@ -76,30 +76,32 @@ def test_most_confident_mistakes_come_first(test: Split) -> None:
 def test_number_of_pictures_is_limited_by_the_mistakes(
     test: Split, wrong: int, limit: int, shown: int
 ) -> None:
-    assert len(titles(figures.mistakes(test.images, table(test, wrong), limit))) == shown
+    assert len(titles(figures.mistakes(test.images, table(test, wrong), limit, DIGITS))) == shown
 
 
 def test_confusion_shows_every_count(test: Split) -> None:
     frame = table(test, wrong=5)
-    texts = [int(text.get_text()) for text in figures.confusion(frame).axes[0].texts]
+    texts = [int(text.get_text()) for text in figures.confusion(frame, DIGITS.classes).axes[0].texts]
     assert sum(texts) == 250
 
 
 def by_class(test: Split, wrong: int) -> pd.DataFrame:
     bins = pd.DataFrame({"index": np.arange(len(test.labels)), "class": test.labels.astype(str)})
-    rest = {name: names[0] for name, names in slices.BINS.items() if name != "class"}
-    return slices.accuracies(bins.assign(**rest), table(test, wrong))
+    rest = {name: names[0] for name, names in slices.BINS.items()}
+    return slices.accuracies(bins.assign(**rest), table(test, wrong), DIGITS.classes)
 
 
 def confused_pairs(test: Split, wrong: int) -> Figure:
     frame = table(test, wrong)
-    return figures.confused_pairs(test.images, frame, slices.confused_pairs(frame))
+    return figures.confused_pairs(test.images, frame, slices.confused_pairs(frame), DIGITS)
 
 
 def doubted(test: Split, wrong: int) -> Figure:
     frame = table(test, wrong)
-    ranked = label_errors.rank("test", test.labels, frame[metrics.PROBABILITIES].to_numpy()).head(9)
-    return figures.label_errors(test.images[ranked["index"]], ranked)
+    ranked = label_errors.rank(
+        "test", test.labels, frame[metrics.probability_columns(frame)].to_numpy()
+    ).head(9)
+    return figures.label_errors(test.images[ranked["index"]], ranked, DIGITS.pictures)
 
 
 @pytest.mark.parametrize("draw", [lambda *args: figures.slices(by_class(*args)), confused_pairs, doubted])
@@ -113,7 +115,7 @@ def test_slices_have_their_names_and_numbers_of_images(test: Split) -> None:
     names = [label.get_text() for label in figures.slices(by_class(test, 3)).axes[0].get_yticklabels()]
     assert names[4] == f"class: 4 ({(test.labels == 4).sum()})"
     rest = [f"{name.replace('_', ' ')}: {bins[0]} (250)" for name, bins in slices.BINS.items()]
-    assert names[10:] == rest[1:]
+    assert names[10:] == rest
 
 
 def test_most_confused_pair_is_drawn_first_with_its_pictures(test: Split) -> None:
@@ -121,15 +123,17 @@ def test_most_confused_pair_is_drawn_first_with_its_pictures(test: Split) -> Non
     fours = np.flatnonzero(test.labels == 4)[:3]
     frame.loc[fours, "predicted"] = 9
     frame.loc[test.labels.argmin(), "predicted"] = 6
-    figure = figures.confused_pairs(test.images, frame, slices.confused_pairs(frame))
+    figure = figures.confused_pairs(test.images, frame, slices.confused_pairs(frame), DIGITS)
     (image,) = figure.axes[0].get_images()
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["4 → 9: 3", "0 → 6: 1"]
     drawn = np.asarray(image.get_array())
     assert drawn.shape == (60, 90)
     for column, index in enumerate(reversed(fours)):  # the confidence rises from row to row
-        np.testing.assert_array_equal(drawn[1:29, 30 * column + 1 : 30 * column + 29], test.images[index])
-    assert drawn[30:, :30].any()
-    assert not drawn[30:, 30:].any()
+        np.testing.assert_array_equal(
+            drawn[1:29, 30 * column + 1 : 30 * column + 29], 255 - test.images[index]
+        )
+    assert (drawn[30:, :30] < 255).any()
+    assert (drawn[30:, 30:] == 255).all()  # paper
 
 
 def test_label_errors_have_label_likely_class_and_margin(test: Split) -> None:

@@ -97,11 +97,11 @@ def test_occlusion_is_the_drop_of_the_answers_probability(
     image = images[0]
     occlusion = inspection.occlude(inspector, image)
     before = inspector.probabilities(image[None])[0]
-    assert occlusion.digit == before.argmax()
+    assert occlusion.answer == before.argmax()
     covered = image.copy()
     covered[12:17, 9:14] = 0  # 5x5 pixels around row 14, column 11
     after = inspector.probabilities(covered[None])[0]
-    assert occlusion.drop[14, 11] == pytest.approx(before.max() - after[occlusion.digit], abs=1e-6)
+    assert occlusion.drop[14, 11] == pytest.approx(before.max() - after[occlusion.answer], abs=1e-6)
     assert occlusion.drop.max() > 0.01
     for row, column in np.ndindex(28, 28):  # paper on paper changes nothing
         if not image[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3].any():

@@ -126,6 +126,8 @@ def test_equal_files_give_equal_pages_and_their_texts_are_escaped(
     copy = Paths(tmp_path)
     for folder in ("metrics", "models", "plots", "reports"):
         shutil.copytree(finished.root / folder, tmp_path / folder)
+    copy.data_card.parent.mkdir()
+    shutil.copyfile(finished.paths.data_card, copy.data_card)
     assert report.build(copy, test) == text
     validation = Validation.read(copy.validation)
     check = validation.checks[0].model_copy(update={"seen": "<script>alert('x')</script>"})

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lenet5.core import dataset
-from lenet5.core.dataset import Dataset
+from lenet5.core.dataset import DIGITS, Dataset
 from lenet5.model import metrics, onnx_session
 from lenet5.stages.evaluate import label_errors, slices
 from tests.conftest import Project
@@ -21,11 +21,11 @@ def raw(finished: Project) -> Dataset:
 def test_slices_are_those_of_the_test_images(finished: Project, raw: Dataset) -> None:
     test, train = raw.splits["test"], raw.splits["train"]
     bins = pd.read_parquet(finished.paths.slices)
-    expected = slices.membership(test.images, test.labels, train.images, train.labels)
+    expected = slices.membership(test.images, test.labels, train.images, train.labels, DIGITS.classes)
     pd.testing.assert_frame_equal(bins, expected)
     written = pd.read_csv(finished.paths.slice_accuracy, dtype={"bin": str})
     predictions = pd.read_parquet(finished.paths.predictions)
-    pd.testing.assert_frame_equal(written, slices.accuracies(bins, predictions))
+    pd.testing.assert_frame_equal(written, slices.accuracies(bins, predictions, DIGITS.classes))
     hardest = written[written["slice"] == "hardest"].set_index("bin")
     assert hardest["high"]["hardest"] < hardest["low"]["other"]
 
@@ -55,5 +55,5 @@ def test_every_mistake_on_a_test_image_is_ranked(finished: Project) -> None:
     assert len(ranked) == min(len(wrong), label_errors.MOST) > 0
     assert set(ranked) <= set(wrong["index"])
     others = wrong[~wrong["index"].isin(ranked)]
-    own = others[metrics.PROBABILITIES].to_numpy()[np.arange(len(others)), others["label"]]
+    own = others[metrics.probability_columns(others)].to_numpy()[np.arange(len(others)), others["label"]]
     assert (own - others["confidence"] >= table.loc[table["split"] == "test", "margin"].max() - 1e-6).all()

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lenet5.core.dataset import Split
+from lenet5.core.dataset import DIGITS, Split
 from lenet5.images import measures, neighbours
 from lenet5.stages.evaluate import slices
 from tests.conftest import Arrays
@@ -20,7 +20,7 @@ Find = Callable[[Split], pd.DataFrame]
 def find(digits: Arrays) -> Find:
     """Find the bins of some test images, with 1,000 training images."""
     images, labels = digits["train_images"][:1000], digits["train_labels"][:1000]
-    return lambda test: slices.membership(test.images, test.labels, images, labels)
+    return lambda test: slices.membership(test.images, test.labels, images, labels, DIGITS.classes)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def predictions(labels: NDArray[np.uint8], wrong: NDArray[np.bool_]) -> pd.DataF
 
 
 def test_every_image_is_in_one_bin_of_each_slice(bins: pd.DataFrame, test: Split) -> None:
-    assert bins.columns.tolist() == ["index", *slices.BINS]
+    assert bins.columns.tolist() == ["index", *slices.all_bins(DIGITS.classes)]
     assert bins["index"].tolist() == list(range(250))
     assert bins["class"].tolist() == [str(label) for label in test.labels]
-    for name, names in slices.BINS.items():
+    for name, names in slices.all_bins(DIGITS.classes).items():
         assert set(bins[name]) == set(names)
     for name in ("stroke_thickness", "slant", "train_distance"):  # measures with few equal values
         low, normal, high = slices.BINS[name]
@@ -107,7 +107,9 @@ def test_hardness_above_one_half_is_a_wrong_nearest_neighbour(digits: Arrays, te
 
 
 def test_a_bin_on_which_the_model_fails_shows(bins: pd.DataFrame, test: Split) -> None:
-    table = slices.accuracies(bins, predictions(test.labels, (bins["slant"] == "left").to_numpy()))
+    table = slices.accuracies(
+        bins, predictions(test.labels, (bins["slant"] == "left").to_numpy()), DIGITS.classes
+    )
     slant = table[table["slice"] == "slant"].set_index("bin")
     assert slant["accuracy"].to_dict() == {"left": 0, "normal": 1, "right": 1}
     assert slant["high"]["left"] < 0.2
@@ -122,13 +124,14 @@ def test_a_bin_on_which_the_model_fails_shows(bins: pd.DataFrame, test: Split) -
 def test_the_order_of_the_predictions_does_not_matter(bins: pd.DataFrame, test: Split) -> None:
     table = predictions(test.labels, test.labels == 4)
     shuffled = table.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(slices.accuracies(bins, shuffled), slices.accuracies(bins, table))
+    first, second = (slices.accuracies(bins, each, DIGITS.classes) for each in (shuffled, table))
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_a_bin_without_images_has_no_row(find: Find, test: Split) -> None:
     chosen = test.labels != 4
     few = Split(test.images[chosen][:9], test.labels[chosen][:9])
-    table = slices.accuracies(find(few), predictions(few.labels, np.zeros(9, bool)))
+    table = slices.accuracies(find(few), predictions(few.labels, np.zeros(9, bool)), DIGITS.classes)
     assert "4" not in table.loc[table["slice"] == "class", "bin"].tolist()
     assert set(table.loc[table["slice"] != "class", "bin"]) == {"normal", "other"}
     assert (table["images"] > 0).all()

@@ -17,15 +17,15 @@ def train(digits: Arrays) -> Split:
 
 @pytest.mark.parametrize(("padding", "side"), [(0, 28), (2, 32), (14, 56)])
 def test_shapes_and_types(train: Split, padding: int, side: int) -> None:
-    encoded = encode(train, padding)
+    encoded = encode(train, padding, 10)
     assert encoded.images.shape == (1000, side, side, 1)
     assert encoded.labels.shape == (1000, 10)
     assert encoded.images.dtype == encoded.labels.dtype == np.float32
 
 
 def test_padding_is_a_border_of_zeros_around_the_image(train: Split) -> None:
-    padded = encode(train, padding=2).images
-    np.testing.assert_array_equal(padded[:, 2:-2, 2:-2], encode(train, padding=0).images)
+    padded = encode(train, padding=2, classes=10).images
+    np.testing.assert_array_equal(padded[:, 2:-2, 2:-2], encode(train, padding=0, classes=10).images)
     padded[:, 2:-2, 2:-2] = 0
     assert not padded.any()
 
@@ -39,7 +39,7 @@ def test_rescaled_pixels_are_0_to_1_in_the_same_order() -> None:
 
 
 def test_one_hot_has_a_1_at_the_label_only(train: Split) -> None:
-    encoded = one_hot(train.labels)
+    encoded = one_hot(train.labels, 10)
     np.testing.assert_array_equal(encoded.argmax(axis=1), train.labels)
     np.testing.assert_array_equal(np.sort(encoded, axis=1), np.tile([0] * 9 + [1], (1000, 1)))
 
@@ -50,16 +50,16 @@ def test_encoding_in_parts_equals_encoding_at_once(
 ) -> None:
     monkeypatch.setattr(dataset, "CHUNK", 300)
     rows = np.random.default_rng(0).permutation(1000)[:amount]
-    parts = list(encode_rows(train, rows, padding=2))
+    parts = list(encode_rows(train, rows, padding=2, classes=10))
     assert [len(part.images) for part in parts] == {0: [0], 1: [1], 300: [300], 601: [300, 300, 1]}[amount]
-    whole = encode(Split(train.images[rows], train.labels[rows]), padding=2)
+    whole = encode(Split(train.images[rows], train.labels[rows]), padding=2, classes=10)
     np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), whole.images)
     np.testing.assert_array_equal(np.concatenate([part.labels for part in parts]), whole.labels)
 
 
 def test_label_10_is_an_error() -> None:
     with pytest.raises(IndexError):
-        one_hot(np.array([10], np.uint8))
+        one_hot(np.array([10], np.uint8), 10)
 
 
 def test_split_is_disjoint_complete_and_in_stored_order(train: Split) -> None:

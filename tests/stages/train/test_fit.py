@@ -163,7 +163,7 @@ def test_every_parameter_has_a_test() -> None:
 def test_parameter_decides_the_layers(settings: Train, name: str) -> None:
     assert getattr(settings, name) != LAYERS[name]
     before, again, after = (
-        [(type(layer), layer.get_config()) for layer in untrained_network(28, 28, train).layers]
+        [(type(layer), layer.get_config()) for layer in untrained_network((28, 28, 1), 10, train).layers]
         for train in (settings, settings, settings.model_copy(update={name: LAYERS[name]}))
     )
     assert before == again

@@ -62,9 +62,11 @@ def corrupt(name: str, images: NDArray[np.uint8], severity: int, seed: int, bloc
     The result for an image depends on the seed, the name, the severity, the number of the block, and the
     images of the block with their order; it does not depend on other blocks.
 
+    Each channel of RGB images gets the same random numbers, so noise, lines and fog are grey.
+
     Args:
         name: a key of ``CORRUPTIONS``.
-        images: uint8 (N, H, W), at most ``BLOCK``.
+        images: uint8 (N, H, W), or (N, H, W, 3) for RGB; at most ``BLOCK``.
         severity: 1 to 5.
         seed: of the random numbers, 0 or more.
         block: the number of the block, from 0.
@@ -74,5 +76,11 @@ def corrupt(name: str, images: NDArray[np.uint8], severity: int, seed: int, bloc
     """
     if severity not in SEVERITIES:
         raise ValueError(f"severity must be 1 to 5, found {severity}")
-    rng = np.random.default_rng([seed, crc32(name.encode()), severity, block])
-    return CORRUPTIONS[name](images, severity, rng)
+
+    def changed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        rng = np.random.default_rng([seed, crc32(name.encode()), severity, block])
+        return CORRUPTIONS[name](pixels, severity, rng)
+
+    if images.ndim == 3:
+        return changed(images)
+    return np.stack([changed(np.ascontiguousarray(channel)) for channel in np.moveaxis(images, -1, 0)], -1)

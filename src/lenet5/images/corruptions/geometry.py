@@ -36,10 +36,11 @@ def rotate(images: Images, severity: int, rng: np.random.Generator) -> Images:
 
 
 def translate(images: Images, severity: int, rng: np.random.Generator) -> Images:
-    """Shift along both diagonals by as many pixels as the severity, in one of four directions."""
+    """Shift along both diagonals by a 28th of the image for each severity, in one of four directions."""
     _, height, width = images.shape
     chosen = rng.integers(0, 4, len(images))
-    shifts = [(-down, -right) for right in (-severity, severity) for down in (-severity, severity)]
+    pixels = max(1, (severity * min(height, width) + 14) // 28)  # rounded
+    shifts = [(-down, -right) for right in (-pixels, pixels) for down in (-pixels, pixels)]
     return linear.apply_chosen(
         [linear.warp(_IDENTITY, shift, (height, width)) for shift in shifts], chosen, images
     )

@@ -19,7 +19,7 @@ def stripe(images: Images, severity: int, rng: np.random.Generator) -> Images:
     """Invert a stripe at the left and one at the right edge."""
     share = (1, 4, 7, 9, 11)[severity - 1]  # in units of 1/28 of the width
     result = images.copy()
-    width = images.shape[2] * share // 28
+    width = max(1, images.shape[2] * share // 28)  # -0 would select the whole image
     result[:, :, :width] ^= 255
     result[:, :, -width:] ^= 255
     return result

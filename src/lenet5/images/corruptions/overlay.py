@@ -1,4 +1,4 @@
-"""Draw lines, spots or a square over the digit."""
+"""Draw lines, spots or a square over the image."""
 
 import math
 from functools import cache
@@ -46,7 +46,7 @@ def spatter(images: Images, severity: int, rng: np.random.Generator) -> Images:
 def occlusion(images: Images, severity: int, rng: np.random.Generator) -> Images:
     """Cover a square at a random place with black."""
     _, height, width = images.shape
-    side = min(height, width) * (3, 6, 9, 12, 15)[severity - 1] // 28
+    side = max(1, min(height, width) * (3, 6, 9, 12, 15)[severity - 1] // 28)
     top = rng.integers(0, height - side + 1, (len(images), 1, 1))
     left = rng.integers(0, width - side + 1, (len(images), 1, 1))
     row, column = np.arange(height)[:, np.newaxis], np.arange(width)

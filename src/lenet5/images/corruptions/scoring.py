@@ -15,7 +15,7 @@ from lenet5.images import corruptions
 from lenet5.images.corruptions.linear import Images
 
 Scorer = Callable[[Images], NDArray[np.float32]]
-"""Scores images: uint8 (N, H, W) → probabilities, float32 (N, C)."""
+"""Scores images: uint8 (N, H, W) or (N, H, W, 3) → probabilities, float32 (N, C)."""
 
 
 class Choice(Protocol):
@@ -86,14 +86,14 @@ def score(
 
     Args:
         scorer: the model; several threads call it at once.
-        images: every image of the split, uint8 (N, H, W).
+        images: every image of the split, uint8 (N, H, W), or (N, H, W, 3) for RGB.
         labels: (N,).
         choice: which images are corrupted, and how.
         threads: by default, as many as the machine has cores.
     """
     names, severities = choice.corruptions, choice.severities
     index = chosen(len(images), choice.images, choice.seed)
-    pixels, digits = np.asarray(images)[index], np.asarray(labels)[index].astype(np.int64)
+    pixels, codes = np.asarray(images)[index], np.asarray(labels)[index].astype(np.int64)
 
     def answer(name: str, severity: int, start: int) -> tuple[NDArray[np.float32], bytes]:
         block = pixels[start : start + corruptions.BLOCK]
@@ -109,10 +109,10 @@ def score(
         "corruption": np.repeat(names, len(severities) * len(index)),
         "severity": np.tile(np.repeat(severities, len(index)), len(names)),
         "index": np.tile(index, sets),
-        "label": np.tile(digits, sets),
+        "label": np.tile(codes, sets),
         "predicted": probabilities.argmax(axis=1),
         "confidence": probabilities.max(axis=1),
     }
     clean = scorer(pixels).argmax(axis=1)
     digests = b"".join(digest for _, digest in answers)
-    return Answers(columns, float((clean == digits).mean()), hashlib.sha256(digests).hexdigest())
+    return Answers(columns, float((clean == codes).mean()), hashlib.sha256(digests).hexdigest())

@@ -1,5 +1,6 @@
 """Draw the figures of an evaluation; equal data gives equal bytes."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,12 +10,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import CLASSES
+from lenet5.core.dataset import Description, Pictures
+from lenet5.stages.evaluate.pictures import visible
 
 PAIRS = 8
 """Largest number of rows in the figure of confused pairs."""
 PICTURES = 10
 """Largest number of pictures in one of them."""
+MOST_CLASSES = 20
+"""Classes in a figure that has a row for each: of more, those with the most mistakes are drawn."""
+LONGEST = 14
+"""Characters of the name of a class in a figure."""
+OTHERS = "others"
+"""Row and column of the classes that have no row of their own in the figure of confusion."""
 
 
 @contextmanager
@@ -22,7 +30,16 @@ def default_style() -> Iterator[None]:
     """Draw and save figures in this block with matplotlib's defaults, whatever a ``matplotlibrc`` has."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        yield
+        with warnings.catch_warnings():  # the font lacks some scripts; the tables of the page have the names
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+            yield
+
+
+def short(name: object) -> str:
+    """Return the name of a class as text for matplotlib: cut where it is long, and not as a formula."""
+    text = str(name)
+    cut = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return cut.replace("$", r"\$")
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
@@ -42,23 +59,51 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def confusion(table: pd.DataFrame) -> Figure:
+def confusion(table: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Draw the counts of each label (rows) and prediction (columns); the colour shows mistakes only.
 
     Args:
-        table: one row for each image: ``label``, ``predicted``, both 0 to 9.
+        table: one row for each image: ``label``, ``predicted``, positions in ``classes``.
+        classes: the names. Of more than ``MOST_CLASSES``, those with the most mistakes are drawn, and the
+            others share one row and one column.
     """
-    counts = np.zeros((CLASSES, CLASSES), dtype=int)
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (table["label"], table["predicted"]), 1)
-    mistakes = counts * (1 - np.eye(CLASSES, dtype=int))
-    figure = Figure(figsize=(6, 5.5), layout="constrained")
+    names = [short(name) for name in classes]
+    if len(classes) > MOST_CLASSES:
+        counts, shown = _condensed(counts)
+        names = [*(names[code] for code in shown), OTHERS]
+    mistakes = counts.copy()
+    np.fill_diagonal(mistakes, 0)
+    side = 5.5 if len(names) <= 10 else 0.55 * len(names)
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(1, mistakes.max() * 1.5))
     for (row, column), count in np.ndenumerate(counts):
         if count:
             axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8)
-    axes.set(xlabel="predicted", ylabel="label", xticks=range(CLASSES), yticks=range(CLASSES))
+    axes.set(xlabel="predicted", ylabel="label")
+    axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(range(len(names)), names)
     return figure
+
+
+def _condensed(counts: NDArray[np.int_]) -> tuple[NDArray[np.int_], NDArray[np.intp]]:
+    """Return the rows and columns of the classes with the most mistakes, and the sums of all others.
+
+    Args:
+        counts: (C, C), labels in rows, predictions in columns.
+
+    Returns:
+        The counts, (M + 1, M + 1), and the positions of the M classes, ascending.
+    """
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    shown = np.sort(mistakes.argsort(kind="stable")[::-1][:MOST_CLASSES])
+    place = np.full(len(counts), len(shown))
+    place[shown] = np.arange(len(shown))
+    sums = np.zeros((len(shown) + 1, len(shown) + 1), int)
+    np.add.at(sums, (place[:, np.newaxis], place), counts)
+    return sums, shown
 
 
 def calibration(table: pd.DataFrame) -> Figure:
@@ -102,52 +147,66 @@ def slices(table: pd.DataFrame) -> Figure:
 
     Args:
         table: one row for each bin: ``slice``, ``bin``, ``images``, ``accuracy``, ``low``, ``high`` (0 to 1).
-            The bins of each slice hold every image once.
+            The bins of each slice hold every image once. Of more than ``MOST_CLASSES`` classes, those with
+            the lowest accuracy are drawn.
     """
+    overall = (table["accuracy"] * table["images"]).sum() / table["images"].sum()
+    of_class = table["slice"] == "class"
+    lowest = table[of_class].nsmallest(MOST_CLASSES, "accuracy").index
+    table = table[~of_class | table.index.isin(lowest)].reset_index(drop=True)
     figure = Figure(figsize=(7, 0.6 + 0.2 * len(table)), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(table))
     errors = [table["accuracy"] - table["low"], table["high"] - table["accuracy"]]
     axes.errorbar(table["accuracy"], rows, xerr=errors, fmt="o", markersize=4, capsize=2)
-    overall = (table["accuracy"] * table["images"]).sum() / table["images"].sum()
     axes.axvline(overall, color="grey", linestyle="--", linewidth=1)
-    names = table["slice"] + ": " + table["bin"] + " (" + table["images"].map("{:,}".format) + ")"
+    names = table["slice"] + ": " + table["bin"].map(short) + " (" + table["images"].map("{:,}".format) + ")"
     axes.set(xlabel="accuracy", yticks=rows, ylim=(len(table) - 0.5, -0.5))
     axes.set_yticklabels(names.str.replace("_", " "), fontsize=7)
     axes.grid(alpha=0.3)
     return figure
 
 
-def confused_pairs(images: NDArray[np.uint8], table: pd.DataFrame, pairs: pd.DataFrame) -> Figure:
+def confused_pairs(
+    images: NDArray[np.uint8], table: pd.DataFrame, pairs: pd.DataFrame, description: Description
+) -> Figure:
     """Draw a row of pictures for each pair of label and prediction, the most confident mistakes first.
 
     Args:
-        images: uint8 (N, H, W).
+        images: uint8 (N, H, W), or (N, H, W, 3) for RGB.
         table: one row for each image: ``index``, ``label``, ``predicted``, ``confidence``.
         pairs: ``label``, ``predicted``, ``images``; the first ``PAIRS`` rows are drawn.
+        description: what the images show.
     """
     shown = pairs.head(PAIRS)
     rows = []
     for pair in shown.itertuples():
         wrong = table[(table["label"] == pair.label) & (table["predicted"] == pair.predicted)]
-        rows.append(images[wrong.nlargest(PICTURES, "confidence")["index"]])
+        chosen = images[wrong.nlargest(PICTURES, "confidence")["index"]]
+        rows.append(visible(chosen, description.pictures))
     columns = max(map(len, rows), default=1)
     figure = Figure(figsize=(0.62 * columns + 1.4, 0.62 * max(1, len(rows)) + 0.3), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(_mosaic(rows, images.shape[1:], columns, border=1), cmap="gray_r", vmin=0, vmax=255)
+    axes.imshow(_mosaic(rows, images.shape[1:], columns, border=1), cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=(images.shape[1] + 2) * (np.arange(len(shown)) + 0.5))
-    axes.set_yticklabels([f"{pair.label} → {pair.predicted}: {pair.images}" for pair in shown.itertuples()])
+    axes.set_yticklabels(
+        [
+            f"{short(description.classes[label])} → {short(description.classes[predicted])}: {count}"
+            for label, predicted, count in shown.to_numpy().tolist()
+        ]
+    )
     axes.spines[:].set_visible(False)
     return figure
 
 
-def mistakes(images: NDArray[np.uint8], table: pd.DataFrame, limit: int) -> Figure:
+def mistakes(images: NDArray[np.uint8], table: pd.DataFrame, limit: int, description: Description) -> Figure:
     """Draw the most confident mistakes, each with label → prediction and confidence.
 
     Args:
-        images: uint8 (N, 28, 28).
+        images: uint8 (N, H, W), or (N, H, W, 3) for RGB.
         table: one row for each image: ``index``, ``label``, ``predicted``, ``confidence``.
         limit: the largest number of pictures.
+        description: what the images show.
     """
     wrong = table[table["label"] != table["predicted"]].nlargest(limit, "confidence")
     columns = min(limit, 5)
@@ -157,29 +216,34 @@ def mistakes(images: NDArray[np.uint8], table: pd.DataFrame, limit: int) -> Figu
     for axes in grid:
         axes.axis("off")
     for axes, row in zip(grid, wrong.to_dict("records"), strict=False):
-        axes.imshow(images[row["index"]], cmap="gray_r", vmin=0, vmax=255)
-        title = f"#{row['index']}: {row['label']} → {row['predicted']} ({row['confidence']:.0%})"
+        axes.imshow(visible(images[row["index"]], description.pictures), cmap="gray", vmin=0, vmax=255)
+        label, predicted = (short(description.classes[row[name]]) for name in ("label", "predicted"))
+        between = "\n" if len(label + predicted) > 8 else " "
+        title = f"#{row['index']}: {label} →{between}{predicted} ({row['confidence']:.0%})"
         axes.set_title(title, fontsize=7)
     return figure
 
 
-def label_errors(pictures: NDArray[np.uint8], table: pd.DataFrame) -> Figure:
+def label_errors(pictures: NDArray[np.uint8], table: pd.DataFrame, kind: Pictures) -> Figure:
     """Draw images whose label is likely to be wrong, each with label → likely class and margin.
 
     Args:
-        pictures: uint8 (R, H, W), the image of each row.
-        table: R rows: ``split``, ``index``, ``label``, ``likely``, ``margin``.
+        pictures: uint8 (R, H, W), or (R, H, W, 3) for RGB: the image of each row.
+        table: R rows: ``split``, ``index``, ``label``, ``likely``, ``margin``. The classes have names.
+        kind: how a person looks at the images.
     """
-    columns, border = 5, 5
-    count, height, width = pictures.shape
+    count, height, width = pictures.shape[:3]
+    columns, border = 5, -(-5 * width // 28)
+    pictures = visible(pictures, kind)
     rows = [pictures[start : start + columns] for start in range(0, count, columns)]
     figure = Figure(figsize=(1.6 * columns, 1.6 * max(1, len(rows))), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(_mosaic(rows, (height, width), columns, border), cmap="gray_r", vmin=0, vmax=255)
+    axes.imshow(_mosaic(rows, pictures.shape[1:], columns, border), cmap="gray", vmin=0, vmax=255)
     axes.axis("off")
     for place, row in enumerate(table.to_dict("records")):
         left, top = place % columns * (width + 2 * border), place // columns * (height + 2 * border)
-        title = f"{row['split']} #{row['index']}\n{row['label']} → {row['likely']} ({row['margin']:.2f})"
+        label, likely = short(row["label"]), short(row["likely"])
+        title = f"{row['split']} #{row['index']}\n{label} → {likely} ({row['margin']:.2f})"
         axes.text(left + border + width / 2, top + border, title, ha="center", va="bottom", fontsize=7)
     return figure
 
@@ -190,13 +254,13 @@ def _mosaic(
     """Place rows of pictures into one image: drawing one image is ten times as fast as drawing each.
 
     Args:
-        rows: each uint8 (at most ``columns``, H, W).
-        shape: H, W.
+        rows: each uint8 (at most ``columns``, H, W), or (at most ``columns``, H, W, 3).
+        shape: H, W, or H, W, 3.
         columns: pictures that fit into a row.
-        border: dark pixels around each picture.
+        border: white pixels around each picture.
     """
     height, width = shape[0] + 2 * border, shape[1] + 2 * border
-    canvas = np.zeros((max(1, len(rows)) * height, columns * width), np.uint8)
+    canvas = np.full((max(1, len(rows)) * height, columns * width, *shape[2:]), 255, np.uint8)
     for row, pictures in enumerate(rows):
         for column, picture in enumerate(pictures):
             top, left = row * height + border, column * width + border

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import CLASSES
 from lenet5.model import onnx_session
 from lenet5.model.onnx_session import PIXELS, PROBABILITIES
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
     import onnx
     from onnxruntime import InferenceSession
 
+MOST_CLASSES = 10
+"""Largest number of classes of which an image is shown layer by layer."""
 Kind = str
 """``convolution``, ``pooling`` or ``dense``."""
 PAPER = {"c1": "C1", "s2": "S2", "c3": "C3", "s4": "S4", "c5": "C5", "f6": "F6"}
@@ -64,6 +65,7 @@ class Inspector:
         import onnx
 
         self._plain = onnx_session.load(content)
+        self.description = onnx_session.description(self._plain)
         model = onnx.load_from_string(content)
         self.layers = layers(model.graph)
         inner = [layer.tensor for layer in self.layers if layer.tensor != PROBABILITIES]
@@ -73,7 +75,7 @@ class Inspector:
         self._session: InferenceSession = onnx_session.load(model.SerializeToString())
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Score images: uint8 (N, 28, 28) → float32 (N, 10)."""
+        """Score images: uint8 (N, H, W) or (N, H, W, 3) → float32 (N, classes)."""
         return onnx_session.probabilities(self._plain, images)
 
     def activations(
@@ -82,7 +84,7 @@ class Inspector:
         """Return the outputs of layers.
 
         Args:
-            images: uint8 (N, 28, 28).
+            images: uint8 (N, H, W), or (N, H, W, 3) for RGB.
             names: the layers; None for all.
 
         Returns:
@@ -154,48 +156,52 @@ def embed(features: NDArray[np.float32]) -> Embedding:
 class Occlusion:
     """What the answer for one image rests on."""
 
-    digit: int
-    """The answer."""
+    answer: int
+    """Position of the answer in the names of the classes."""
     drop: NDArray[np.float32]
     """(H, W): how much the probability of the answer falls when the patch covers the pixels around this one.
 
     Below 0 where the probability rises.
     """
     changed: NDArray[np.bool_]
-    """(H, W): whether the answer becomes another digit."""
+    """(H, W): whether the answer becomes another class."""
 
 
 def occlude(inspector: Inspector, image: NDArray[np.uint8], patch: int = 5) -> Occlusion:
-    """Move a square patch of paper over an image, and score each result (Zeiler and Fergus, 2014).
+    """Move a square patch of zeros over an image, and score each result (Zeiler and Fergus, 2014).
 
     Args:
         inspector: the model.
-        image: uint8 (H, W), 0 for paper.
+        image: uint8 (H, W), or (H, W, 3) for RGB.
         patch: side of the patch in pixels; odd, so that it has a centre.
     """
-    height, width = image.shape
+    height, width = image.shape[:2]
     before = inspector.probabilities(image[None])[0]
-    digit = int(before.argmax())
+    answer = int(before.argmax())
     covered = np.repeat(image[None], height * width, axis=0)
     half = patch // 2
     for place, (row, column) in enumerate(np.ndindex(height, width)):
         covered[place, max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1] = 0
     after = inspector.probabilities(covered)
-    drop = (before[digit] - after[:, digit]).reshape(height, width)
-    return Occlusion(digit, drop, (after.argmax(axis=1) != digit).reshape(height, width))
+    drop = (before[answer] - after[:, answer]).reshape(height, width)
+    return Occlusion(answer, drop, (after.argmax(axis=1) != answer).reshape(height, width))
 
 
-def one_of_each(labels: NDArray[np.uint8], correct: NDArray[np.bool_]) -> Mapping[int, int]:
-    """Return the position of the first correct image of each digit, or of the first one if none is correct.
+def one_of_each(
+    labels: NDArray[np.integer], correct: NDArray[np.bool_], most: int = MOST_CLASSES
+) -> Mapping[int, int]:
+    """Return the position of the first correct image of each class, or of the first one if none is correct.
 
     Args:
-        labels: (N,), 0 to 9.
-        correct: (N,), whether the model reads the image correctly.
+        labels: (N,), positions of the classes.
+        correct: (N,), whether the model classifies the image correctly.
+        most: of more classes, only so many are returned: those with the lowest recall.
     """
+    classes, images = np.unique(labels, return_counts=True)
+    recall = np.bincount(labels, correct)[classes] / images
     chosen = {}
-    for digit in range(CLASSES):
-        of_digit = np.flatnonzero(labels == digit)
-        if len(of_digit):
-            right = of_digit[correct[of_digit]]
-            chosen[digit] = int(right[0] if len(right) else of_digit[0])
+    for code in np.sort(classes[recall.argsort(kind="stable")[:most]]):
+        of_class = np.flatnonzero(labels == code)
+        right = of_class[correct[of_class]]
+        chosen[int(code)] = int(right[0] if len(right) else of_class[0])
     return chosen

@@ -9,6 +9,8 @@ Only test and validation images are scored by a model that was not fitted to the
 the ranking is conservative: the model contradicts a label although it was trained on it.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -28,7 +30,7 @@ def rank(
 
     Args:
         split: name of the split.
-        labels: (N,), 0 to 9.
+        labels: (N,), 0 to C - 1.
         probabilities: float32 (N, C).
         first: position of the first of these images in the split.
 
@@ -38,8 +40,8 @@ def rank(
 
         - ``split``: ``split``.
         - ``index``: position of the image in the split.
-        - ``label``: the label.
-        - ``likely``: the most likely other class; of equal ones, the lowest digit.
+        - ``label``: position of the class in the names of the classes.
+        - ``likely``: that of the most likely other class; of equal ones, the lowest.
         - ``margin``: -1 to 0, rounded to six digits.
     """
     rows = np.arange(len(labels))
@@ -69,26 +71,33 @@ def lowest(table: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered.groupby("split").cumcount() < MOST].reset_index(drop=True)
 
 
+def named(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Return the ranking with the names of the classes in ``label`` and ``likely``."""
+    names = np.array(classes, object)
+    return table.assign(label=names[table["label"]], likely=names[table["likely"]])
+
+
 def positions(images: Array, labels: NDArray[np.integer], split: Split) -> NDArray[np.int64]:
     """Return where images are in a raw split, (R,).
 
     Args:
-        images: uint8 (R, H, W); each of them is in the split, with its label.
+        images: uint8 (R, H, W) or (R, H, W, 3); each of them is in the split, with its label.
         labels: (R,).
-        split: uint8 images (N, H, W), a memory map of any size, and labels (N,).
+        split: the images, uint8 (N, ...), a memory map of any size, and labels (N,).
 
     Raises:
         DataError: an image is not in the split.
     """
     # few images have an equal sum of pixels, so few of them are compared
-    wanted = images.sum(axis=(1, 2), dtype=np.int64)
+    axes = tuple(range(1, images.ndim))
+    wanted = images.sum(axis=axes, dtype=np.int64)
     found = np.full(len(images), -1, np.int64)
     for rows in chunks(len(split.labels)):
         part = split.images[rows]
-        sums = part.sum(axis=(1, 2), dtype=np.int64)
+        sums = part.sum(axis=axes, dtype=np.int64)
         for row in np.flatnonzero(found < 0):
             candidates = np.flatnonzero((sums == wanted[row]) & (split.labels[rows] == labels[row]))
-            equal = candidates[(part[candidates] == images[row]).all(axis=(1, 2))]
+            equal = candidates[(part[candidates] == images[row]).all(axis=axes)]
             if len(equal):
                 found[row] = equal[0] + rows.start
     if (found < 0).any():

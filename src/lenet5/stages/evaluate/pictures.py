@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lenet5.core.dataset import Pictures
+from lenet5.images import measures
+
 PAPER, INK = (255, 255, 255), (24, 24, 27)
 NEGATIVE, ZERO, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 """The ends and the middle of ColorBrewer's scale RdBu, which people with colour blindness can read."""
@@ -19,9 +22,14 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def digit(image: NDArray[np.uint8]) -> str:
-    """Draw one image, uint8 (H, W), as ink on paper."""
-    return _encode(255 - image)
+def visible(images: NDArray[np.uint8], kind: Pictures) -> NDArray[np.uint8]:
+    """Return images as a person looks at them: digits as ink on paper, all others as they are."""
+    return 255 - images if kind == "digit" else images
+
+
+def picture(image: NDArray[np.uint8]) -> str:
+    """Draw one visible image, uint8 (H, W), or (H, W, 3) for RGB."""
+    return _encode(image)
 
 
 def sheet(maps: NDArray[np.float32], columns: int) -> str:
@@ -47,15 +55,15 @@ def signed_sheet(maps: NDArray[np.float32], columns: int) -> str:
 
 
 def overlay(image: NDArray[np.uint8], values: NDArray[np.float32], limit: float) -> str:
-    """Draw numbers of both signs over an image, whose ink stays visible as grey.
+    """Draw numbers of both signs over an image, whose brightness stays visible.
 
     Args:
-        image: uint8 (H, W).
+        image: a visible image, uint8 (H, W), or (H, W, 3) for RGB.
         values: (H, W).
         limit: the absolute value of the strongest colour.
     """
     colours = _diverging(np.clip(values / max(limit, 1e-12), -1, 1)).astype(np.float64)
-    shade = 1 - 0.45 * image[..., None] / 255
+    shade = 0.55 + 0.45 * measures.grey(image[None])[0][..., None] / 255
     return _encode(_round(colours * shade))
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from lenet5.core import files
-from lenet5.core.dataset import Split
+from lenet5.core import card, files
+from lenet5.core.dataset import Array, Split
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, Training, Validation
 from lenet5.images.kernels import KERNELS
@@ -22,6 +22,12 @@ EMBEDDED = 1500
 """Images in the picture of the embedding."""
 PLOT = (640, 480)
 """Width and height of the picture of the embedding, in its own units."""
+MOST_ROWS = 100
+"""Largest number of confused pairs on the page."""
+MOST_CLASSES = 20
+"""Largest number of classes that a table lists openly, or that have their name in the embedding."""
+MOST_SCORES = 10
+"""Largest number of probabilities that are shown for one image."""
 VERDICT = re.compile(r"(?<=<!-- verdict -->\n).*(?=<!-- /verdict -->)", re.DOTALL)
 """The part of the page that ``lenet5 report`` replaces: it depends on the registry."""
 EXPLANATIONS = {
@@ -31,7 +37,7 @@ EXPLANATIONS = {
     "S4": "second pooling",
     "C5": "first dense layer",
     "F6": "second dense layer",
-    "output": "probabilities of the digits",
+    "output": "probabilities of the classes",
 }
 
 
@@ -54,38 +60,44 @@ def build(paths: Paths, test: Split) -> str:
 
     Args:
         paths: the checkout.
-        test: the raw test images: uint8 (N, 28, 28), and their labels.
+        test: the raw test images: uint8 (N, H, W) or (N, H, W, 3), and their labels.
 
     Raises:
         DataError: a file is missing or damaged.
+        UsageError: the data card is missing or damaged.
     """
     predictions = pd.read_parquet(paths.predictions)
-    per_class = files.read_csv(paths.per_class)
+    per_class = files.read_csv(paths.per_class, names=["class"])
     robustness = heat_map(files.read_csv(paths.robustness_plot))
-    bins = files.read_csv(paths.slice_accuracy).to_dict("records")
+    bins = files.read_csv(paths.slice_accuracy, names=["bin"]).to_dict("records")
+    label_errors = files.read_csv(paths.label_errors, names=["label", "likely"])
     inspector = Inspector(files.read_bytes(paths.onnx))
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             network="LeNet-5" if "C1" in (layer.name for layer in inspector.layers) else "A network",
+            card=card.load(paths.data_card),
+            classes=inspector.description.classes,
+            image=_image(test.images),
             validation=Validation.read(paths.validation),
             training=Training.read(paths.training),
             lineage=Lineage.read(paths.lineage),
             evaluation=Evaluation.read(paths.evaluation),
             per_class=per_class.to_dict("records"),
+            worst_classes=per_class.nsmallest(MOST_CLASSES, "recall").to_dict("records"),
             calibration=files.read_csv(paths.calibration).to_dict("records"),
             history=files.read_csv(paths.history).to_dict("records"),
             figures={
                 file.stem: pictures.data_uri(file.read_bytes())
                 for file in sorted(paths.figures.glob("*.png"))
             },
-            pairs=slices.confused_pairs(predictions).to_dict("records"),
+            pairs=_pairs(predictions, inspector.description.classes),
             robustness=robustness,
             weakest_corruptions=weakest(robustness["rows"], 3),
             bins=bins,
             weakest_bins=weakest([row for row in bins if row["slice"] not in ("class", "hardest")], 3),
-            label_errors=files.read_csv(paths.label_errors).to_dict("records"),
+            label_errors=label_errors.to_dict("records"),
             inside=inside(inspector, test, (predictions["label"] == predictions["predicted"]).to_numpy()),
         )
     )
@@ -132,13 +144,14 @@ def inside(inspector: Inspector, test: Split, correct: NDArray[np.bool_]) -> dic
 
     Args:
         inspector: the model.
-        test: images, uint8 (N, 28, 28), and labels.
+        test: images, uint8 (N, H, W) or (N, H, W, 3), and labels.
         correct: (N,), whether the model reads an image correctly.
     """
     chosen = inspection.one_of_each(test.labels, correct)
+    classes = inspector.description.classes
     walks = [
-        walk(inspector, test.images[index]) | {"digit": digit, "index": index}
-        for digit, index in chosen.items()
+        walk(inspector, test.images[index]) | {"class": classes[code], "index": index}
+        for code, index in chosen.items()
     ]
     *_, features, _ = inspector.layers
     some = test.images[:EMBEDDED]
@@ -151,7 +164,7 @@ def inside(inspector: Inspector, test: Split, correct: NDArray[np.bool_]) -> dic
             for name, kernel in KERNELS.items()
         ],
         "walks": walks,
-        "embedding": plot(embedding, test.labels[: len(some)]),
+        "embedding": plot(embedding, test.labels[: len(some)], classes),
         "features": features.name,
     }
 
@@ -161,7 +174,7 @@ def shapes(inspector: Inspector, images: NDArray[np.uint8]) -> list[dict[str, An
 
     Args:
         inspector: the model.
-        images: at least one image, uint8 (N, 28, 28).
+        images: at least one image, uint8 (N, H, W) or (N, H, W, 3).
     """
     outputs = inspector.activations(images[:1])
     return [
@@ -198,7 +211,15 @@ def kernels(layer: Layer) -> dict[str, Any]:
 
 
 def walk(inspector: Inspector, image: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return what the layers make of one image, uint8 (28, 28): ``picture``, ``maps``, ``scores``, …"""
+    """Return what the layers make of one image, uint8 (H, W), or (H, W, 3) for RGB.
+
+    Returns:
+        ``picture``, ``maps`` and ``occlusion`` with PNG files as URIs; ``shape`` of the image, such as
+        ``28x28``, and ``places``, its number of pixels; ``answer``, the name of a class; ``scores``, the
+        probabilities of all classes, or of the most likely ones where there are many, each with ``class``,
+        ``value`` and ``answer`` (whether it is the answer); ``largest_drop``; ``flips``, the places of the
+        patch that change the answer; ``patch``, its colour.
+    """
     outputs = inspector.activations(image[None])
     occlusion = inspection.occlude(inspector, image)
     maps = []
@@ -217,23 +238,55 @@ def walk(inspector: Inspector, image: NDArray[np.uint8]) -> dict[str, Any]:
         )
     probabilities = outputs[inspector.layers[-1].name][0]
     limit = float(np.abs(occlusion.drop).max())
+    description = inspector.description
+    visible = pictures.visible(image, description.pictures)
     return {
-        "picture": pictures.digit(image),
+        "picture": pictures.picture(visible),
+        "shape": _image(image[None]),
+        "places": occlusion.drop.size,
+        "patch": "paper" if description.pictures == "digit" else "black pixels",
         "maps": maps,
-        "answer": occlusion.digit,
-        "scores": [float(probability) for probability in probabilities],
-        "occlusion": pictures.overlay(image, occlusion.drop, limit),
+        "answer": description.classes[occlusion.answer],
+        "scores": _scores(probabilities, description.classes, occlusion.answer),
+        "occlusion": pictures.overlay(visible, occlusion.drop, limit),
         "largest_drop": float(occlusion.drop.max()),
         "flips": int(occlusion.changed.sum()),
     }
 
 
-def plot(embedding: Embedding, labels: NDArray[np.uint8]) -> dict[str, Any]:
+def _scores(probabilities: NDArray[np.float32], classes: Sequence[str], answer: int) -> list[dict[str, Any]]:
+    """Return the classes with their probabilities: all in their order, or of many the most likely ones."""
+    shown = np.arange(len(classes))
+    if len(classes) > MOST_SCORES:
+        shown = (-probabilities).argsort(kind="stable")[:MOST_SCORES]
+    return [
+        {"class": classes[code], "value": float(probabilities[code]), "answer": code == answer}
+        for code in shown.tolist()
+    ]
+
+
+def _image(images: Array) -> str:
+    """Return the shape of the raw images as text: ``28x28``, ``28x28, RGB``."""
+    height, width, *channels = images.shape[1:]
+    return f"{height}x{width}" + (", RGB" if channels else "")
+
+
+def _pairs(predictions: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the most confused pairs with the names of the classes: ``label``, ``predicted``, ``images``."""
+    pairs = slices.confused_pairs(predictions).head(MOST_ROWS)
+    return [
+        {"label": classes[label], "predicted": classes[predicted], "images": images}
+        for label, predicted, images in pairs.to_numpy().tolist()
+    ]
+
+
+def plot(embedding: Embedding, labels: NDArray[np.integer], classes: Sequence[str]) -> dict[str, Any]:
     """Return the points of an embedding in the units of an SVG picture, rounded to tenths.
 
     Returns:
-        ``points``: x, y and digit of each. ``centres``: the same of each class. ``explained``: the share of
-        the variance along each axis.
+        ``points``: x, y, colour (0 to 9) and text of each: the name of its class where it is short, else a
+        dot. ``centres``: the same of each class, with its name; of many classes, only of the most frequent
+        ones. ``explained``: the share of the variance along each axis.
     """
     width, height = PLOT
     margin = 16
@@ -241,13 +294,19 @@ def plot(embedding: Embedding, labels: NDArray[np.uint8]) -> dict[str, Any]:
     share = (embedding.points - low) / np.where(high > low, high - low, 1)
     places = np.round(margin + share * (np.array([width, height]) - 2 * margin), 1)
     places[:, 1] = np.round(height - places[:, 1], 1)  # SVG counts from the top
+    short = max(map(len, classes)) <= 2
+    codes, counts = np.unique(labels, return_counts=True)
+    frequent = np.sort(codes[(-counts).argsort(kind="stable")[:MOST_CLASSES]])
     return {
         "width": width,
         "height": height,
-        "points": [(x, y, int(digit)) for (x, y), digit in zip(places.tolist(), labels, strict=True)],
+        "points": [
+            (x, y, code % 10, classes[code] if short else "•")
+            for (x, y), code in zip(places.tolist(), labels.tolist(), strict=True)
+        ],
         "centres": [
-            (*np.round(places[labels == digit].mean(axis=0), 1).tolist(), digit)
-            for digit in sorted({int(label) for label in labels})
+            (*np.round(places[labels == code].mean(axis=0), 1).tolist(), code % 10, classes[code])
+            for code in frequent.tolist()
         ],
         "explained": embedding.explained,
     }

@@ -4,14 +4,14 @@ A slice depends on the data alone: the test images, their labels and the trainin
 were evaluated on the same data are compared on the same slices.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import CLASSES, Array
+from lenet5.core.dataset import Array
 from lenet5.images import measures, neighbours
 from lenet5.model.metrics import wilson
 
@@ -22,7 +22,6 @@ HARDEST = 0.05
 
 BINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "class": tuple(str(digit) for digit in range(CLASSES)),
         "stroke_thickness": ("thin", "normal", "thick"),
         "size": ("small", "normal", "large"),
         "slant": ("left", "normal", "right"),
@@ -31,11 +30,20 @@ BINS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "hardest": ("other", "hardest"),
     }
 )
-"""The bins of each slice, in order; those of a measure from low to high."""
+"""The bins of each slice except ``class``, in order; those of a measure from low to high."""
+
+
+def all_bins(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the bins of each slice, in order; those of ``class`` are the names of the classes."""
+    return {"class": tuple(classes), **BINS}
 
 
 def membership(
-    images: NDArray[np.uint8], labels: NDArray[np.uint8], train_images: Array, train_labels: NDArray[np.uint8]
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    train_images: Array,
+    train_labels: NDArray[np.integer],
+    classes: Sequence[str],
 ) -> pd.DataFrame:
     """Find the bins of each test image.
 
@@ -43,23 +51,24 @@ def membership(
     equal values are in one bin: where the cut would part them, all of them are in the middle one.
 
     Args:
-        images: the test images, uint8 (N, H, W).
-        labels: uint8 (N,), 0 to 9.
-        train_images: uint8 (M, H, W), all images that a training could see; a memory map of any size.
-        train_labels: uint8 (M,).
+        images: the test images, uint8 (N, H, W), or (N, H, W, 3) for RGB.
+        labels: integers (N,), 0 to C - 1.
+        train_images: uint8 (M, ...), all images that a training could see; a memory map of any size.
+        train_labels: integers (M,).
+        classes: the names of the C classes.
 
     Returns:
         A frame with one row for each image and these columns. All but the first hold the name of a bin (str).
 
         - ``index``: position of the image in the test split.
-        - ``class``: the label.
+        - ``class``: the name of the class.
         - ``stroke_thickness``, ``size``, ``slant``, ``foreground``: :func:`lenet5.images.measures.measure`.
         - ``train_distance``: the distance to the nearest training image of any class
           (:func:`lenet5.images.neighbours.nearest_by_class`).
         - ``hardest``: ``hardest`` for the twentieth of the images with the highest :func:`hardness`.
     """
-    distances = neighbours.nearest_by_class(images, train_images, train_labels, CLASSES)
-    table = pd.DataFrame({"index": np.arange(len(labels)), "class": labels.astype(str)})
+    distances = neighbours.nearest_by_class(images, train_images, train_labels, len(classes))
+    table = pd.DataFrame({"index": np.arange(len(labels)), "class": np.array(classes, object)[labels]})
     for name, values in measures.measure(images).items():
         table[name] = three_bins(values, BINS[name])
     table["train_distance"] = three_bins(distances.min(axis=1).astype(np.float64), BINS["train_distance"])
@@ -68,7 +77,7 @@ def membership(
     return table
 
 
-def hardness(distances: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def hardness(distances: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return how close each image is to another class, compared with its own, without asking a model.
 
     With the distance d to the nearest training image of the own class, and e to that of the other classes,
@@ -94,12 +103,13 @@ def hardness(distances: NDArray[np.float32], labels: NDArray[np.uint8]) -> NDArr
     return share
 
 
-def accuracies(bins: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+def accuracies(bins: pd.DataFrame, predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Return the accuracy on each bin of each slice, with Wilson's interval of 95 % confidence.
 
     Args:
         bins: of :func:`membership`.
         predictions: the rows of the same images: ``index``, ``label``, ``predicted``.
+        classes: the names of the classes, in the order of the result.
 
     Returns:
         A frame with one row for each bin that holds images: ``slice``, ``bin``, ``images``, and ``accuracy``,
@@ -107,10 +117,11 @@ def accuracies(bins: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """
     correct = (predictions["label"] == predictions["predicted"]).set_axis(predictions["index"])
     rows = []
-    for name, names in BINS.items():
+    for name, names in all_bins(classes).items():
+        members_of = bins["index"].groupby(bins[name]).groups
         for bin_name in names:
-            members = bins.loc[bins[name] == bin_name, "index"]
-            if len(members):
+            if bin_name in members_of:
+                members = bins.loc[members_of[bin_name], "index"]
                 accuracy = float(correct.loc[members].mean())
                 rows.append((name, bin_name, len(members), accuracy, *wilson(accuracy, len(members))))
     return pd.DataFrame(rows, columns=["slice", "bin", "images", "accuracy", "low", "high"])
@@ -124,7 +135,7 @@ def confused_pairs(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A frame with one row for each pair that occurs: ``label``, ``predicted``, ``images``. The most
-        frequent one is first; of equal counts, the lowest digits.
+        frequent one is first; of equal counts, the first classes.
     """
     wrong = predictions[predictions["label"] != predictions["predicted"]]
     counts = wrong.groupby(["label", "predicted"]).size().rename("images").reset_index()

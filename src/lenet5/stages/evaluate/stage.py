@@ -4,6 +4,7 @@ It imports neither TensorFlow nor Keras: the stage ``train`` compared the ONNX f
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lenet5.core import dataset, files
-from lenet5.core.dataset import Dataset, Split
+from lenet5.core.dataset import Dataset, Description, Split
 from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, SplitAccuracy
@@ -36,6 +37,7 @@ def run(paths: Paths, params: Evaluate) -> str:
     Raises:
         DataError: the images are damaged or belong to another dataset than the model, or the model file is
             missing or differs from the one that training recorded.
+        UsageError: the data card is missing or damaged.
         TrainingError: the model's answers are not probabilities.
     """
     raw = dataset.load(paths.raw)
@@ -49,6 +51,8 @@ def run(paths: Paths, params: Evaluate) -> str:
         onnx_file=hashlib.sha256(content).hexdigest(),
     )
     session = onnx_session.load(content)
+    description = _require_description(raw.manifest.description, onnx_session.description(session))
+    classes = description.classes
     test = raw.splits["test"]
     probabilities = onnx_session.probabilities(session, test.images)
     if not np.isfinite(probabilities).all():
@@ -67,9 +71,11 @@ def run(paths: Paths, params: Evaluate) -> str:
         label_errors.rank("test", test.labels, probabilities),
     )
     splits = {name: _accuracy(score.correct, score.images) for name, score in scores.items()}
-    doubted = label_errors.lowest(pd.concat([score.label_errors for score in scores.values()]))
-    bins = slices.membership(test.images, test.labels, raw.splits["train"].images, raw.splits["train"].labels)
-    by_slice = slices.accuracies(bins, predictions)
+    ranked = label_errors.lowest(pd.concat([score.label_errors for score in scores.values()]))
+    doubted = label_errors.named(ranked, classes)
+    train = raw.splits["train"]
+    bins = slices.membership(test.images, test.labels, train.images, train.labels, classes)
+    by_slice = slices.accuracies(bins, predictions, classes)
 
     answers = robustness.score(session, test.images, test.labels, params.robustness)
     by_severity = robustness.summary(answers)
@@ -90,8 +96,8 @@ def run(paths: Paths, params: Evaluate) -> str:
         **summaries,
     )
     evaluation.write(paths.evaluation)
-    files.write_csv(paths.per_class, metrics.by_class(predictions))
-    files.write_csv(paths.confusion, predictions[["label", "predicted"]])
+    files.write_csv(paths.per_class, metrics.by_class(predictions, classes))
+    files.write_csv(paths.confusion, _named(predictions[["label", "predicted"]], classes))
     files.write_csv(paths.calibration, calibration)
     files.write_csv(paths.robustness_plot, by_severity)
     files.write_parquet(paths.slices, bins)
@@ -101,13 +107,13 @@ def run(paths: Paths, params: Evaluate) -> str:
         partial.mkdir()
         for name, figure in {
             "learning_curves": figures.learning_curves(history),
-            "confusion": figures.confusion(predictions),
+            "confusion": figures.confusion(predictions, classes),
             "calibration": figures.calibration(calibration),
-            "mistakes": figures.mistakes(test.images, predictions, params.mistakes),
+            "mistakes": figures.mistakes(test.images, predictions, params.mistakes, description),
             "robustness": figures.robustness(by_severity),
             "slices": figures.slices(by_slice),
             "confused_pairs": figures.confused_pairs(
-                test.images, predictions, slices.confused_pairs(predictions)
+                test.images, predictions, slices.confused_pairs(predictions), description
             ),
             "label_errors": _draw_label_errors(raw, doubted.head(LABEL_ERRORS)),
         }.items():
@@ -121,6 +127,28 @@ def run(paths: Paths, params: Evaluate) -> str:
         f"calibration error {evaluation.calibration_error:.4f}, "
         f"mean accuracy on corrupted images {evaluation.mean_corruption_accuracy:.4f}"
     )
+
+
+def _require_description(of_data: Description, of_model: Description) -> Description:
+    """Compare what the images show with what the model was trained on; the digests do not cover it.
+
+    Raises:
+        DataError: the two differ.
+    """
+    if of_data != of_model:
+        raise DataError(
+            "The model was trained on other classes, or for other pictures, than the data has.",
+            expected=of_data.model_dump_json(),
+            found=of_model.model_dump_json(),
+            fix="train the model again: `dvc repro`",
+        )
+    return of_data
+
+
+def _named(codes: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """Replace positions of classes by the names."""
+    names = np.array(classes, object)
+    return codes.apply(lambda column: names[column])
 
 
 def _model_file(paths: Paths) -> bytes:
@@ -170,7 +198,8 @@ def _draw_label_errors(raw: Dataset, doubted: pd.DataFrame) -> Figure:
     test, train = raw.splits["test"].images, raw.splits["train"].images
     places = zip(doubted["split"], doubted["index"], strict=True)
     pictures = [(test if split == "test" else train)[index] for split, index in places]
-    return figures.label_errors(np.array(pictures, np.uint8).reshape(-1, *test.shape[1:]), doubted)
+    images = np.array(pictures, np.uint8).reshape(-1, *test.shape[1:])
+    return figures.label_errors(images, doubted, raw.manifest.description.pictures)
 
 
 def _accuracy(correct: int, images: int) -> SplitAccuracy:

@@ -25,12 +25,13 @@ def run(paths: Paths, params: Preprocess) -> str:
     raw = dataset.load(paths.raw)
     _require_validation(paths, raw.manifest.digest)
     train = raw.splits["train"]
+    classes = len(raw.manifest.description.classes)
     train_rows, validation_rows = hold_out(train.labels, params.validation_images, params.seed)
     manifest = dataset.save(
         paths.processed,
         {
-            "train": encode_rows(train, train_rows, params.padding),
-            "validation": encode_rows(train, validation_rows, params.padding),
+            "train": encode_rows(train, train_rows, params.padding, classes),
+            "validation": encode_rows(train, validation_rows, params.padding, classes),
         },
         description=raw.manifest.description,
         made_from=raw.manifest.digest,

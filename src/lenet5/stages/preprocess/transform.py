@@ -1,4 +1,4 @@
-"""Encode raw pixels and labels as the arrays that LeNet-5 is trained on."""
+"""Encode raw pixels and labels as the arrays that a network is trained on."""
 
 from collections.abc import Iterator
 
@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from lenet5.core.dataset import CLASSES, Split, chunks, rescale
-from lenet5.core.errors import UsageError
+from lenet5.core.dataset import Split, chunks, rescale
+from lenet5.core.errors import DataError, UsageError
 
 Rows = NDArray[np.intp]
 """Indices into a split (N,), from 0."""
 
 
-def hold_out(labels: NDArray[np.uint8], images: int, seed: int) -> tuple[Rows, Rows]:
+def hold_out(labels: NDArray[np.integer], images: int, seed: int) -> tuple[Rows, Rows]:
     """Choose validation images, stratified by class.
 
     Args:
-        labels: uint8 (N,).
+        labels: integers (N,).
         images: number of validation images.
         seed: of the random choice.
 
@@ -26,9 +26,19 @@ def hold_out(labels: NDArray[np.uint8], images: int, seed: int) -> tuple[Rows, R
 
     Raises:
         UsageError: a split would have fewer images than there are classes.
+        DataError: a class has a single image.
     """
     total = len(labels)
-    classes = len(np.unique(labels))
+    codes, counts = np.unique(labels, return_counts=True)
+    if (counts == 1).any():
+        raise DataError(
+            "A class has too few train images to take one for validation.",
+            expected="at least 2 images of each class",
+            found=f"1 image of {np.count_nonzero(counts == 1)} of {len(codes)} classes, "
+            f"the first of which is number {codes[counts == 1][0]}",
+            fix="add images of these classes, or remove the classes",
+        )
+    classes = len(codes)
     if not classes <= images <= total - classes:
         raise UsageError(
             "The validation split cannot be made.",
@@ -42,38 +52,41 @@ def hold_out(labels: NDArray[np.uint8], images: int, seed: int) -> tuple[Rows, R
     return np.sort(train), np.sort(validation)
 
 
-def encode_rows(split: Split, rows: Rows, padding: int) -> Iterator[Split]:
+def encode_rows(split: Split, rows: Rows, padding: int, classes: int) -> Iterator[Split]:
     """Encode some rows of a split in parts, because the split may exceed the memory.
 
     Args:
         split: as in :func:`encode`.
         rows: the indices of the images to encode, in the order of the result.
         padding: as in :func:`encode`.
+        classes: as in :func:`encode`.
 
     Yields:
         The next part of the encoded rows, at most ``CHUNK`` images.
     """
     for chunk in chunks(len(rows)):
         part = rows[chunk]
-        yield encode(Split(split.images[part], split.labels[part]), padding)
+        yield encode(Split(split.images[part], split.labels[part]), padding, classes)
 
 
-def encode(split: Split, padding: int) -> Split:
+def encode(split: Split, padding: int, classes: int) -> Split:
     """Encode one split.
 
     Args:
-        split: uint8 images (N, 28, 28), integer labels (N,).
+        split: uint8 images (N, H, W), or (N, H, W, channels); integer labels (N,).
         padding: rows and columns of zeros to add on each side.
+        classes: number of classes.
 
     Returns:
-        float32 images (N, 28 + 2 padding, 28 + 2 padding, 1) in 0 to 1, float32 one-hot labels (N, 10).
+        float32 images (N, H + 2 padding, W + 2 padding, channels) in 0 to 1, where grey images have one
+        channel; float32 one-hot labels (N, classes).
     """
-    border = ((0, 0), (padding, padding), (padding, padding))
-    padded = np.pad(split.images, border)  # (N, H, W)
-    pixels = padded[..., np.newaxis]  # (N, H, W, 1): NHWC
-    return Split(rescale(pixels), one_hot(split.labels))
+    grey = split.images.ndim == 3
+    pixels = split.images[..., np.newaxis] if grey else split.images  # (N, H, W, C): NHWC
+    padded = np.pad(pixels, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    return Split(rescale(padded), one_hot(split.labels, classes))
 
 
-def one_hot(labels: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Map labels (N,) to one-hot rows, float32 (N, 10)."""
-    return np.eye(CLASSES, dtype=np.float32)[labels]
+def one_hot(labels: NDArray[np.integer], classes: int) -> NDArray[np.float32]:
+    """Map labels (N,) to one-hot rows, float32 (N, classes)."""
+    return np.eye(classes, dtype=np.float32)[labels]

@@ -34,12 +34,12 @@ def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArra
     """Shift, rotate and scale each image by its own amounts.
 
     Args:
-        images: float32 (B, H, W, 1).
+        images: float32 (B, H, W, channels).
         amounts: float64 (5, B), from :func:`draw_amounts`.
 
     Returns:
-        float32 (B, H, W, 1), interpolated bilinearly; pixels from outside the original image are 0. If all
-        amounts are 0, ``images`` itself.
+        float32 (B, H, W, channels), interpolated bilinearly; pixels from outside the original image are 0. If
+        all amounts are 0, ``images`` itself.
     """
     if not amounts.any():
         return images
@@ -58,7 +58,13 @@ def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArra
     sources = np.einsum("ijb,jhw->ibhw", matrix, grid)  # (2, B, H, W)
     sources += (centre[:, np.newaxis] + shift)[..., np.newaxis, np.newaxis]
     image = np.broadcast_to(np.arange(count)[:, np.newaxis, np.newaxis], sources.shape[1:])
-    return map_coordinates(images[..., 0], np.stack([image, *sources]), order=1)[..., np.newaxis]
+    places = np.stack([image, *sources])
+    return _each_channel(images, lambda pixels: map_coordinates(pixels, places, order=1))
+
+
+def _each_channel(images: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:
+    """Change each channel of (B, H, W, channels) in the same way, as (B, H, W)."""
+    return np.stack([change(images[..., channel]) for channel in range(images.shape[-1])], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -125,16 +131,22 @@ def draw_disturbance(
 def disturb(images: NDArray[np.float32], drawn: Disturbance) -> NDArray[np.float32]:
     """Take the outline of each image, add lines, invert bands, blur, add a background, replace single pixels.
 
+    All channels of an image are changed alike.
+
     Args:
-        images: float32 (B, H, W, 1) in 0 to 1.
+        images: float32 (B, H, W, channels) in 0 to 1.
         drawn: from :func:`draw_disturbance`.
 
     Returns:
-        float32 (B, H, W, 1) in 0 to 1; without any change, ``images`` itself.
+        float32 (B, H, W, channels) in 0 to 1; without any change, ``images`` itself.
     """
     if all(values is None for values in vars(drawn).values()):
         return images
-    pixels = images[..., 0]
+    return _each_channel(images, lambda pixels: _disturb(pixels, drawn))
+
+
+def _disturb(pixels: Pixels, drawn: Disturbance) -> Pixels:
+    """Change one channel, (B, H, W)."""
     if drawn.outline is not None:
         pixels = _mixed(pixels, drawn.outline, _outlined)
     if drawn.lines is not None:
@@ -147,7 +159,7 @@ def disturb(images: NDArray[np.float32], drawn: Disturbance) -> NDArray[np.float
         pixels = (pixels + drawn.background) / (1 + drawn.density)
     if drawn.noise is not None:
         pixels = np.where(np.isnan(drawn.noise), pixels, drawn.noise)
-    return pixels[..., np.newaxis]
+    return pixels
 
 
 def _mixed(pixels: Pixels, shares: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:

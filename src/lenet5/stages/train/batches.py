@@ -18,7 +18,7 @@ _BLOCK = 256
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches for one training: float32 images (B, H, W, 1) in 0 to 1, float32 one-hot labels (B, 10).
+    """Batches for one training: float32 images (B, H, W, channels) in 0 to 1, float32 one-hot labels.
 
     Only the current batches are in memory, so the split may be a memory map of any size. Each epoch can be
     drawn without the earlier ones, and each batch without the other batches of its epoch. Each process of a

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lenet5.core.dataset import Split
-from lenet5.core.errors import TrainingError
+from lenet5.core.errors import TrainingError, UsageError
 from lenet5.model import network
 from lenet5.stages.train import optimizer
 from lenet5.stages.train.batches import Batches, ValidationBatches
@@ -33,7 +33,7 @@ def fit(
     """Train a network from scratch, or resume an interrupted training; both give the same bytes.
 
     Args:
-        train: float32 images (N, H, W, 1) in 0 to 1, float32 one-hot labels (N, 10).
+        train: float32 images (N, H, W, channels) in 0 to 1, float32 one-hot labels (N, classes).
         validation: the same for the images that decide when to stop.
         params: the hyper-parameters.
         on_epoch: called after each epoch with its number, from 1, and its metrics.
@@ -48,10 +48,10 @@ def fit(
 
     Raises:
         TrainingError: the loss or a weight is not a finite number.
+        UsageError: the images are too small for the convolutions.
     """
     keras.utils.set_random_seed(params.seed)
-    _, height, width, _ = train.images.shape
-    model = untrained_network(height, width, params)
+    model = untrained_network(train.images.shape[1:], train.labels.shape[1], params)
     trained_epochs = resume_from.epoch if resume_from else 0
     batches = Batches(train, params, first_epoch=trained_epochs, group=group)
     model.compile(
@@ -87,15 +87,36 @@ def fit(
     return network.in_float32(model), pd.DataFrame(history.rows)
 
 
-def untrained_network(height: int, width: int, params: Train) -> keras.Sequential:
-    """Return the network of ``train.architecture``, with random weights, for images of this size."""
+def untrained_network(shape: tuple[int, ...], classes: int, params: Train) -> keras.Sequential:
+    """Return the network of ``train.architecture``, with random weights.
+
+    Args:
+        shape: height, width and channels of the images, padding included.
+        classes: number of classes.
+        params: the architecture.
+
+    Raises:
+        UsageError: the images are too small for the convolutions.
+    """
+    height, width, channels = shape
     if params.architecture == "mlp":
-        return network.build_mlp(height, width, params.precision, l2=params.l2)
+        return network.build_mlp(
+            height, width, params.precision, classes=classes, channels=channels, l2=params.l2
+        )
+    if min(height, width) < params.smallest_side:
+        raise UsageError(
+            "The images are too small for the convolutions of LeNet-5.",
+            expected=f"at least {params.smallest_side} rows and columns, padding included",
+            found=f"{height}x{width}",
+            fix="set train.padding to same, raise preprocess.padding, or lower train.kernel_size",
+        )
     return network.build(
         height,
         width,
         params.kernel_size,
         params.precision,
+        classes=classes,
+        channels=channels,
         padding=params.padding,
         pooling=params.pooling,
         l2=params.l2,

@@ -68,6 +68,16 @@ class Train(Section):
     precision: Literal["float32", "mixed_bfloat16"]
     workers: Positive
 
+    @property
+    def smallest_side(self) -> int:
+        """Return the smallest height and width of an image, padding included, that fits the layers."""
+        if self.architecture == "mlp":
+            return 1
+        side = 1
+        for _ in range(2):  # backwards through two poolings, each after a convolution
+            side = 2 * side + (self.kernel_size - 1 if self.padding == "valid" else 0)
+        return side
+
     @model_validator(mode="after")
     def _divisible(self) -> "Train":
         if self.batch_size % self.workers:

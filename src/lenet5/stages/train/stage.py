@@ -72,8 +72,8 @@ def run(
         DataError: the processed data is missing or damaged.
         TrainingError: the loss or a weight is not finite, the processes differ, or the two model files give
             different answers; nothing is saved then.
-        UsageError: the device cannot train in ``params.precision``, or there are too few validation images
-            to calibrate the model.
+        UsageError: the device cannot train in ``params.precision``, there are too few validation images
+            to calibrate the model, or the images are too small for the network.
     """
     processed = dataset.load(paths.processed)
     if params.calibration == "temperature":
@@ -187,19 +187,19 @@ def calibrate(trained: keras.Sequential, validation: Split) -> float:
     """Fit a temperature on the validation images, fold it into the last layer and return it.
 
     Raises:
-        TrainingError: an image would get another digit.
+        TrainingError: an image would get another class.
     """
     logits = temperature.logits(trained, validation.images)
     divisor = temperature.fit(logits, validation.labels.argmax(axis=1))
     temperature.fold(trained, divisor)
     calibrated = temperature.logits(trained, validation.images)
-    digits = logits.argmax(axis=1)
-    lead = calibrated.max(axis=1) - calibrated[np.arange(len(digits)), digits]
+    answers = logits.argmax(axis=1)
+    lead = calibrated.max(axis=1) - calibrated[np.arange(len(answers)), answers]
     if not (lead <= TOLERANCE).all():  # two equal logits may change places when they are rounded
         raise TrainingError(
-            "The calibrated model does not give the digits of the trained one.",
-            expected="the same digit for each validation image",
-            found=f"another digit for {np.count_nonzero(~(lead <= TOLERANCE)):,} images",
+            "The calibrated model does not give the classes of the trained one.",
+            expected="the same class for each validation image",
+            found=f"another class for {np.count_nonzero(~(lead <= TOLERANCE)):,} images",
             fix="set train.calibration to none, and report a defect of the calibration",
         )
     return divisor
@@ -211,7 +211,7 @@ def require_same_answers(model: keras.Sequential, onnx_file: bytes, validation: 
     Args:
         model: the model for Keras, which takes raw pixels.
         onnx_file: the content of the ONNX file.
-        validation: float32 images (N, H, W, 1), padded and rescaled.
+        validation: float32 images (N, H, W, channels), padded and rescaled.
         padding: rows and columns of zeros on each side of the images.
 
     Raises:

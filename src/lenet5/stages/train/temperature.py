@@ -38,11 +38,11 @@ def require_images(validation: Split) -> None:
 
 
 def logits(network: keras.Sequential, images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what the softmax of the last layer gets, float64 (N, 10).
+    """Return what the softmax of the last layer gets, float64 (N, classes).
 
     Args:
         network: a network whose last layer is dense, with softmax.
-        images: float32 (N, H, W, 1) in 0 to 1.
+        images: float32 (N, H, W, channels) in 0 to 1.
     """
     *layers, last = network.layers
     kernel, bias = (np.asarray(array, np.float64) for array in last.get_weights())
@@ -61,8 +61,8 @@ def fit(logits: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     """Return the temperature with the lowest cross-entropy, rounded to four decimals and within ``LIMITS``.
 
     Args:
-        logits: float64 (N, 10).
-        labels: the digits, integers (N,).
+        logits: float64 (N, classes).
+        labels: positions of the classes, integers (N,).
     """
     rows = np.arange(len(labels))
 
