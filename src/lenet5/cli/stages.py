@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @app.command(rich_help_panel=STAGES)
 def ingest() -> None:
-    """Fetch MNIST, compare it with the checksums in params.yaml, and store it as arrays in data/raw.
+    """Read the source, compare it with the checksums in params.yaml, and store it as arrays in data/raw.
 
     Needs: read access to ingest.source.
 
