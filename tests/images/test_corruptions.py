@@ -203,7 +203,9 @@ def test_linear_operations_keep_grey_images() -> None:
 def test_channels_of_rgb_images_are_corrupted_with_the_same_random_numbers(name: str, images: Images) -> None:
     colours = np.stack([images, images[::-1], 255 - images], axis=-1)
     changed = corrupted(name, colours)
-    assert (changed.shape, changed.dtype, changed.flags.c_contiguous) == (colours.shape, np.uint8, True)
+    assert changed.shape == colours.shape
+    assert changed.dtype == np.uint8
+    assert changed.flags.c_contiguous
     for channel in range(3):
         np.testing.assert_array_equal(changed[..., channel], corrupted(name, colours[..., channel]))
     grey = np.repeat(images[..., np.newaxis], 3, axis=-1)  # a grey picture stays grey

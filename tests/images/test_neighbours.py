@@ -76,9 +76,8 @@ def test_other_shapes_are_compared_too(shape: tuple[int, int]) -> None:
 def test_distances_of_rgb_images_are_over_all_channels(digits: Arrays) -> None:
     images, others, labels = digits["test_images"][:20], digits["train_images"][:300], digits["train_labels"]
     one = neighbours.nearest_by_class(images, others, labels[:300], 10).astype(np.float64)
-    three = neighbours.nearest_by_class(
-        *(np.repeat(each[..., np.newaxis], 3, axis=-1) for each in (images, others)), labels[:300], 10
-    )
+    colours = [np.repeat(each[..., np.newaxis], 3, axis=-1) for each in (images, others)]
+    three = neighbours.nearest_by_class(colours[0], colours[1], labels[:300], 10)
     np.testing.assert_array_equal(three, np.sqrt(3 * (one**2).round()).astype(np.float32))
     red, blue = (np.zeros((1, 8, 8, 3), np.uint8) for _ in range(2))
     red[..., 0], blue[..., 2] = 255, 255

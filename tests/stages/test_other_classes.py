@@ -190,7 +190,7 @@ def test_page_is_small_names_the_data_and_knows_no_digit(finished_set: Get, name
     assert "not stated" in text  # the licence
     for word in ("digit", "handwrit", "mnist", "28x28"):
         assert word not in text.lower(), word
-    assert f"{data.side}x{data.side}" + (", RGB" if data.channels == 3 else "") in text
+    assert f"{data.side}x{data.side}" + (" RGB" if data.channels == 3 else "") in text
     for shown in data.classes[:3]:
         assert shown.replace("<", "&lt;").replace(">", "&gt;") in text
     assert "<b>boot" not in page

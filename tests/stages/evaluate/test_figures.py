@@ -194,7 +194,7 @@ def test_slices_of_many_classes_show_those_with_the_lowest_accuracy(many: pd.Dat
     assert r"class: class \$15 (10)" in of_classes
     assert r"class: class \$3 (10)" not in of_classes
     overall = (many["label"] == many["predicted"]).mean()
-    assert figure.axes[0].lines[-1].get_xdata()[0] == pytest.approx(overall)
+    assert np.asarray(figure.axes[0].lines[-1].get_xdata())[0] == pytest.approx(overall)
 
 
 def test_pictures_of_objects_keep_their_colours_and_digits_are_ink_on_paper() -> None:
@@ -206,7 +206,7 @@ def test_pictures_of_objects_keep_their_colours_and_digits_are_ink_on_paper() ->
     drawn = np.asarray(figure.axes[0].get_images()[0].get_array())
     np.testing.assert_array_equal(drawn[1:17, 1:17], images[0])
     shown = figures.mistakes(images, table, 4, names).axes[0]
-    np.testing.assert_array_equal(shown.get_images()[0].get_array(), images[0])
+    np.testing.assert_array_equal(np.asarray(shown.get_images()[0].get_array()), images[0])
     assert shown.get_title() == "#0: a very long n… →\nb (90%)"
 
 

@@ -110,5 +110,6 @@ def test_rgb_images_keep_their_channels_and_labels_have_as_many_places_as_classe
 
 def test_class_with_a_single_image_is_an_error_that_names_it() -> None:
     labels = np.array([0, 0, 1, 2, 2, 2], np.uint8)
-    with pytest.raises(DataError, match=r"at least 2 images of each class(.|\n)*1 image of 1 of 3 classes"):
-        hold_out(labels, 3, seed=1)
+    expected = r"at least 2 train images of each class(.|\n)*1 image of 1 of 3 classes: 'bag'"
+    with pytest.raises(DataError, match=expected):
+        hold_out(labels, 3, seed=1, classes=("shirt", "bag", "boot"))

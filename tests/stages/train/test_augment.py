@@ -199,7 +199,7 @@ def test_a_share_of_the_batch_stays_as_it_is(train: Split) -> None:
 
 def test_channels_of_an_image_are_distorted_and_disturbed_alike() -> None:
     images = np.random.default_rng(0).random((12, 16, 16, 3), np.float32)
-    limits = Distortion(shift=2, rotation=20, scale=0.2, **ALL)
+    limits = Distortion.model_validate({"shift": 2, "rotation": 20, "scale": 0.2, **ALL})
     random = np.random.default_rng(5)
     amounts, drawn = draw_amounts(limits, 12, random), draw_disturbance(limits, 12, (16, 16), random)
     whole = disturb(augment(images, amounts), drawn)
