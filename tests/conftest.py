@@ -45,6 +45,7 @@ BIN = Path(sys.executable).parent
 # files of a clone that the stages read; the package itself is the installed one
 CLONED = (
     "dvc.yaml",
+    "data/card.yaml",
     "params.yaml",
     "prefect.yaml",
     "sweep.yaml",

@@ -70,7 +70,7 @@ def closure(stage: str) -> set[str]:
 def modules(code: str) -> list[Path]:
     """Return a file, or the modules in a folder."""
     path = REPOSITORY / code
-    return [path] if path.is_file() else sorted(path.glob("*.py"))
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
 def by_file(dep: str) -> set[str]:
@@ -154,7 +154,7 @@ def expected_stale(module: Path) -> set[str]:
             return {"train"}
         case ("src", "lenet5", "images", *_):
             return {"evaluate"}
-        case ("src", "lenet5", "stages", stage, _):
+        case ("src", "lenet5", "stages", stage, _, *_):
             return {stage}
         case _:  # it reports, or it decides when and where a stage runs
             return set()
@@ -186,7 +186,7 @@ def test_every_later_stage_depends_on_an_earlier_one(recorded: Repo) -> None:
 def test_only_the_stage_register_reports(stage: str) -> None:
     reports = {
         name
-        for file in (PACKAGE / "stages" / stage).glob("*.py")
+        for file in (PACKAGE / "stages" / stage).rglob("*.py")
         for name in imported(file)
         if name.startswith(tuple(REPORTING))
     }

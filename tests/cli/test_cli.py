@@ -115,7 +115,7 @@ def test_predict_reads_images_of_any_size(finished: Project, digits: Arrays, tmp
         files.append(tmp_path / f"{index}.{'png' if index % 2 else 'jpg'}")
         picture.save(files[-1])
     answers = json.loads(finished.run("lenet5", "predict", "--json", *map(str, files)))
-    right = [a["digit"] == int(digits["test_labels"][i]) for i, a in enumerate(answers)]
+    right = [a["class"] == str(digits["test_labels"][i]) for i, a in enumerate(answers)]
     assert sum(right) >= 15  # the small project's model is right in nine of ten
     assert answers[0]["version"] == 1
     assert "probability" in finished.run("lenet5", "predict", str(files[0]))

@@ -80,7 +80,7 @@ def printed(font: str) -> Images:
     for digit in range(10):
         picture = Image.new("L", (120, 120), "white")
         ImageDraw.Draw(picture).text((60, 60), str(digit), fill="black", font=loaded, anchor="mm")
-        pictures.append(image_normalization.from_picture(picture))
+        pictures.append(image_normalization.convert(picture, "digit", (28, 28)))
     return np.stack(pictures)
 
 

@@ -33,7 +33,7 @@ def test_page_has_the_answers_and_the_layers(finished: Project, tmp_path: Path, 
     page = Page(text)
     assert "<b>" not in text
     for answer, path in zip(answers, pictures, strict=True):
-        assert f"{printable(path.name)}: {answer['digit']}" in page.text
+        assert f"{printable(path.name)}: {answer['class']}" in page.text
         assert f"Probability {answer['probability']:.3f}" in page.text
     alternatives = [str(image["alt"]) for image in page.all("img")]
     for name in ("C1", "S2", "C3", "S4", "C5", "F6"):
@@ -56,7 +56,7 @@ def test_page_is_written_to_the_working_folder_and_named(finished: Project, pict
     ("words", "code", "message"),
     [
         (("nowhere.png",), 4, "no file of this name"),
-        (("blank.png",), 4, "There is no digit in this picture"),
+        (("blank.png",), 4, "This picture shows only background"),
         (("first.png", "--version", "99"), 2, "has no version '99'"),
     ],
 )

@@ -112,6 +112,11 @@ def slices() -> pd.DataFrame:
     )
 
 
+def of_data(name: str, *classes: str, shape: str = "28x28") -> dict[str, str]:
+    """Return the tags of a version of some data set."""
+    return {tags.DATA_NAME: name, tags.CLASSES: json.dumps(classes), tags.IMAGE_SHAPE: shape}
+
+
 def add_model(
     client: MlflowClient,
     paths: Paths,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,7 +21,9 @@ from lenet5.registry import bom, model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.stages.params import load
 from lenet5.tracking import tags
+from lenet5.tracking.data_set import DataSet
 from tests.conftest import REPOSITORY
+from tests.data_sets import MNIST, SHOES
 from tests.registry.factory import add
 
 REQUIREMENTS = REPOSITORY / "requirements.lock"
@@ -50,8 +53,8 @@ VERSION = Version(
 )
 
 
-def model(source: str = "data/mnist") -> dict[str, Any]:
-    return dict(json.loads(bom.model(VERSION, {**PARAMS, "ingest.source": source}, LOCK)))
+def model(source: str = "data/mnist", data: DataSet = MNIST) -> dict[str, Any]:
+    return dict(json.loads(bom.model(VERSION, {**PARAMS, "ingest.source": source}, LOCK, data)))
 
 
 def packages() -> dict[str, Any]:
@@ -74,8 +77,8 @@ def references(tree: object, key: str) -> Iterator[str]:
     "text",
     [
         bom.packages(LOCK),
-        bom.model(VERSION, PARAMS, LOCK),
-        bom.model(replace(VERSION, tags={}), {"ingest.source": "s3://bucket/some digits"}, LOCK),
+        bom.model(VERSION, PARAMS, LOCK, MNIST),
+        bom.model(replace(VERSION, tags={}), {"ingest.source": "s3://bucket/some digits"}, LOCK, MNIST),
     ],
     ids=["packages", "model", "model-of-an-early-release"],
 )
@@ -139,13 +142,44 @@ def test_model_names_files_data_parameters_metrics_and_code() -> None:
 
 
 def test_licence_of_other_data_is_not_claimed() -> None:
-    document = model(source="https://me:hidden@digits.example/mnist")
+    document = model("https://me:hidden@digits.example/mnist", SHOES)
     assert "licenses" not in next(each for each in document["components"] if each["bom-ref"] == "data:raw")
     assert "hidden" not in json.dumps(document)
+    shown = json.dumps(document["metadata"]["component"])
+    assert "photos of shoes" in shown
+    assert "uint8 (N, 16, 16, 3), RGB" in shown
+    assert "float32 (N, 3)" in shown
+    assert not re.search("digit|MNIST", shown.replace("lenet5-mnist", ""))
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected"),
+    [
+        ("CC-BY-4.0", {"license": {"id": "CC-BY-4.0"}}),
+        ("MIT OR Apache-2.0", {"expression": "MIT OR Apache-2.0"}),
+        ("our own terms", {"license": {"name": "our own terms"}}),
+    ],
+)
+def test_licence_of_the_data_is_that_of_the_card(licence: str, expected: dict[str, Any]) -> None:
+    data = replace(SHOES, card=SHOES.card.model_copy(update={"licence": licence}))
+    text = bom.model(VERSION, PARAMS, LOCK, data)
+    raw = next(each for each in json.loads(text)["components"] if each["bom-ref"] == "data:raw")
+    assert raw["licenses"] == [expected]
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+
+
+def test_addition_is_a_source_of_its_own() -> None:
+    params = {**PARAMS, "ingest.additions": [{"source": "s3://bucket/collected"}]}
+    version = replace(VERSION, tags={**VERSION.tags, f"{tags.ADDITION}1.images": "7" * 64})
+    document = json.loads(bom.model(version, params, LOCK, MNIST))
+    components = {each["bom-ref"]: each for each in document["components"]}
+    [content] = components["data:addition_1.images"]["data"]
+    assert content["contents"]["url"] == "s3://bucket/collected"
+    assert components["data:addition_1.images"]["hashes"][0]["content"] == "7" * 64
 
 
 def test_equal_versions_have_equal_bytes_whoever_made_them() -> None:
-    text = bom.model(VERSION, PARAMS, LOCK)
+    text = bom.model(VERSION, PARAMS, LOCK, MNIST)
     elsewhere = replace(
         VERSION,
         aliases=("champion",),
@@ -157,22 +191,22 @@ def test_equal_versions_have_equal_bytes_whoever_made_them() -> None:
             tags.FLOW_RUN: "another",
         },
     )
-    assert bom.model(elsewhere, dict(reversed(PARAMS.items())), LOCK) == text
-    other = bom.model(replace(VERSION, tags={**VERSION.tags, tags.WEIGHTS: "8" * 64}), PARAMS, LOCK)
+    assert bom.model(elsewhere, dict(reversed(PARAMS.items())), LOCK, MNIST) == text
+    other = bom.model(replace(VERSION, tags={**VERSION.tags, tags.WEIGHTS: "8" * 64}), PARAMS, LOCK, MNIST)
     assert json.loads(other)["serialNumber"] != json.loads(text)["serialNumber"]
 
 
 def test_artifacts_are_logged_once_and_verified(client: MlflowClient, paths: Paths, model_name: str) -> None:
     version = add(client, paths, model_name, extra_tags=TRAINED_WITH)
-    bom.attach(client, version, PARAMS, REQUIREMENTS)
+    bom.attach(client, version, PARAMS, REQUIREMENTS, MNIST)
     version = model_versions.find(client, model_name, "1")
     assert model_versions.artifacts(version).keys() >= {bom.MODEL, bom.PACKAGES, model_versions.PREDICTIONS}
     assert client.get_run(version.run_id).data.tags[tags.ARTIFACTS] == version.tags[tags.ARTIFACTS]
     assert bom.read(paths, model_name, "@challenger", bom.PACKAGES) == bom.packages(LOCK)
-    assert bom.read(paths, model_name, "1", bom.MODEL) == bom.model(version, PARAMS, LOCK)
+    assert bom.read(paths, model_name, "1", bom.MODEL) == bom.model(version, PARAMS, LOCK, MNIST)
     [file] = paths.root.rglob(bom.MODEL)
     file.write_text(file.read_text().replace("CC-BY-SA-3.0", "MIT"))
-    bom.attach(client, version, PARAMS, REQUIREMENTS)
+    bom.attach(client, version, PARAMS, REQUIREMENTS, MNIST)
     assert "MIT" in file.read_text(), "it is logged already, so it is not logged again"
     with pytest.raises(DataError, match="is not the one that was registered"):
         bom.read(paths, model_name, "1", bom.MODEL)
@@ -185,7 +219,7 @@ def test_another_lock_than_that_of_the_training_is_not_described(
     other = tmp_path / "requirements.lock"
     other.write_text(LOCK.replace("absl-py==", "absl-py==0."))
     with caplog.at_level(logging.WARNING, logger="lenet5"):
-        bom.attach(client, version, PARAMS, other)
+        bom.attach(client, version, PARAMS, other, MNIST)
     assert "requirements.lock is not the one that the model was trained with" in caplog.text
     with pytest.raises(DataError, match=r"has no bill of materials(.|\n)*fix:      `lenet5 register`"):
         bom.read(paths, model_name, "1", bom.MODEL)

@@ -6,10 +6,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lenet5.core.errors import DataError
-from lenet5.serving.image_normalization import from_picture
+from lenet5.serving import image_normalization
 from tests.conftest import Arrays
 
 Pixels = NDArray[np.uint8]
+
+
+def from_picture(picture: Image.Image) -> Pixels:
+    return image_normalization.convert(picture, "digit", (28, 28))
 
 
 def seven(size: tuple[int, int], ink: int = 0, background: int = 255, *, at: float = 0.5) -> Image.Image:
@@ -103,12 +107,12 @@ def test_28x28_on_a_light_background_is_inverted(digits: Arrays) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (28, 28), (300, 200)])
 @pytest.mark.parametrize("background", [0, 100, 150, 255])
 def test_blank_picture_is_an_error(size: tuple[int, int], background: int) -> None:
-    with pytest.raises(DataError, match="no digit"):
+    with pytest.raises(DataError, match="shows only background"):
         from_picture(Image.new("L", size, background))
 
 
 def test_transparent_picture_is_an_error() -> None:
-    with pytest.raises(DataError, match="no digit"):
+    with pytest.raises(DataError, match="shows only background"):
         from_picture(Image.new("RGBA", (100, 100), (0, 0, 0, 0)))
 
 
@@ -116,7 +120,7 @@ def test_picture_with_small_spots_is_an_error() -> None:
     picture = Image.new("L", (4000, 4000), 255)
     picture.putpixel((5, 5), 0)
     picture.putpixel((3990, 3990), 0)
-    with pytest.raises(DataError, match="no digit"):
+    with pytest.raises(DataError, match="shows only background"):
         from_picture(picture)
 
 

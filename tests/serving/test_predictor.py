@@ -66,7 +66,7 @@ def test_downloaded_file_is_reused_and_the_version_is_queried_again(
     paths: Paths, client: MlflowClient, pictures: list[Path], digits: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = predictor.predict(paths, MODEL, "champion", pictures)
-    right = np.array([answer["digit"] for answer in first]) == digits["test_labels"][: len(pictures)]
+    right = np.array([int(answer["class"]) for answer in first]) == digits["test_labels"][: len(pictures)]
     assert np.mean(right) > 0.8
     assert [file.name for file in LocalState(paths.root).models.iterdir()] == [f"{digest(client)}.onnx"]
     with monkeypatch.context() as without:
@@ -109,7 +109,7 @@ def test_version_without_an_onnx_file_is_scored_with_keras(
     del folder[tags.ONNX_FILE]
     client.set_model_version_tag(MODEL, "1", tags.MODEL_FOLDER, json.dumps(folder))
     answers = predictor.predict(paths, MODEL, "1", pictures)
-    assert [answer["digit"] for answer in answers] == [answer["digit"] for answer in expected]
+    assert [answer["class"] for answer in answers] == [answer["class"] for answer in expected]
     np.testing.assert_allclose(
         [answer["probability"] for answer in answers],
         [answer["probability"] for answer in expected],

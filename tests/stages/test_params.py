@@ -26,6 +26,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "ingest.image.size": [7, 65, 28.0],
     "ingest.image.channels": [0, 2, 4],
     "ingest.image.fit": ["crop", ""],
+    "ingest.image.transpose": [0, "no"],
     "ingest.pictures": ["digits", ""],
     "ingest.test_share": [0, 1],
     "ingest.split_seed": [-1, 2**32],

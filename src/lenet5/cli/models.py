@@ -23,7 +23,7 @@ from lenet5.core.quiet import quiet_libraries
 from lenet5.system.terminal import console, errors, print_line
 
 ImagesArgument = Annotated[
-    list[Path], typer.Argument(help="PNG or JPEG files of any size, with one digit in each.")
+    list[Path], typer.Argument(help="PNG or JPEG files of any size, with one object in each.")
 ]
 VersionOption = Annotated[
     str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
@@ -233,7 +233,9 @@ def predict(
     version: VersionOption = "champion",
     as_json: Json = False,
 ) -> None:
-    """Recognize handwritten digits in image files with the champion.
+    """Classify image files with the champion.
+
+    The model file names the classes, and says how pictures are converted to the images of its data set.
 
     Needs: the model registry and a champion. The model file is downloaded once and checked against its
     digest.
@@ -247,13 +249,13 @@ def predict(
     if as_json:
         print_json(answers)
         return
-    table = Table("image", "digit", "probability", "next best")
+    table = Table("image", "class", "probability", "next best")
     for answer in answers:
         table.add_row(
             escape(answer["image"]),
-            f"[bold]{answer['digit']}[/]",
+            f"[bold]{escape(answer['class'])}[/]",
             f"{answer['probability']:.3f}",
-            f"{answer['next_digit']} ({answer['next_probability']:.3f})",
+            f"{escape(answer['next_class'])} ({answer['next_probability']:.3f})",
         )
     console.print(table)
 

@@ -94,7 +94,7 @@ def explain_pictures(
         print_json(answers)
     else:
         for answer in answers:
-            print_line(f"{answer['image']}: {answer['digit']}, probability {answer['probability']:.3f}")
+            print_line(f"{answer['image']}: {answer['class']}, probability {answer['probability']:.3f}")
     _write(output, page, open_page, quiet=as_json)
 
 

@@ -11,6 +11,7 @@ so a damaged cache or a file that was edited by hand cannot reach a model.
 """
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,17 @@ Array = NDArray[Any]
 def chunks(images: int) -> Iterator[slice]:
     """Return slices of at most ``CHUNK`` that cover ``images`` images; for 0 images, one empty slice."""
     return (slice(start, min(start + CHUNK, images)) for start in range(0, max(images, 1), CHUNK))
+
+
+def parts(images: "Array") -> Iterator[slice]:
+    """Return slices that cover images, as :func:`chunks` does, of fewer images where each has more values.
+
+    Args:
+        images: (N, ...); slices hold at most the values of ``CHUNK`` images of 28 x 28 pixels.
+    """
+    values = math.prod(images.shape[1:])
+    step = max(1, min(CHUNK, CHUNK * 28 * 28 // max(values, 1)))
+    return (slice(start, min(start + step, len(images))) for start in range(0, max(len(images), 1), step))
 
 
 @dataclass(frozen=True)

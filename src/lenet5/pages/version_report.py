@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lenet5.core.errors import DataError
+from lenet5.core.errors import DataError, Refused
 from lenet5.core.paths import Paths
 from lenet5.core.text import printable
 from lenet5.registry import lineage, model_versions, promotion
@@ -147,7 +147,7 @@ def _review(
     """Ask the gate; return None and the reason when it cannot compare the two here."""
     try:
         return promotion.review(paths, params, wanted, against), ""
-    except DataError as error:  # the test images of a version are elsewhere, or a file is damaged
+    except (DataError, Refused) as error:  # test images are elsewhere, a file is damaged, or other data
         return None, printable(str(error))
 
 

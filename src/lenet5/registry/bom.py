@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow import MlflowClient
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
 
 from lenet5.core import files
@@ -28,6 +29,7 @@ from lenet5.core.text import mask_urls
 from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.tracking import store, tags
+from lenet5.tracking.data_set import DataSet
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +38,13 @@ MODEL = f"{FOLDER}/model.cdx.json"
 PACKAGES = f"{FOLDER}/packages.cdx.json"
 
 _PROJECT = "lenet5"
-_LICENCES_OF_DATA = {"data/mnist": "CC-BY-SA-3.0"}
-"""Licence by source; ``data/mnist/README.md`` states it."""
 
 Json = dict[str, Any]
 
 
-def attach(client: MlflowClient, version: Version, params: Mapping[str, Any], requirements: Path) -> None:
+def attach(
+    client: MlflowClient, version: Version, params: Mapping[str, Any], requirements: Path, data: DataSet
+) -> None:
     """Log both files as artifacts of the run of a version, unless the run has them already.
 
     Without the lock that the model was trained with, this logs a warning and nothing else.
@@ -52,6 +54,7 @@ def attach(client: MlflowClient, version: Version, params: Mapping[str, Any], re
         version: A registered version.
         params: Every parameter of ``params.yaml``, by dotted name.
         requirements: The lock of the packages.
+        data: The data set of the version.
     """
     expected = version.tags.get(f"{tags.ENVIRONMENT}requirements")
     if not requirements.exists() or files.sha256(requirements) != expected:
@@ -62,7 +65,7 @@ def attach(client: MlflowClient, version: Version, params: Mapping[str, Any], re
         )
         return
     lock = files.read_text(requirements)
-    texts = {PACKAGES: packages(lock), MODEL: model(version, params, lock)}
+    texts = {PACKAGES: packages(lock), MODEL: model(version, params, lock, data)}
     digests = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
     logged = model_versions.artifacts(version)
     if digests.items() <= logged.items():
@@ -126,14 +129,17 @@ def packages(lock: str) -> str:
     return _document(project, components, dependencies)
 
 
-def model(version: Version, params: Mapping[str, Any], lock: str) -> str:
+def model(version: Version, params: Mapping[str, Any], lock: str, data_set: DataSet) -> str:
     """Return the ML-BOM: a version with its files, data, hyper-parameters, metrics, code and packages.
 
     Args:
         version: A registered version.
         params: Every parameter of ``params.yaml``, by dotted name.
         lock: The text of ``requirements.lock``, whose packages trained the model.
+        data_set: The data set of the version.
     """
+    is_convolutional = params.get("train.architecture", "lenet5") == "lenet5"
+    architecture = "LeNet-5" if is_convolutional else "MLP"
     of_version = version.tags
     sbom = json.loads(packages(lock))
     project = _project()
@@ -142,13 +148,13 @@ def model(version: Version, params: Mapping[str, Any], lock: str) -> str:
     }
     project["properties"] = _properties(of_version, tags.PATCH, tags.DVC_LOCK, tags.TRAINING)
     libraries = [component for component, _ in _locked(lock)]
-    sources, raw, processed, test = _data(of_version, params)
+    sources, raw, processed, test = _data(of_version, params, data_set)
     this: Json = {
         "type": "machine-learning-model",
         "bom-ref": f"{version.name}@{version.number}",
         "name": version.name,
         "version": str(version.number),
-        "description": "LeNet-5 for handwritten digits",
+        "description": f"{architecture} for {data_set.card.subject}",
         "hashes": _hashes(of_version.get(tags.MODEL_FILE)),
         "licenses": project["licenses"],
         "components": [
@@ -166,11 +172,13 @@ def model(version: Version, params: Mapping[str, Any], lock: str) -> str:
             "modelParameters": {
                 "approach": {"type": "supervised"},
                 "task": "classification",
-                "architectureFamily": "convolutional neural network",
-                "modelArchitecture": "LeNet-5",
+                "architectureFamily": "convolutional neural network"
+                if is_convolutional
+                else "dense neural network",
+                "modelArchitecture": architecture,
                 "datasets": [{"ref": processed["bom-ref"]}, {"ref": test["bom-ref"]}],
-                "inputs": [{"format": "uint8 (N, 28, 28): pixels, 0 for paper and 255 for ink"}],
-                "outputs": [{"format": "float32 (N, 10): the probability of each digit"}],
+                "inputs": [{"format": data_set.takes}],
+                "outputs": [{"format": data_set.gives}],
             },
             "quantitativeAnalysis": {
                 "performanceMetrics": [
@@ -180,8 +188,8 @@ def model(version: Version, params: Mapping[str, Any], lock: str) -> str:
                 ]
             },
             "considerations": {
-                "useCases": ["read single digits in centred, upright pictures"],
-                "technicalLimitations": ["it also gives confident answers for pictures that show no digit"],
+                "useCases": [use for use in (data_set.card.intended_use,) if use],
+                "technicalLimitations": data_set.card.limits,
             },
             "properties": [
                 {"name": name, "value": mask_urls(str(value))}
@@ -206,11 +214,16 @@ def model(version: Version, params: Mapping[str, Any], lock: str) -> str:
     return _document(this, [project, *sources, raw, processed, test, *libraries], dependencies)
 
 
-def _data(of_version: Mapping[str, str], params: Mapping[str, Any]) -> tuple[list[Json], Json, Json, Json]:
-    """Return the source files and the raw, the processed and the test data."""
-    source = str(params["ingest.source"])
-    licence = _LICENCES_OF_DATA.get(source)
-    shared: Json = {"licenses": [{"license": {"id": licence}}]} if licence else {}
+def _data(
+    of_version: Mapping[str, str], params: Mapping[str, Any], data_set: DataSet
+) -> tuple[list[Json], Json, Json, Json]:
+    """Return the arrays of the sources, and the raw, the processed and the test data."""
+    card = data_set.card
+    shared: Json = {"licenses": [_licence(card.licence)]} if card.licence else {}
+    shared |= {"authors": [{"name": creator} for creator in card.creators]} if card.creators else {}
+    if card.url:
+        about = {"type": "website", "url": _url(card.url)}
+        shared["externalReferences"] = [about | ({"comment": card.citation} if card.citation else {})]
 
     def data(name: str, digest: str | None, **more: object) -> Json:
         content: Json = {"type": "dataset", "name": name, **more}
@@ -221,21 +234,41 @@ def _data(of_version: Mapping[str, str], params: Mapping[str, Any]) -> tuple[lis
         data(
             name.removeprefix(tags.PINS),
             of_version[name],
-            contents={"url": quote(mask_urls(source, replacement=""), safe="/:?&=#%")},
-            description="a source file; the hash is that of its uncompressed content",
+            contents={"url": _url(_source(name, params))},
+            description="an array of the source; the hash is that of its IDX content",
         )
         for name in sorted(of_version)
         if name.startswith(tags.PINS)
     ]
     described = {
-        "raw": (tags.RAW_DATA, "all images and labels, unchanged"),
-        "processed": (tags.PROCESSED_DATA, "train and validation images, padded and rescaled"),
-        "test": (tags.TEST_DATA, "test images and labels, unchanged"),
+        "raw": (tags.RAW_DATA, f"{card.name}: all images and labels, unchanged"),
+        "processed": (tags.PROCESSED_DATA, f"{card.name}: train and validation images, padded and rescaled"),
+        "test": (tags.TEST_DATA, f"{card.name}: test images and labels, unchanged"),
     }
     raw, processed, test = (
         data(name, of_version.get(tag), description=text) for name, (tag, text) in described.items()
     )
     return sources, raw, processed, test
+
+
+def _source(tag: str, params: Mapping[str, Any]) -> str:
+    """Return the source of a pinned array: the main one, or an addition."""
+    if match := re.fullmatch(rf"{re.escape(tags.ADDITION)}(\d+)\..*", tag):
+        return str(params["ingest.additions"][int(match[1]) - 1]["source"])
+    return str(params["ingest.source"])
+
+
+def _url(address: str) -> str:
+    return quote(mask_urls(address, replacement=""), safe="/:?&=#%")
+
+
+def _licence(name: str) -> Json:
+    """Return a licence: an SPDX identifier or expression, or a name that is neither."""
+    try:
+        spdx = canonicalize_license_expression(name)
+    except InvalidLicenseExpression:
+        return {"license": {"name": name}}
+    return {"expression": spdx} if " " in spdx else {"license": {"id": spdx}}
 
 
 def _locked(lock: str) -> Iterator[tuple[Json, list[str]]]:

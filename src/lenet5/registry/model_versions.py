@@ -128,6 +128,7 @@ def register(
     model_id: str,
     tags: Mapping[str, str],
     description: str,
+    about: str = "",
 ) -> tuple[Version, bool]:
     """Register the model of a run. A run has one version, however often this is called.
 
@@ -140,6 +141,7 @@ def register(
         model_id: The logged model of the run.
         tags: Tags of the version.
         description: Description of the version, in Markdown.
+        about: Description of the registered model, which a new one gets.
 
     Returns:
         The version, and whether it is new.
@@ -153,7 +155,7 @@ def register(
             if changed:
                 client.update_model_version(name, str(version.number), description)
             return replace(version, tags={**version.tags, **changed}), False
-    create(client, name, "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255.")
+    create(client, name, about)
     champion = holder(existing, CHAMPION)
     parent = {PARENT: str(champion.number)} if champion else {}
     entity = client.create_model_version(

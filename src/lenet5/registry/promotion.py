@@ -41,7 +41,7 @@ from lenet5.registry.promotion_log import (
 from lenet5.registry.robustness import PairedAnswers
 from lenet5.stages.params import Params
 from lenet5.system import environment, settings
-from lenet5.tracking import store, tags
+from lenet5.tracking import data_set, store, tags
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,8 @@ def promote(
         reason: Text for the log; required with ``force`` and with ``accept_new_data``.
 
     Raises:
-        Refused: another promoter changed the alias at the same time.
+        Refused: the version is a model of another data set, or another promoter changed the alias at the same
+            time.
         UsageError: there is no such version, or the alias cannot be moved.
         DataError: a file of the version differs from the registered one.
         Unavailable: the store does not answer.
@@ -114,6 +115,11 @@ def promote(
 
         candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))
         is_holder = candidate.number == state.holder_number
+        try:
+            _require_same_data(log, candidate, state.holder or _champion(state), force=force)
+        except Refused as error:
+            model_versions.tag(log.client, candidate, tags.DECISION, f"reject: {error}")
+            raise
         # what the holder was judged on: its tags can show a later evaluation on other data
         judged_on = state.data_of(state.holder_number)
         if is_holder and (judged_on is None or judged_on.test == candidate.tags.get(tags.TEST_DATA)):
@@ -165,6 +171,7 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
             the version that it replaced.
 
     Raises:
+        Refused: the two are models of different data sets.
         UsageError: there is no such version.
         DataError: the versions were evaluated on different test images, and those of the candidate are not in
             this checkout; or a file is not the registered one.
@@ -178,6 +185,7 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
             other: Version | None = model_versions.choose(state.versions, log.model, against)
         else:
             other = _replaced(state) if candidate.number == state.holder_number else state.holder
+        _require_same_data(log, candidate, other, force=False)
         data = state.data_of(other.number) if other else None
         collected = predictions.collect(log.client, paths, candidate, other, data)
         answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, other)
@@ -360,6 +368,34 @@ def commit(
     _apply(log, entry)
     if not log.is_committed(entry):  # this process slept, and another promoter aborted the change
         raise _overtaken(log, state, to)
+
+
+def _champion(state: AliasState) -> Version | None:
+    return model_versions.holder(state.versions, CHAMPION)
+
+
+def _require_same_data(log: PromotionLog, candidate: Version, other: Version | None, *, force: bool) -> None:
+    """Compare the data sets of two versions. All versions of a registered model answer with the same classes.
+
+    With ``force``, another name of the data set alone is accepted: someone may have corrected the name.
+
+    Raises:
+        Refused: the data sets differ.
+    """
+    if other is None or other.number == candidate.number:
+        return
+    found = data_set.differences(candidate.tags, other.tags)
+    if not found or (force and set(found) == {data_set.NAME}):
+        return
+    rename = "; if only the name was corrected: --force --reason '…'" if set(found) == {data_set.NAME} else ""
+    raise Refused(
+        f"Version {candidate.number} of {log.model} is a model of another data set than version "
+        f"{other.number}.",
+        expected="; ".join(f"{title} {theirs}" for title, (_, theirs) in found.items()),
+        found="; ".join(f"{title} {own}" for title, (own, _) in found.items()),
+        fix="give each data set a registered model of its own: set register.model_name in params.yaml, then "
+        f"`lenet5 run`{rename}",
+    )
 
 
 def _open_log(paths: Paths, params: Params) -> PromotionLog:

@@ -1,63 +1,138 @@
-"""Convert a picture of a digit, of any size and polarity, to the format of MNIST."""
+"""Convert a picture of any size and mode to an image like those that a model was trained on.
+
+A model file says which conversion its data set needs (:class:`lenet5.core.dataset.Description`) and which
+size and channels it takes, so every client of a version converts pictures in the same way:
+
+    digit    crop to the ink, scale to a box of 20/28 of the side, centre by mass, light ink on black
+    object   crop to what differs from the background, scale to the side, centre, on black
+    whole    resize
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from lenet5.core.dataset import Pictures
 from lenet5.core.errors import DataError
 
-SIDE = 28
-"""Height and width of a normalized image."""
-BOX = 20
-"""The digit fits a 20x20 box, whose centre of mass is at the centre (LeCun et al., 1998, section III.A)."""
+BOX = 20 / 28
+"""Side of the box for the ink, as a share of the side of the image. In MNIST, the centre of mass of a 20x20
+box is at the centre of 28x28 pixels (LeCun et al., 1998, section III.A)."""
 CONTRAST = 24
 """Grey levels. Smaller differences from the background are noise."""
 INK = 64
-"""Pixels above this belong to the digit; the strongest ink is 255."""
+"""Pixels above this belong to the ink; the strongest ink is 255."""
+
+Shape = tuple[int, ...]
+"""(H, W) for grey images, (H, W, 3) for RGB; H and W are equal."""
 
 
-def from_picture(picture: Image.Image) -> NDArray[np.uint8]:
-    """Normalize one picture in the same way as the images of MNIST.
-
-    Ink is darker or lighter than the background, whichever differs more. A 28x28 picture with a dark
-    background is not changed. The orientation in the EXIF data is applied.
+def convert(picture: Image.Image, pictures: Pictures, shape: Shape) -> NDArray[np.uint8]:
+    """Convert one picture. The orientation in its EXIF data is applied.
 
     Args:
-        picture: a picture of one digit, in any mode of Pillow.
+        picture: a picture in any mode of Pillow.
+        pictures: the conversion that the data set needs.
+        shape: shape of the images that the model takes.
 
     Returns:
-        uint8 (28, 28), 0 for paper and 255 for ink.
+        uint8 of this shape.
 
     Raises:
-        DataError: the picture holds no ink.
+        DataError: the picture shows nothing but background, and the conversion looks for an object.
     """
-    grey = _grey(ImageOps.exif_transpose(picture))
-    background = int(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    side, colour = shape[0], len(shape) > 2
+    upright = ImageOps.exif_transpose(picture)
+    if pictures == "digit":
+        grey = _ink(_grey(upright), side)
+        return np.repeat(grey[..., None], shape[2], axis=2) if colour else grey
+    pixels = _rgb(upright) if colour else _grey(upright)
+    if pixels.shape[:2] == (side, side) and (pictures == "whole" or _background(pixels).max() <= CONTRAST):
+        return pixels
+    return _object(pixels, side) if pictures == "object" else _resized(pixels, side, side)
+
+
+def _ink(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return an image like those of MNIST, uint8 (side, side): 0 for paper and 255 for ink.
+
+    Ink is darker or lighter than the background, whichever differs more. A picture of this size with a dark
+    background is not changed.
+    """
+    background = int(_background(grey))
     darker = background - np.minimum(grey, background)
     lighter = np.maximum(grey, background) - background
     strongest = max(darker.max(), lighter.max())
     if strongest <= CONTRAST:
         raise _blank("a surface without contrast")
     is_dark_on_light = darker.max() > lighter.max()
-    if not is_dark_on_light and grey.shape == (SIDE, SIDE):
+    if not is_dark_on_light and grey.shape == (side, side):
         return grey
     ink = ((darker if is_dark_on_light else lighter) * (255 / strongest)).round().astype(np.uint8)
     rows, columns = np.nonzero(ink > INK)
     cropped = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    height, width = (max(1, round(side * BOX / max(cropped.shape))) for side in cropped.shape)
-    small = np.asarray(Image.fromarray(cropped).resize((width, height), Image.Resampling.LANCZOS))
+    small = _fitted(cropped, round(side * BOX))
     if not (small > INK).any():
         raise _blank("small spots")
-    return _centred(small)
+    return _centred_by_mass(small, side)
+
+
+def _object(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Crop to what differs from the background, make the background black, and centre.
+
+    A grey value becomes its difference from the background, so an object on white is inverted, as
+    Fashion-MNIST does (Xiao et al., 2017, section 2). Colours stay as they are.
+    """
+    background = _background(pixels)
+    difference = np.abs(pixels.astype(np.int16) - background)
+    strength = difference if pixels.ndim == 2 else difference.max(axis=2)
+    if strength.max() <= CONTRAST:
+        raise _blank("a surface without contrast")
+    if pixels.ndim == 2:
+        furthest = max(int(background), 255 - int(background))
+        on_black = (difference * (255 / furthest)).round().astype(np.uint8)
+    else:
+        on_black = np.where((strength > CONTRAST)[..., None], pixels, 0).astype(np.uint8)
+    rows, columns = np.nonzero(strength > CONTRAST)
+    window = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+    small = _fitted(on_black[window], side)
+    field = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
+    top, left = ((side - length) // 2 for length in small.shape[:2])
+    field[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return field
+
+
+def _background(pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Return the median of the border: a grey value, or one value for each channel."""
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return np.asarray(np.median(border, axis=0), dtype=np.int16)
+
+
+def _fitted(cropped: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Scale an image so that its longer side has ``longest`` pixels."""
+    height, width = (max(1, round(length * longest / max(cropped.shape[:2]))) for length in cropped.shape[:2])
+    return _resized(cropped, height, width)
+
+
+def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _blank(found: str) -> DataError:
     return DataError(
-        "There is no digit in this picture.",
-        expected="ink on a background",
+        "This picture shows only background.",
+        expected="an object, or ink, on a background of one brightness",
         found=found,
-        fix="use a picture of one digit that fills most of it",
+        fix="use a picture of one object that fills most of it",
     )
+
+
+def _rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return the colours, uint8 (H, W, 3). A transparent background becomes paper, as in :func:`_grey`."""
+    if picture.mode.startswith(("I", "F")):
+        return np.repeat(_grey(picture)[..., None], 3, axis=2)
+    if picture.has_transparency_data:
+        picture = _on_paper(picture)
+    return np.asarray(picture.convert("RGB"))
 
 
 def _grey(picture: Image.Image) -> NDArray[np.uint8]:
@@ -65,26 +140,31 @@ def _grey(picture: Image.Image) -> NDArray[np.uint8]:
     if picture.mode.startswith(("I", "F")):  # Pillow would clip these modes of 16 and 32 bits at 255
         wide = np.asarray(picture, dtype=np.float64)
         return (wide * (255 / max(wide.max(), 1))).round().astype(np.uint8)
-    if not picture.has_transparency_data:
-        return np.asarray(picture.convert("L"))
+    if picture.has_transparency_data:
+        picture = _on_paper(picture)
+    return np.asarray(picture.convert("L"))
+
+
+def _on_paper(picture: Image.Image) -> Image.Image:
+    """Replace a transparent background by white, or by black where what is visible is light."""
     rgba = picture.convert("RGBA")
     visible = np.asarray(rgba.convert("L"))[np.asarray(rgba)[..., 3] > 127]
     paper = "black" if visible.size and visible.mean() > 127 else "white"
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, paper), rgba).convert("L"))
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, paper), rgba)
 
 
-def _centred(digit: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Place a digit, uint8 (at most 20, at most 20), with its centre of mass at (14, 14), as far as it fits.
+def _centred_by_mass(ink: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Place ink in an image with its centre of mass at the centre, as far as it fits.
 
     The images of MNIST have their centre of mass there: the mean over the test images is (13.99, 14.01), from
     0.
     """
-    field = np.zeros((SIDE, SIDE), np.uint8)
+    field = np.zeros((side, side), np.uint8)
     corner = []
-    for axis, length in enumerate(digit.shape):
-        mass = digit.sum(axis=1 - axis, dtype=np.int64)
+    for axis, length in enumerate(ink.shape):
+        mass = ink.sum(axis=1 - axis, dtype=np.int64)
         centre = np.average(np.arange(length), weights=mass)
-        corner.append(int(np.clip(round(SIDE / 2 - centre), 0, SIDE - length)))
+        corner.append(int(np.clip(round(side / 2 - centre), 0, side - length)))
     top, left = corner
-    field[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
+    field[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
     return field

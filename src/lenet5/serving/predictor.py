@@ -1,8 +1,9 @@
-"""Read digits from pictures with a registered version, without importing TensorFlow or MLflow if possible.
+"""Classify pictures with a registered version, without importing TensorFlow or MLflow if possible.
 
     1. query the registry for the current version and the SHA-256 of its ONNX file
     2. load that file from ``.lenet5/models``, or download it
-    3. score the pictures with ONNX Runtime
+    3. convert the pictures to the size, channels and conversion that the file states
+    4. score them with ONNX Runtime, and name the classes as the file does
 
 A version of an earlier release has no ONNX file. Keras scores the pictures then, which takes seconds longer.
 """
@@ -10,7 +11,9 @@ A version of an earlier release has no ONNX file. Keras scores the pictures then
 import hashlib
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lenet5.core import files
+from lenet5.core.dataset import DIGITS, Description
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
@@ -32,11 +36,33 @@ _FORMATS = ("PNG", "JPEG")
 MAX_PIXELS = 16_000_000
 """Of one picture. A small file can hold many more, and they would fill the memory."""
 Probabilities = NDArray[np.float32]
-"""(N, 10), each row sums to 1."""
+"""(N, C) for C classes; each row sums to 1."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered version that classifies pictures."""
+
+    number: int
+    """The version."""
+    description: Description
+    """The names of its classes, and how it wants pictures to be converted."""
+    shape: tuple[int, ...]
+    """Of the images that it takes: (H, W), or (H, W, 3) for RGB."""
+    probabilities: Callable[[NDArray[np.uint8]], Probabilities]
+    """Scores images, uint8 (N, H, W) or (N, H, W, 3)."""
+
+    def read(self, images: Sequence[Path]) -> NDArray[np.uint8]:
+        """Return the converted pictures, uint8 (N, H, W) or (N, H, W, 3).
+
+        Raises:
+            DataError: a file is no picture, is too large, or shows nothing.
+        """
+        return np.stack([read(image, self.description, self.shape) for image in images])
 
 
 def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path]) -> list[dict[str, Any]]:
-    """Read one digit from each picture.
+    """Classify each picture.
 
     Args:
         paths: the checkout, for its settings and downloaded files.
@@ -45,17 +71,49 @@ def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path])
         images: the files of the pictures.
 
     Returns:
-        A mapping for each picture, with the keys ``image``, ``digit``, ``probability``, ``next_digit``,
+        A mapping for each picture, with the keys ``image``, ``class``, ``probability``, ``next_class``,
         ``next_probability`` and ``version``.
 
     Raises:
-        DataError: a picture cannot be read or holds no digit, or the model file is not the registered one.
+        DataError: a picture cannot be read or shows nothing, or the model file is not the registered one.
         UsageError: there is no such version.
         Unavailable: the registry does not answer.
     """
-    pixels = np.stack([read(image) for image in images])  # uint8 (N, 28, 28)
-    number, probabilities = _score(paths, model_name, version, pixels)  # float32 (N, 10)
-    return [to_json(image, row, number) for image, row in zip(images, probabilities, strict=True)]
+    model = load(paths, model_name, version)
+    pixels = model.read(images)
+    return to_json(images, model.probabilities(pixels), model)
+
+
+def load(paths: Paths, name: str, number_or_alias: str) -> Model:
+    """Load a version.
+
+    Raises:
+        DataError: the model file is not the registered one.
+        UsageError: there is no such version.
+        Unavailable: the registry does not answer.
+    """
+    number, content = onnx_file(paths, name, number_or_alias)
+    return of_onnx(number, content) if content is not None else _with_keras(paths, name, number)
+
+
+def of_onnx(number: int, content: bytes) -> Model:
+    """Return the model of an ONNX file.
+
+    Raises:
+        DataError: ONNX Runtime cannot load it, or its description is damaged or does not fit its output.
+    """
+    session = onnx_session.load(content)
+    description = onnx_session.description(session)
+    outputs = session.get_outputs()[0].shape[-1]
+    if outputs != len(description.classes):
+        raise DataError(
+            f"The ONNX file of version {number} does not name all of its classes.",
+            expected=f"{outputs} names",
+            found=f"{len(description.classes)}: {', '.join(description.classes[:10])}",
+            fix="write the file again: `dvc repro --force train`, then `lenet5 register`",
+        )
+    shape = tuple(int(length) for length in session.get_inputs()[0].shape[1:])
+    return Model(number, description, shape, partial(onnx_session.probabilities, session))
 
 
 def onnx_file(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes | None]:
@@ -74,16 +132,6 @@ def onnx_file(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes
     return _download(paths, name, number_or_alias)
 
 
-def _score(
-    paths: Paths, name: str, number_or_alias: str, pixels: NDArray[np.uint8]
-) -> tuple[int, Probabilities]:
-    """Return the number of a version and its probabilities for the pixels (N, 28, 28)."""
-    number, content = onnx_file(paths, name, number_or_alias)
-    if content is None:
-        return number, _score_with_keras(paths, name, number, pixels)
-    return number, onnx_session.probabilities(onnx_session.load(content), pixels)
-
-
 def _download(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes | None]:
     """Return the same as :func:`onnx_file` with MLflow's client, and store the file for the next call."""
     from lenet5.registry import model_versions
@@ -100,7 +148,8 @@ def _download(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes
     return version.number, content
 
 
-def _score_with_keras(paths: Paths, name: str, number: int, pixels: NDArray[np.uint8]) -> Probabilities:
+def _with_keras(paths: Paths, name: str, number: int) -> Model:
+    """Load the ``.keras`` file of a version of an earlier release: it knows the ten digits."""
     from lenet5.core.quiet import quiet_libraries
     from lenet5.registry import model_versions
     from lenet5.tracking import store
@@ -110,10 +159,15 @@ def _score_with_keras(paths: Paths, name: str, number: int, pixels: NDArray[np.u
     with store.reachable(paths), tempfile.TemporaryDirectory() as folder:
         client = store.connect(paths)
         version = model_versions.find(client, name, str(number))
-        file = model_versions.download(client, version, Path(folder))
         with quiet_libraries():
-            probabilities: Probabilities = keras_file.load(file).predict_on_batch(pixels)
-    return probabilities
+            model = keras_file.load(model_versions.download(client, version, Path(folder)))
+
+    def probabilities(pixels: NDArray[np.uint8]) -> Probabilities:
+        with quiet_libraries():
+            scored: Probabilities = model.predict_on_batch(pixels)
+        return scored
+
+    return Model(number, DIGITS, tuple(model.input_shape[1:]), probabilities)
 
 
 def _cached(paths: Paths, digest: str) -> bytes | None:
@@ -129,24 +183,36 @@ def _cache_file(paths: Paths, digest: str) -> Path:
     return LocalState(paths.root).models / f"{digest}.onnx"
 
 
-def to_json(image: Path, probabilities: NDArray[np.float32], version: int) -> dict[str, Any]:
-    """Return the answer for one picture from its ten probabilities: see :func:`predict`."""
-    best, next_best = probabilities.argsort()[::-1][:2]
-    return {
-        "image": str(image),
-        "digit": int(best),
-        "probability": float(probabilities[best]),
-        "next_digit": int(next_best),
-        "next_probability": float(probabilities[next_best]),
-        "version": version,
-    }
+def to_json(images: Sequence[Path], probabilities: NDArray[np.float32], model: Model) -> list[dict[str, Any]]:
+    """Return the answers for some pictures: see :func:`predict`.
+
+    Args:
+        images: the files of the pictures.
+        probabilities: (N, C), one row for each picture.
+        model: the model that scored them.
+    """
+    classes = model.description.classes
+    answers = []
+    for image, row in zip(images, probabilities, strict=True):
+        best, next_best = row.argsort()[::-1][:2]
+        answers.append(
+            {
+                "image": str(image),
+                "class": classes[best],
+                "probability": float(row[best]),
+                "next_class": classes[next_best],
+                "next_probability": float(row[next_best]),
+                "version": model.number,
+            }
+        )
+    return answers
 
 
-def read(image: Path) -> NDArray[np.uint8]:
-    """Return the normalized picture, uint8 (28, 28).
+def read(image: Path, description: Description, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return the converted picture, uint8 of the shape (H, W) or (H, W, 3).
 
     Raises:
-        DataError: the file is no picture, too large, or holds no digit.
+        DataError: the file is no picture, is too large, or shows nothing.
     """
     found: object
     try:
@@ -156,7 +222,7 @@ def read(image: Path) -> NDArray[np.uint8]:
             with warnings.catch_warnings(action="error"), Image.open(image, formats=_FORMATS) as picture:
                 width, height = picture.size
                 if width * height <= MAX_PIXELS:  # before anything is decoded
-                    return image_normalization.from_picture(picture)
+                    return image_normalization.convert(picture, description.pictures, shape)
                 found = f"{width:,}x{height:,} pixels"
     except DataError as error:
         raise DataError(f"{image}: {error}") from None
@@ -164,7 +230,7 @@ def read(image: Path) -> NDArray[np.uint8]:
         found = str(error) or type(error).__name__
     raise DataError(
         f"{image} cannot be read.",
-        expected=f"a PNG or JPEG picture of one digit, at most {MAX_PIXELS:,} pixels",
+        expected=f"a PNG or JPEG picture, at most {MAX_PIXELS:,} pixels",
         found=found,
         fix="check the path, the format and the size of the file",
     )

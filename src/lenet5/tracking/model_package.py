@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from lenet5.core import files
-from lenet5.core.dataset import CLASSES
+from lenet5.core.dataset import Description
 from lenet5.tracking.tags import KERAS_FILE, ONNX_FILE
 
 _PROVIDER = "CPUExecutionProvider"
@@ -27,7 +27,12 @@ _REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy")
 
 
 def write(
-    folder: Path, model: Path, onnx: Path, example: NDArray[np.uint8], metadata: dict[str, Any]
+    folder: Path,
+    model: Path,
+    onnx: Path,
+    example: NDArray[np.uint8],
+    description: Description,
+    metadata: dict[str, Any],
 ) -> None:
     """Write the folder.
 
@@ -35,7 +40,8 @@ def write(
         folder: The folder to create. It must not exist.
         model: The ``.keras`` file.
         onnx: The ONNX file of the same model.
-        example: A few raw images, uint8 (N, H, W).
+        example: A few raw images, uint8 (N, H, W) or (N, H, W, 3).
+        description: What the images show. The ``MLmodel`` file holds it as metadata.
         metadata: Additional entries for the ``MLmodel`` file.
     """
     (folder / "data").mkdir(parents=True)
@@ -58,8 +64,11 @@ def write(
         },
     )
     inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))])
-    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, CLASSES))])
-    ml_model = Model(signature=ModelSignature(inputs, outputs), metadata=metadata)
+    outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, len(description.classes)))])
+    ml_model = Model(
+        signature=ModelSignature(inputs, outputs),
+        metadata={**metadata, **description.model_dump(mode="json")},
+    )
     _save_example(ml_model, example, folder)
     ml_model.add_flavor(
         "keras",

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.data
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
-from numpy.typing import NDArray
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Dataset
@@ -24,6 +22,10 @@ from lenet5.core.results import Lineage
 from lenet5.core.text import mask_urls
 from lenet5.system import dvc, settings
 from lenet5.tracking import model_package, runs, source_code, tags
+from lenet5.tracking.data_set import DataSet
+
+_LONGEST_NOTE = 8000
+"""Characters of the description of a run."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Record:
     """What the run of a model holds besides files."""
 
     lineage: Lineage
+    data: DataSet
     origin_tags: Mapping[str, str]
     """What the model was made from, and its digests."""
     params: Mapping[str, Any]
@@ -98,13 +101,14 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
         _log_missing_epochs(client, run_id, record.epochs)
         source_code.record(client, run_id, source_code.find(paths, result=paths.evaluation))
         run_tags = dict(record.origin_tags)
-        run_tags |= {"mlflow.note.content": record.description, tags.RECORD: record.digest}
+        run_tags |= {"mlflow.note.content": record.description[:_LONGEST_NOTE], tags.RECORD: record.digest}
         run_tags |= _log_files(client, run_id, paths)
+        client.log_text(run_id, record.description, "model_card.md")
         if flow_run := settings.load(paths).lenet5_flow_run_id:
             run_tags.setdefault(tags.FLOW_RUN, run.data.tags.get(tags.FLOW_RUN, flow_run))
         raw, processed = dataset.load(paths.raw), dataset.load(paths.processed)
-        _log_datasets(client, run_id, raw, processed, mask_urls(str(record.params["ingest.source"])))
-        model_id = _log_model(client, run, paths, raw.splits["test"].images[:3], lineage)
+        _log_datasets(client, run_id, raw, processed, record)
+        model_id = _log_model(client, run, paths, raw, lineage)
         runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
         for name, value in run_tags.items():
             client.set_tag(run_id, name, value)
@@ -171,8 +175,10 @@ def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str
     return {tags.ARTIFACTS: json.dumps(digests), tags.DVC_LOCK: lock}
 
 
-def _log_datasets(client: MlflowClient, run_id: str, raw: Dataset, processed: Dataset, source: str) -> None:
-    inputs = []
+def _log_datasets(
+    client: MlflowClient, run_id: str, raw: Dataset, processed: Dataset, record: Record
+) -> None:
+    source, inputs = mask_urls(str(record.params["ingest.source"])), []
     for data, split, context in (
         (processed, "train", "training"),
         (processed, "validation", "validation"),
@@ -184,15 +190,17 @@ def _log_datasets(client: MlflowClient, run_id: str, raw: Dataset, processed: Da
             # MLflow has two classes for a local path, and warns that the choice is ambiguous
             warnings.filterwarnings("ignore", "The specified dataset source can be interpreted")
             logged = mlflow.data.from_numpy(
-                arrays.images, source, targets=arrays.labels, name=f"mnist-{split}", digest=digest[:12]
+                arrays.images,
+                source,
+                targets=arrays.labels,
+                name=f"{record.data.slug}-{split}",
+                digest=digest[:12],
             )
         inputs.append(DatasetInput(logged._to_mlflow_entity(), [InputTag("mlflow.data.context", context)]))
     client.log_inputs(run_id, inputs)
 
 
-def _log_model(
-    client: MlflowClient, run: Run, paths: Paths, example: NDArray[np.uint8], lineage: Lineage
-) -> str:
+def _log_model(client: MlflowClient, run: Run, paths: Paths, raw: Dataset, lineage: Lineage) -> str:
     """Log the model folder, unless the run has one; return the id of the logged model."""
     if tags.MODEL_ID in run.data.tags:
         return model_id(run)
@@ -206,7 +214,14 @@ def _log_model(
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        model_package.write(folder, paths.model, paths.onnx, example, lineage.model_dump())
+        model_package.write(
+            folder,
+            paths.model,
+            paths.onnx,
+            raw.splits["test"].images[:3],
+            raw.manifest.description,
+            lineage.model_dump(),
+        )
         digests = model_package.digests(folder)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")

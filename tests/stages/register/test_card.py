@@ -1,13 +1,20 @@
 """The model card describes the model, and equal models have equal cards."""
 
+import re
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
+from lenet5.core.dataset import Description
 from lenet5.core.results import Environment, Evaluation, Lineage, SplitAccuracy, Training
 from lenet5.stages.params import Params, load
 from lenet5.stages.register import card
+from lenet5.tracking.data_set import DataSet
 from tests.conftest import REPOSITORY
+from tests.data_sets import MNIST, SHOES
 
 PARAMS = load(REPOSITORY / "params.yaml")
 LINEAGE = Lineage(
@@ -58,17 +65,46 @@ EVALUATION = Evaluation(
 )
 
 
-def build(evaluation: Evaluation = EVALUATION, params: Params = PARAMS) -> str:
+SLICES = pd.DataFrame(
+    {
+        "slice": ["slant", "slant", "hardest"],
+        "bin": ["left", "right", "hardest 5 %"],
+        "images": [1200, 80, 500],
+        "accuracy": [0.99, 0.91, 0.5],
+        "low": [0.98, 0.85, 0.4],
+        "high": [1.0, 0.95, 0.6],
+    }
+)
+LABEL_ERRORS = pd.DataFrame(
+    {"split": ["train"], "index": [2676], "label": ["9"], "likely": ["4"], "margin": [-0.987654]}
+)
+
+
+def build(
+    evaluation: Evaluation = EVALUATION,
+    params: Params = PARAMS,
+    data: DataSet = MNIST,
+    **results: Any,
+) -> str:
     per_class = pd.DataFrame(
         {
-            "digit": range(10),
+            "class": [str(digit) for digit in range(10)],
             "precision": [0.9 + digit / 1000 for digit in range(10)],
             "recall": [0.8 + digit / 1000 for digit in range(10)],
             "f1": [0.7 + digit / 1000 for digit in range(10)],
             "images": [1000 + digit for digit in range(10)],
         }
     )
-    return card.build(params.register_, params.flat(), LINEAGE, TRAINING, evaluation, per_class)
+    found = card.Results(
+        lineage=LINEAGE,
+        training=TRAINING,
+        evaluation=evaluation,
+        per_class=per_class,
+        slices=SLICES,
+        label_errors=LABEL_ERRORS,
+        predictions=pd.DataFrame({"label": [0, 1, 1, 2, 2], "predicted": [0, 2, 2, 1, 2]}),
+    )
+    return card.build(params.register_, params.flat(), data, replace(found, **results))
 
 
 def test_equal_models_have_equal_cards_and_others_do_not() -> None:
@@ -133,12 +169,13 @@ def test_origin_has_rows_for_existing_tags_only() -> None:
 
 
 def test_front_matter_is_that_of_a_model_hub() -> None:
-    text = card.front_matter(PARAMS.register_, EVALUATION)
+    text = card.front_matter(PARAMS.register_, MNIST, EVALUATION)
     start, content, end = text.split("---\n")
     assert (start, end) == ("", "")
     metadata = YAML(typ="safe").load(content)
     assert metadata["license"] == "apache-2.0"
-    assert {"mnist", "onnx"} <= set(metadata["tags"])
+    assert {"mnist", "handwritten-digits", "onnx"} <= set(metadata["tags"])
+    assert metadata["datasets"] == ["ylecun/mnist"]
     [entry] = metadata["model-index"]
     assert entry["name"] == "lenet5-mnist"
     [result] = entry["results"]
@@ -156,3 +193,74 @@ def test_card_has_the_accuracy_on_each_corruption() -> None:
     lines = build().splitlines()
     assert {"| fog | 0.6100 |", "| rotate | 0.9300 |"} <= set(lines)
     assert "| Mean accuracy on corrupted images | 0.7700 |" in lines
+
+
+def test_card_says_where_the_model_fails() -> None:
+    text = build()
+    assert "| slant | right | 80 | 0.9100 (0.8500 to 0.9500) |\n| slant | left |" in text
+    assert "hardest" not in text
+    assert "| Class | Read as | Images |\n|---|---|---|\n| 1 | 2 | 2 |\n| 2 | 1 | 1 |" in text
+    assert "| train | 2,676 | 9 | 4 | -0.9877 |" in text
+    assert "## Most confused pairs\nNone." in build(
+        predictions=pd.DataFrame({"label": [1], "predicted": [1]})
+    )
+
+
+def test_card_of_the_default_data_has_its_licence_and_its_citation() -> None:
+    lines = build().splitlines()
+    assert "| Licence | CC-BY-SA-3.0 |" in lines
+    assert "| Creators | Yann LeCun, Corinna Cortes |" in lines
+    assert "Intended use: read single digits in centred, upright pictures." in lines
+    assert "| 10 classes | 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |" in lines
+
+
+def test_card_of_other_data_says_nothing_of_the_default_data() -> None:
+    params = PARAMS.changed({"register.model_name": "shoes"})
+    per_class = pd.DataFrame(
+        {"class": SHOES.classes, "precision": 0.9, "recall": 0.8, "f1": 0.85, "images": 30}
+    )
+    text = build(params=params, data=SHOES, per_class=per_class, label_errors=LABEL_ERRORS.head(0))
+    text += card.front_matter(params.register_, SHOES, EVALUATION) + card.of_registered_model(SHOES)
+    assert not re.search(r"digit|mnist|LeCun|\bink\b|\b28\b|28x28", text, re.IGNORECASE)
+    lines = text.splitlines()
+    assert "| Licence | not stated |" in lines
+    assert "| 3 classes | ankle boot, sandal \\| open, T-shirt/top |" in lines
+    assert "| Images | 900 train, 90 test; 16x16x3 |" in lines
+    assert "| sandal \\| open | T-shirt/top | 2 |" in lines
+    assert "The input is raw pixels, uint8 (N, 16, 16, 3), RGB, 0 for black and 255 for white." in text
+    metadata = YAML(typ="safe").load(card.front_matter(params.register_, SHOES, EVALUATION).split("---\n")[1])
+    assert "datasets" not in metadata
+    assert metadata["model-index"][0]["results"][0]["dataset"]["type"] == "shop-shoes"
+
+
+def test_card_of_many_classes_shows_the_weakest() -> None:
+    classes = [f"class {number}" for number in range(1000)]
+    recall = [1 - number / 10_000 for number in range(1000)]
+    per_class = pd.DataFrame({"class": classes, "precision": 0.9, "recall": recall, "f1": 0.9, "images": 7})
+    description = Description(classes=tuple(classes), pictures="object")
+    data = replace(MNIST, manifest=MNIST.manifest.model_copy(update={"description": description}))
+    text = build(data=data, per_class=per_class)
+    assert f"The {card.CLASSES} of 1000 classes with the lowest recall." in text
+    assert "| class 999 | 0.9000 | 0.9001 |" in text
+    assert "| class 900 | 0.9000 |" not in text
+    assert "class 24 and 975 more |" in text
+    assert len(text) < 10_000
+
+
+def test_description_of_a_version_fits_into_the_database_of_the_registry() -> None:
+    where = card.origin({"mlflow.source.git.commit": "c" * 40})
+    short = card.of_version("# name\n\nAccuracy 0.9\n\n## One\ntext\n", where)
+    assert short == f"Accuracy 0.9\n\n## One\ntext\n{where}"
+    many = {f"corruption {number}": 0.5 for number in range(50)}
+    long_card = build(EVALUATION.model_copy(update={"corruption_accuracy": many}))
+    assert len(long_card) + len(where) > 5000
+    text = card.of_version(long_card, where)
+    assert text.startswith("Accuracy 0.9912 on")
+    assert text.endswith(where)
+    assert "`model_card.md` in the run has more sections: " in text
+    assert "Recipe" in text
+    assert "| train.learning_rate |" not in text
+    assert LINEAGE.processed_data in text
+    assert len(text) <= 5000
+    huge = card.of_version("# name\n\n" + "long " * 2000, where)
+    assert len(huge) == 5000

@@ -4,6 +4,7 @@ import mmap
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from lenet5.core import storage
 
@@ -23,6 +24,12 @@ def memory_mapped(chunks: Iterable[bytes], folder: Path) -> Buffer:
     with tempfile.TemporaryFile(dir=folder) as file, storage.failures_named(folder):
         for chunk in chunks:
             file.write(chunk)
-        file.flush()
-        # an empty file cannot be mapped
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if file.tell() else b""
+        return mapped(file)
+
+
+def mapped(file: BinaryIO) -> Buffer:
+    """Return the content of a file that was written completely. The mapping stays when the file is closed."""
+    file.flush()
+    size = file.seek(0, 2)
+    # an empty file cannot be mapped
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""

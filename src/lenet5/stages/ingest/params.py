@@ -27,6 +27,7 @@ class Image(Section):
     size: Annotated[int, Field(ge=8, le=64)]
     channels: Literal[1, 3]
     fit: Literal["exact", "pad", "resize"]
+    transpose: bool
 
 
 class AdditionChecksums(Section):

@@ -1,8 +1,12 @@
-"""Read files from a folder or an fsspec URL as a stream, and retry when the network fails."""
+"""List and read files of a folder or an fsspec URL, and retry when the network fails."""
 
 import logging
-from collections.abc import Generator, Sequence
+import os
+import stat
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -21,6 +25,12 @@ from lenet5.stages.ingest.unzip import too_large
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_ARCHIVES = {".npz", ".csv", ".tsv", ".arff", ".parquet"}
+"""Endings of a URL that names one file; ``.gz`` may follow."""
+_IGNORED = ("__MACOSX", "__pycache__")
+_SHOWN = 10
+_SEVERAL = 64
+"""Small files that one request to an object store may ask for."""
 _DRIVERS = {"s3": "pip install -e '.[s3]'", "gs": "pip install gcsfs", "gcs": "pip install gcsfs"}
 _WEB = ("http://", "https://")
 _WEB_OPTIONS = {
@@ -34,13 +44,14 @@ _WEB_OPTIONS = {
 
 
 class Source:
-    """A folder of files, or one ``.npz`` file."""
+    """A folder of files, or one file."""
 
     def __init__(self, url: str, root: Path, *, limit: int, attempts: int) -> None:
         """Choose the driver for a URL.
 
         Args:
-            url: a path, absolute or relative to ``root``, or any URL of fsspec.
+            url: a path, absolute or relative to ``root``, or any URL of fsspec. A ``*`` in its last part
+                stands for any characters; only files whose names match are read.
             root: the checkout.
             limit: the largest size of a file, in bytes.
             attempts: how often each file is tried.
@@ -51,14 +62,21 @@ class Source:
         """
         self.url = url if "://" in url else str(root / Path(url).expanduser())
         end = PurePosixPath(url.partition("?")[0])
-        self.archive = end.name if end.suffix == ".npz" else None
+        self._web = url.startswith(_WEB)
+        self.archive: str | None = end.name if ending(end.name) in _ARCHIVES else None
+        """The name of the file, if the source is one file."""
+        self._pattern: str | None = None
+        if "*" in end.name and not self._web:
+            self._pattern, self.archive = end.name, None
+            self.url = self.url.rpartition("/")[0]
         self._limit = limit
         self._attempts = attempts
-        self._web = url.startswith(_WEB)
         self._local = False
         try:
             self._fs, self._path = url_to_fs(self.url, **(_WEB_OPTIONS if self._web else {}))
             self._local = isinstance(self._fs, LocalFileSystem)
+            if self._local and Path(self._path).is_dir():
+                self.archive = None
         except ImportError as error:
             protocol = url.partition("://")[0]
             raise UsageError(
@@ -103,9 +121,124 @@ class Source:
         raise DataError(
             f"A file is missing from {self.url}.",
             expected=" or ".join(names),
-            found="; ".join(reasons),
+            found="; ".join(reasons) + self._instead(),
             fix="check ingest.source in params.yaml; git or `dvc pull` may have to fetch the files first",
         )
+
+    def _instead(self) -> str:
+        """Say what a source on this machine holds; the answer is empty for another one."""
+        if not self._local:
+            return ""
+        place = Path(self._path)
+        if place.is_dir():
+            return f". The folder holds {overview(self.names() or ())}"
+        parent = place.parent
+        return f". {parent} holds {_entries(parent)}" if self.archive and parent.is_dir() else ""
+
+    def names(self) -> tuple[str, ...] | None:
+        """Return the paths of all files below the folder, in order; None if the source cannot list them.
+
+        Hidden files are left out. A source that is one file has one name.
+
+        Raises:
+            DataError: the folder does not exist, is a file of another kind, or cannot be read.
+            Unavailable: the source does not answer, or every attempt failed.
+        """
+        if self.archive:
+            return (self.archive,)
+        if self._web:
+            return None
+        if self._local:
+            found: Iterable[str] = self._walk()
+        else:
+            try:
+                found = self._retrying("the list of files")(self._find)
+            except AbsentError:  # the user may read the files, but not list them
+                return None
+        kept = (name for name in found if not _is_hidden(name))
+        return tuple(sorted(n for n in kept if not self._pattern or fnmatchcase(n, self._pattern)))
+
+    def _walk(self) -> Generator[str, None, None]:
+        """Yield the paths of the files below a local folder. Links to folders are followed once."""
+        root = Path(self._path)
+        if root.exists() and not root.is_dir():
+            raise DataError(
+                f"{self.url} cannot be used.",
+                expected=f"a folder, or a file that ends with {', '.join(sorted(_ARCHIVES))}",
+                found="a file with another ending",
+                fix="set ingest.source to the folder of the file; unpack an archive first",
+            )
+        if not root.is_dir():
+            nearest = next(folder for folder in root.parents if folder.is_dir())
+            raise DataError(
+                f"A file is missing from {self.url}.",
+                expected="a folder, or a file",
+                found=f"nothing of this name; {nearest} holds {_entries(nearest)}",
+                fix="check ingest.source in params.yaml; git or `dvc pull` may have to fetch the files first",
+            )
+        seen: set[str] = set()
+        for folder, folders, inside in os.walk(root, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [name for name in folders if not _is_hidden(name)]
+            relative = Path(folder).relative_to(root)
+            yield from ((relative / name).as_posix() for name in inside)
+
+    def _find(self) -> list[str]:
+        try:
+            base = self._fs._strip_protocol(self._path).rstrip("/") + "/"
+            return [name.removeprefix(base) for name in self._fs.find(self._path)]
+        except Exception as error:
+            raise classify(error, self.url) from error
+
+    def read(self, names: Sequence[str]) -> list[bytes]:
+        """Return the content of small files.
+
+        Raises:
+            DataError, StorageError, Unavailable: as :meth:`fetch`.
+        """
+        contents: list[bytes] = []
+        for start in range(0, len(names), _SEVERAL):
+            some = names[start : start + _SEVERAL]
+            try:
+                contents += self._retrying(some[0])(self._read, some)
+            except AbsentError as error:
+                raise DataError(
+                    f"A file is missing from {self.url}.",
+                    expected=some[0] if len(some) == 1 else f"{some[0]} and {len(some) - 1} more",
+                    found=error,
+                    fix="check ingest.source in params.yaml",
+                ) from None
+        for name, content in zip(names, contents, strict=True):
+            if len(content) > self._limit:
+                raise too_large(name, self._limit)
+        return contents
+
+    def _read(self, names: Sequence[str]) -> list[bytes]:
+        paths = [self._path if self.archive else f"{self._path.rstrip('/')}/{name}" for name in names]
+        where = f"{names[0]} from {self.url}"
+        try:
+            if self._local:
+                return [self._read_local(Path(path)) for path in paths]
+            found = self._fs.cat(paths)
+            return (
+                [found] if isinstance(found, bytes) else [found[self._fs._strip_protocol(p)] for p in paths]
+            )
+        except DataError:
+            raise
+        except Exception as error:
+            raise classify(error, where, local=self._local) from error
+
+    def _read_local(self, path: Path) -> bytes:
+        # without this flag, opening a named pipe would wait for its other end
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                files.regular(path)  # raises the error that names what it is
+            return file.read(self._limit + 1)
 
     def _retrying(self, name: str) -> Retrying:
         def log_retry(state: RetryCallState) -> None:
@@ -148,7 +281,7 @@ class Source:
             try:
                 files.regular(Path(path))
             except OSError as error:
-                raise classify(error, f"{name} from {self.url}") from error
+                raise classify(error, f"{name} from {self.url}", local=True) from error
         # when fsspec's HTTP driver requests a size, it reports every failure as "not found"; a given size
         # skips that request
         options = {"block_size": 0, "size": 1} if self._web else {}
@@ -158,7 +291,37 @@ class Source:
                 while chunk := remote.read(_CHUNK):
                     yield chunk
         except Exception as error:
-            raise classify(error, f"{name} from {self.url}") from error
+            raise classify(error, f"{name} from {self.url}", local=self._local) from error
+
+
+def ending(name: str) -> str:
+    """Return the ending of a name in lower case, such as ``.csv``; ``.gz`` after it does not count."""
+    return PurePosixPath(name.lower().removesuffix(".gz")).suffix
+
+
+def overview(names: Iterable[str]) -> str:
+    """Describe a list of files in one line: how many, of which kinds, and the first ones."""
+    listed = sorted(names, key=lambda name: (name.count("/"), name))
+    if not listed:
+        return "no files"
+    kinds = Counter(ending(name) or "without an ending" for name in listed)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+    more = f", … ({len(listed) - _SHOWN} more)" if len(listed) > _SHOWN else ""
+    return f"{len(listed)} files ({counts}): {', '.join(listed[:_SHOWN])}{more}"
+
+
+def _entries(folder: Path) -> str:
+    try:
+        found = sorted(f"{each.name}/" if each.is_dir() else each.name for each in folder.iterdir())
+    except PermissionError:
+        return "entries that this user may not list"
+    visible = [name for name in found if not name.startswith(".")]
+    more = f", … ({len(visible) - _SHOWN} more)" if len(visible) > _SHOWN else ""
+    return ", ".join(visible[:_SHOWN]) + more if visible else "nothing"
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part in _IGNORED for part in name.split("/"))
 
 
 def _size(remote: Any) -> int | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import aiohttp
 
 from lenet5.core import storage
-from lenet5.core.errors import StorageError, Unavailable
+from lenet5.core.errors import DataError, StorageError, Unavailable
 
 _BUSY = {408, 425, 429}
 """HTTP status codes below 500 after which a client should try again."""
@@ -19,7 +19,9 @@ class TransientError(Unavailable):
     """The read failed, and the next attempt may succeed."""
 
 
-def classify(error: Exception, file: str) -> AbsentError | TransientError | Unavailable | StorageError:
+def classify(
+    error: Exception, file: str, *, local: bool = False
+) -> AbsentError | TransientError | Unavailable | StorageError | DataError:
     """Return the exception of this package for an exception of an fsspec driver.
 
     Each driver raises its own exceptions, and few are documented.
@@ -27,6 +29,7 @@ def classify(error: Exception, file: str) -> AbsentError | TransientError | Unav
     Args:
         error: the exception of the driver.
         file: the file and its source, for the message.
+        local: the file is on this machine. Then the network is no cause, and another attempt cannot help.
     """
     if isinstance(error, OSError) and (broken := storage.failure(error, Path(file), exact=True)):
         return broken
@@ -36,6 +39,13 @@ def classify(error: Exception, file: str) -> AbsentError | TransientError | Unav
     # an object store answers "access denied" for an absent file if the user may not list the folder
     if isinstance(error, PermissionError) or status in (401, 403):
         return AbsentError("access denied")
+    if local:
+        return DataError(
+            f"{file} cannot be read.",
+            expected="a file that this user may read",
+            found=f"{type(error).__name__}: {error}",
+            fix="check ingest.source in params.yaml, and the file",
+        )
     return (TransientError if _is_transient(error, status) else Unavailable)(
         f"{file} cannot be read.",
         found=f"{type(error).__name__}: {error}",

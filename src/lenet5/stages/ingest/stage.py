@@ -1,43 +1,53 @@
 """Run the stage ``ingest``: read the source, compare checksums, write the arrays to ``data/raw``."""
 
-import hashlib
-import tempfile
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 
-from lenet5.core import dataset, storage
-from lenet5.core.dataset import Split
+from lenet5.core import dataset
+from lenet5.core.dataset import Array, Rows, Split, chunks
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.stages.ingest import idx, keras_npz
-from lenet5.stages.ingest.memory_map import Buffer, memory_mapped
-from lenet5.stages.ingest.mnist_files import KERAS_FILE, MNIST_FILES
-from lenet5.stages.ingest.params import Checksums, Ingest
-from lenet5.stages.ingest.source import Source
-from lenet5.stages.ingest.unzip import gunzip
+from lenet5.core.text import mask_urls
+from lenet5.stages.ingest.collect import Content, collect, concatenated, divided, require_pairs
+from lenet5.stages.ingest.params import AdditionChecksums, Checksums, Format, Ingest
+from lenet5.stages.ingest.sources.contract import TEST, TRAIN
+from lenet5.stages.ingest.sources.detect import open_source
+
+log = logging.getLogger(__name__)
+
+_NO_PROGRESS = Progress(disable=True)
+_INDENT = "\n            "  # aligns further lines with the first one
 
 
 @dataclass(frozen=True)
-class Content:
-    """One array as uncompressed IDX bytes."""
+class Pins:
+    """The checksums of a source and of its additions."""
 
-    origin: str
-    """The file that it comes from, for errors."""
-    idx: Buffer
-    sha256: str
+    base: Checksums
+    additions: tuple[AdditionChecksums, ...] = ()
 
+    @classmethod
+    def of(cls, params: Ingest) -> "Pins":
+        """Return what ``params.yaml`` pins."""
+        return cls(params.sha256, tuple(addition.sha256 for addition in params.additions))
 
-_NO_PROGRESS = Progress(disable=True)
+    def flat(self) -> dict[str, str]:
+        """Return each checksum by its place: ``train_images``, …; ``additions.0.images``, …"""
+        rows = self.base.model_dump()
+        for number, addition in enumerate(self.additions):
+            rows |= {f"additions.{number}.{key}": value for key, value in addition.model_dump().items()}
+        return rows
 
 
 def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> str:
-    """Write train and test to ``data/raw``: images uint8 (N, 28, 28), labels uint8 (N,).
+    """Write train and test to ``data/raw``.
 
-    After an error, ``data/raw`` is unchanged.
+    Images are uint8 (N, size, size), or (N, size, size, 3) for RGB. Labels are positions in the classes,
+    uint8 (N,), or uint16 with more than 256 classes. The images of additions follow those of the source, in
+    train alone: so test stays the same. After an error, ``data/raw`` is unchanged.
 
     Args:
         paths: the checkout.
@@ -50,82 +60,146 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
     Raises:
         UsageError: the source is not valid, or its driver is not installed.
         Unavailable: the source does not answer.
-        DataError: a file is missing, damaged, too large, or has another checksum than the pinned one.
+        DataError: a file is missing, damaged, too large, or has another checksum than the pinned one; an
+            image or a label is not as ``params`` states.
     """
-    contents = _read(paths, params, progress)
-    _require_pinned(contents, params.sha256)
-    arrays = _decode(contents)
-    splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "test")}
-    dataset.save(paths.raw, splits, description=params.description)
-    return "\n".join(
-        f"{name:<6} {split.images.shape} {contents[f'{name}_images'].sha256[:12]} → {paths.raw / name}"
-        for name, split in splits.items()
+    with progress:
+        base = _read(paths, params, progress)
+        _require_pinned(base, params.sha256.model_dump(), "ingest.sha256")
+        additions = []
+        for number, addition in enumerate(params.additions):
+            content = _read_addition(paths, params, number, progress)
+            _require_pinned(content, addition.sha256.model_dump(), f"ingest.additions.{number}.sha256")
+            additions.append(content)
+    arrays = _arrays(base)
+    added = [_arrays(content) for content in additions]
+    train = Split(arrays["train_images"], arrays["train_labels"])
+    splits: dict[str, Split | Iterator[Split]] = {TRAIN: train}
+    if added:
+        splits[TRAIN] = _parts([train, *(Split(each["images"], each["labels"]) for each in added)])
+    splits[TEST] = Split(arrays["test_images"], arrays["test_labels"])
+    origins = [Rows(source=mask_urls(params.source), split=TRAIN, start=0, count=len(train.images))]
+    for addition, each in zip(params.additions, added, strict=True):
+        start = origins[-1].start + origins[-1].count
+        origins.append(
+            Rows(source=mask_urls(addition.source), split=TRAIN, start=start, count=len(each["images"]))
+        )
+    origins.append(
+        Rows(source=mask_urls(params.source), split=TEST, start=0, count=len(arrays["test_images"]))
     )
+    manifest = dataset.save(paths.raw, splits, description=params.description, origins=origins)
+    lines = [
+        f"{name:<6} {manifest.splits[name].images.shape} {base[f'{name}_images'].sha256[:12]} "
+        f"→ {paths.raw / name}"
+        for name in (TRAIN, TEST)
+    ]
+    for rows, content in zip(origins[1:-1], additions, strict=True):
+        lines.append(f"       {rows.count} of train {content['images'].sha256[:12]} from {rows.source}")
+    return "\n".join(lines)
 
 
 def source_checksums(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
     """Return the checksums of the arrays that the source holds now.
 
-    Every file is parsed, so that the checksum of a file that holds no digits is never pinned.
+    Every file is parsed, so that the checksum of a file that holds no images is never pinned.
 
     Raises:
         UsageError, Unavailable, DataError: as in :func:`run`.
     """
-    contents = _read(paths, params, progress)
-    _decode(contents)
-    return Checksums(**{key: content.sha256 for key, content in contents.items()})
+    return current_pins(paths, params.model_copy(update={"additions": []}), progress=progress).base
+
+
+def current_pins(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Pins:
+    """Return the checksums of what the source and its additions hold now.
+
+    Raises:
+        UsageError, Unavailable, DataError: as in :func:`run`.
+    """
+    with progress:
+        base = _read(paths, params, progress)
+        _arrays(base)
+        additions = [
+            _read_addition(paths, params, number, progress) for number in range(len(params.additions))
+        ]
+    return Pins(
+        Checksums(**{key: content.sha256 for key, content in base.items()}),
+        tuple(
+            AdditionChecksums(**{key: content.sha256 for key, content in addition.items()})
+            for addition in additions
+        ),
+    )
 
 
 def _read(paths: Paths, params: Ingest, progress: Progress) -> dict[str, Content]:
-    """Read four IDX files or one archive; return the arrays by the keys of ``MNIST_FILES``."""
-    limit = params.max_megabytes * 1_000_000
-    source = Source(params.source, paths.root, limit=limit, attempts=params.attempts)
+    """Return the arrays of the source by the keys of ``Checksums``."""
+    contents = _collect(paths, params, params.source, params.format, progress)
+    return divided(contents, params, paths.raw.parent)
+
+
+def _read_addition(paths: Paths, params: Ingest, number: int, progress: Progress) -> dict[str, Content]:
+    """Return the arrays of an addition, all its splits, by the keys of ``AdditionChecksums``."""
+    addition = params.additions[number]
+    contents = _collect(paths, params, addition.source, addition.format, progress)
+    arrays = _arrays(contents)
+    joined = {}
+    for role in ("images", "labels"):
+        parts = [arrays[f"{split}_{role}"] for split in (TRAIN, TEST) if f"{split}_{role}" in arrays]
+        joined[role] = concatenated(contents[f"train_{role}"].origin, parts, paths.raw.parent)
+    require_pairs(joined["images"], joined["labels"])
+    return joined
+
+
+def _collect(
+    paths: Paths, params: Ingest, source: str, format: Format, progress: Progress
+) -> dict[str, Content]:
     scratch = paths.raw.parent
     scratch.mkdir(parents=True, exist_ok=True)
-    contents: dict[str, Content] = {}
-    with progress:
-        for item in MNIST_FILES:
-            names = [f"{item.file}.gz", item.file] + ([] if contents else [KERAS_FILE])
-            # this file has no name on the disk, so even a killed process leaves none behind
-            with tempfile.TemporaryFile(dir=scratch) as file, storage.failures_named(scratch):
-                name = source.fetch([source.archive] if source.archive else names, file, progress)
-                if name.endswith(".npz"):
-                    members = keras_npz.read(file, name, limit, scratch)
-                    return {i.key: _content(f"{name}:{i.member}", members[i.key]) for i in MNIST_FILES}
-                contents[item.key] = _content(name, memory_mapped(gunzip(file, name, limit), scratch))
+    reading = open_source(
+        source,
+        format,
+        paths.root,
+        max_megabytes=params.max_megabytes,
+        attempts=params.attempts,
+        scratch=scratch,
+        progress=progress,
+    )
+    contents = collect(reading, params, scratch)
+    for note in reading.notes:
+        log.info("%s: %s", mask_urls(source), note)
     return contents
 
 
-def _decode(contents: Mapping[str, Content]) -> dict[str, NDArray[np.uint8]]:
-    """Return the arrays by the keys of ``MNIST_FILES``.
+def _arrays(contents: Mapping[str, Content]) -> dict[str, Array]:
+    """Return the arrays.
 
     Raises:
         DataError: a content is not a valid IDX file.
     """
-    return {
-        item.key: idx.decode(contents[item.key].idx, contents[item.key].origin, item.dimensions)
-        for item in MNIST_FILES
-    }
+    for content in contents.values():
+        if content.error:
+            raise content.error
+    return {key: content.array for key, content in contents.items()}
 
 
-def _content(origin: str, content: Buffer) -> Content:
-    return Content(origin, content, hashlib.sha256(content).hexdigest())
+def _parts(splits: list[Split]) -> Iterator[Split]:
+    for split in splits:
+        for rows in chunks(len(split.images)):
+            yield Split(split.images[rows], split.labels[rows])
 
 
-def _require_pinned(contents: Mapping[str, Content], pins: Checksums) -> None:
-    """Compare checksums before parsing, so that the decoders read pinned bytes only.
+def _require_pinned(contents: Mapping[str, Content], pinned: Mapping[str, str], section: str) -> None:
+    """Compare the checksums of the arrays with the pinned ones.
 
     Raises:
-        DataError: a checksum differs from the pinned one.
+        DataError: a checksum differs.
     """
-    pinned = pins.model_dump()
     changed = [key for key, content in contents.items() if content.sha256 != pinned[key]]
     if changed:
-        indent = "\n            "  # aligns further lines with the first one
+        origins = dict.fromkeys(contents[key].origin for key in changed)
         raise DataError(
-            f"{', '.join(contents[key].origin for key in changed)}: not the data that params.yaml pins.",
-            expected=indent.join(f"{key} {pinned[key]}" for key in changed),
-            found=indent.join(f"{key} {contents[key].sha256}" for key in changed),
+            f"{', '.join(origins)}: not the data that params.yaml pins.",
+            expected=_INDENT.join(f"{key} {pinned[key]}" for key in changed),
+            found=_INDENT.join(f"{key} {contents[key].sha256}" for key in changed),
             fix="download the data again; or, if it changed on purpose, run `lenet5 pin`, which updates "
-            + ", ".join(f"ingest.sha256.{key}" for key in changed),
+            + ", ".join(f"{section}.{key}" for key in changed),
         )

@@ -3,6 +3,7 @@
 The description is the model card, and the bills of materials in the run.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from lenet5.core import files
+from lenet5.core import card as data_card
+from lenet5.core import dataset, files
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, Lineage, Training, Validation
 from lenet5.registry import bom, model_versions
@@ -18,6 +20,7 @@ from lenet5.registry.model_versions import Version
 from lenet5.stages.register import card
 from lenet5.stages.register.params import Register
 from lenet5.tracking import run_record, store, tags
+from lenet5.tracking.data_set import DataSet
 
 
 @dataclass(frozen=True)
@@ -54,21 +57,31 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         paths,
         *(paths.validation, paths.model, paths.lineage, paths.training, paths.history),
         *(paths.evaluation, paths.per_class, paths.predictions, paths.onnx),
-        *(paths.robustness, paths.slices, paths.report),
+        *(paths.robustness, paths.slices, paths.report, paths.slice_accuracy, paths.label_errors),
     )
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
     lineage.require(model_file=files.sha256(paths.model), onnx_file=files.sha256(paths.onnx))
     lineage.require(model=evaluation.model, onnx_file=evaluation.onnx_file)
     evaluation.require(predictions=files.sha256(paths.predictions)[:16])
-    per_class = files.read_csv(paths.per_class, names=["class"])
+    data = DataSet(data_card.load(paths.data_card), dataset.load_manifest(paths.raw))
+    results = card.Results(
+        lineage=lineage,
+        training=training,
+        evaluation=evaluation,
+        per_class=files.read_csv(paths.per_class, names=["class"]),
+        slices=files.read_csv(paths.slice_accuracy, names=["bin"]),
+        label_errors=files.read_csv(paths.label_errors, names=["label", "likely"]),
+        predictions=pd.read_parquet(paths.predictions, columns=["label", "predicted"]),
+    )
     validation = Validation.read(paths.validation)
-    text = card.build(params, all_params, lineage, training, evaluation, per_class)
+    text = card.build(params, all_params, data, results)
     record = run_record.Record(
         lineage=lineage,
-        origin_tags=_origin_tags(all_params, lineage, evaluation, validation),
+        data=data,
+        origin_tags=_origin_tags(all_params, lineage, evaluation, validation) | data.tags(),
         params=all_params,
-        metrics=_metrics(validation, training, evaluation, per_class),
+        metrics=_metrics(validation, training, evaluation, results.per_class),
         epochs=files.read_csv(paths.history),
         description=text,
     )
@@ -82,13 +95,13 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
             run_id=mlflow_run.info.run_id,
             model_id=run_record.model_id(mlflow_run),
             tags=version_tags,
-            # MLflow's list of versions shows the first line, and it shows the name already
-            description=text.partition("\n\n")[2] + card.origin(version_tags),
+            description=card.of_version(text, card.origin(version_tags)),
+            about=card.of_registered_model(data),
         )
         if model_versions.CHAMPION not in version.aliases:
             model_versions.set_alias(client, version.name, model_versions.CHALLENGER, version.number)
-        bom.attach(client, version, all_params, paths.requirements)
-    files.write_text(paths.model_card, card.front_matter(params, evaluation) + text)
+        bom.attach(client, version, all_params, paths.requirements, data)
+    files.write_text(paths.model_card, card.front_matter(params, data, evaluation) + text)
     return Registered(version, is_new, f"{mlflow_run.info.run_name} ({mlflow_run.info.run_id})")
 
 
@@ -101,6 +114,11 @@ def _origin_tags(
     return {
         **{f"lenet5.{name}": digest for name, digest in lineage.model_dump(exclude={"environment"}).items()},
         **{name: digest for name, digest in all_params.items() if name.startswith(tags.PINS)},
+        **{
+            f"{tags.ADDITION}{number}.{name}": digest
+            for number, addition in enumerate(all_params["ingest.additions"], 1)
+            for name, digest in addition["sha256"].items()
+        },
         tags.TEST_DATA: evaluation.test_data,
         tags.CORRUPTED_IMAGES: evaluation.corrupted_images,
         tags.VALIDATION: f"{passed} of {len(validation.checks)} checks passed",
@@ -129,5 +147,9 @@ def _metrics(
     metrics |= {f"validate.{name}": value for name, value in validation.metrics().items()}
     metrics |= {f"evaluate.{name}": value for name, value in evaluation.metrics().items()}
     for row in per_class.to_dict("records"):
-        metrics |= {f"evaluate.{name}.{row['class']}": row[name] for name in ("precision", "recall", "f1")}
+        # MLflow allows letters, digits, spaces and ./_:- in a name, and makes folders of slashes
+        name = re.sub(r"[^\w.: -]", "_", row["class"])
+        if f"evaluate.recall.{name}" in metrics:  # of another class that differs in such characters only
+            name += f" ({len(metrics)})"
+        metrics |= {f"evaluate.{metric}.{name}": row[metric] for metric in ("precision", "recall", "f1")}
     return {name: float(value) for name, value in metrics.items()}

@@ -1,13 +1,14 @@
 """Compare images and labels with the reference classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import Array, Split, chunks
+from lenet5.core.dataset import CHUNK, Array, Split, parts
+from lenet5.stages.validate import chance
 from lenet5.stages.validate.classifier import Classifier, Statistics, class_means, suspects
 from lenet5.stages.validate.params import Validate
 
@@ -28,7 +29,11 @@ class Comparison:
 
 
 def compare(
-    splits: Mapping[str, Split], images: pd.DataFrame, classifier: Classifier, statistics: Statistics
+    splits: Mapping[str, Split],
+    images: pd.DataFrame,
+    classifier: Classifier,
+    statistics: Statistics,
+    false_alarm_rate: float,
 ) -> Comparison:
     """Compare the images of each split with the reference.
 
@@ -37,15 +42,17 @@ def compare(
         images: the table of ``frames.images``, with the columns ``split`` and ``label``.
         classifier: of the reference.
         statistics: what is usual in the reference.
+        false_alarm_rate: how often chance alone may give a distance of any mean image.
     """
     rows, classes = [], []
+    rate = false_alarm_rate / (len(splits) * len(classifier.labels))
     for name, table in images.groupby("split", observed=True, sort=False):
         split = splits[str(name)]
         is_comparable = split.images.shape[1:] == classifier.shape
         images_here = split.images if is_comparable else np.empty((0, *classifier.shape))
         paired = min(len(images_here), len(split.labels))
         codes = class_codes(table["label"].iloc[:paired], classifier.labels)
-        scored = _scored(images_here, codes, classifier, statistics)
+        scored = _scored(images_here, codes, classifier, statistics, rate)
         rows.append(scored.images.reindex(range(len(table))).set_axis(table.index))
         classes.append(scored.classes.assign(split=str(name)))
     return Comparison(pd.concat(rows).loc[images.index], pd.concat(classes, ignore_index=True))
@@ -62,10 +69,9 @@ class Limits:
 def limits(images: int, params: Validate, statistics: Statistics) -> Limits:
     """Return the limits for a split: the usual share, what ``params`` allows in addition, and what chance
     explains."""
-    from scipy.stats import binom  # slow to import; Great Expectations imports it as well
 
     def most(usual: float, more: float) -> int:
-        return int(binom.ppf(1 - params.false_alarm_rate, images, min(usual + more, 1)))
+        return chance.most(usual + more, images, statistics.images, params.false_alarm_rate)
 
     return Limits(
         most(statistics.suspect_labels, params.max_suspect_labels),
@@ -73,28 +79,31 @@ def limits(images: int, params: Validate, statistics: Statistics) -> Limits:
     )
 
 
-def loss(classes: pd.DataFrame, statistics: Statistics, false_alarm_rate: float) -> "pd.Series[float]":
+def loss(
+    classes: pd.DataFrame, classifier: Classifier, statistics: Statistics, false_alarm_rate: float
+) -> "pd.Series[float]":
     """Return how much the agreement of each class is surely below that of the reference.
 
-    The upper end of the one-sided Clopper-Pearson interval of the agreement is subtracted from the usual
-    agreement, so that few images prove little.
-
     Args:
-        classes: a row for each class: ``label``, ``count``, ``agreement``.
+        classes: a row for each class: ``class``, ``count``, ``agreement``.
+        classifier: of the reference.
         statistics: what is usual in the reference.
-        false_alarm_rate: 1 - the confidence of the interval.
+        false_alarm_rate: how often chance alone may give a loss in any of the rows.
 
     Returns:
         float64 (rows,): a share, 0 or more; NaN for a class without images.
     """
-    from scipy.stats import beta
-
-    counts = classes["count"].astype(float)
-    agreeing = (classes["agreement"] * counts).round()
-    upper = pd.Series(beta.ppf(1 - false_alarm_rate, agreeing + 1, counts - agreeing), classes.index)
-    upper = upper.mask(agreeing == counts, 1.0)
-    usual = classes["label"].astype(str).map(statistics.agreement)
-    return (usual - upper).clip(lower=0)
+    counts = classes["count"].to_numpy(dtype=np.float64)
+    fitted = dict(zip(classifier.names, map(float, classifier.counts), strict=True))
+    images_of = np.array([fitted[name] for name in classes["class"]])
+    lost = chance.share_loss(
+        (classes["agreement"].to_numpy(dtype=np.float64) * counts).round(),
+        counts,
+        classes["class"].map(statistics.agreement).to_numpy(dtype=np.float64),
+        images_of,
+        false_alarm_rate / max(len(classes), 1),
+    )
+    return pd.Series(lost, classes.index)
 
 
 def class_codes(labels: "pd.Series[int]", known: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -103,12 +112,12 @@ def class_codes(labels: "pd.Series[int]", known: NDArray[np.int64]) -> NDArray[n
 
 
 def _scored(
-    images: Array, codes: NDArray[np.int64], classifier: Classifier, statistics: Statistics
+    images: Array, codes: NDArray[np.int64], classifier: Classifier, statistics: Statistics, rate: float
 ) -> Comparison:
     """Compare the first images with their labels, given as codes (N,); -1 for an unknown label."""
-    confidence = np.array([statistics.confidence[str(label)] for label in classifier.labels])
-    parts = []
-    for rows in chunks(len(codes)):
+    confidence = np.array([statistics.confidence[name] for name in classifier.names])
+    tables = []
+    for rows in _slices(images[: len(codes)], len(classifier.labels)):
         known = np.flatnonzero(codes[rows] >= 0) + rows.start
         code = codes[known]
         log_densities, rest = classifier.scores(images[known])
@@ -123,14 +132,22 @@ def _scored(
             index=known.astype(np.int32),
         )
         part.loc[~suspect, "likely_label"] = pd.NA
-        parts.append(part)
-    table = pd.concat(parts)
+        tables.append(part)
+    table = pd.concat(tables)
     means, counts = class_means(images, codes, len(classifier.labels))
     classes = pd.DataFrame(
         {
             "label": classifier.labels,
             "agreement": table.groupby("code")["agrees"].mean().reindex(range(len(classifier.labels))),
-            "mean_distance": classifier.mean_distances(means, counts),
+            "mean_distance": classifier.mean_distances(means, counts, rate=rate),
         }
     )
     return Comparison(table.drop(columns="code"), classes)
+
+
+def _slices(images: Array, classes: int) -> Iterator[slice]:
+    """Return slices of images whose pixels and whose scores, one for each class, take little memory."""
+    step = max(1, CHUNK * 100 // classes)
+    for rows in parts(images):
+        for start in range(rows.start, max(rows.stop, 1), step):
+            yield slice(start, min(start + step, rows.stop))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lenet5.stages.validate.suite import NamedExpectation
 
-KEYS = {"images": ["split", "index"], "classes": ["split", "label"], "splits": ["split"]}
+KEYS = {"images": ["split", "index"], "classes": ["split", "class"], "splits": ["split"]}
 """Columns that identify a row, by table."""
 
 _EXAMPLES = 5
@@ -97,7 +97,7 @@ def _divergence(details: Mapping[str, Any]) -> float | None:
 
 def _examples(rows: Sequence[Mapping[str, Any]], column: str, keys: Sequence[str]) -> str:
     if keys == KEYS["classes"]:
-        examples, prefix = [f"{row['split']} {row['label']} has {_text(row[column])}" for row in rows], ""
+        examples, prefix = [f"{row['split']} {row['class']} has {_text(row[column])}" for row in rows], ""
     elif keys == KEYS["splits"]:
         return "; ".join(f"{row['split']}: {_text(row[column])}" for row in rows)
     else:  # the values are listed and not the rows, because tens of thousands of images can share one value

@@ -1,7 +1,7 @@
 """Name what was done to images or labels that the reference classifier does not recognise."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain, product
+from itertools import chain, permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ _ROUGH = 0.7
 """Mean difference of neighbouring pixels, as a share of that of any two pixels: 0.2 in MNIST, 1 without any
 order."""
 
+_COLOURS = ("red", "green", "blue")
+_RULES = 10
+"""Largest number of renamed labels in one text."""
+
 Operation = Callable[[Array], Array]
 _INVERSION: tuple[str, Operation] = ("inverted (dark on bright)", lambda images: 255 - images)
 
@@ -40,7 +44,7 @@ def name(  # noqa: PLR0911 (a return for each kind of damage)
     """Name the difference between images and the reference. Call it when a check has found one.
 
     Args:
-        images: (M, H, W); a memory map of any size.
+        images: (M, H, W) or (M, H, W, 3); a memory map of any size.
         positions: (N,), the images that have a known label; one or more.
         codes: (N,), the class of each of their labels, counted from 0.
         agrees: (N,), whether the reference classifier finds the label most likely.
@@ -86,7 +90,7 @@ def _of_all(images: Array, codes: NDArray[np.int64], classifier: Classifier, sta
         return float(np.nanmean(classifier.mean_distances(undo(means), counts)))
 
     limit = _CLOSER * distance(lambda images: images)
-    operations = chain(_symmetries(), _shifts(), _brightness(images, classifier))
+    operations = chain(_symmetries(), _channels(images), _shifts(), _brightness(images, classifier))
     for after, operation, undo in sorted((distance(undo), operation, undo) for operation, undo in operations):
         if after > limit:
             break
@@ -99,7 +103,7 @@ def _of_some(images: Array, codes: NDArray[np.int64], classifier: Classifier) ->
     """Return the operation without which most labels agree, empty if there is none, and the share that
     agree."""
     best, agreement = "", _MAJORITY
-    for operation, undo in chain(_symmetries(), _shifts(), [_INVERSION]):
+    for operation, undo in chain(_symmetries(), _channels(images), _shifts(), [_INVERSION]):
         after = _agreement(undo(images), codes, classifier)
         if after > agreement:
             best, agreement = operation, after
@@ -114,13 +118,13 @@ def _of_labels(codes: NDArray[np.int64], likely: NDArray[np.int64], classifier: 
         likely: (N,), the most likely class of each image.
         classifier: for the names of the classes.
     """
-    names = classifier.labels
+    names = classifier.names
     counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (codes, likely), 1)
     label, image = np.unravel_index(counts.argmax(), counts.shape)
     back = counts[image, label]
     if counts[label, image] + back > _MAJORITY * len(codes) and back > counts[label, image] / 4:
-        low, high = sorted((names[label], names[image]))
+        low, high = names[min(label, image)], names[max(label, image)]
         return f"labels {low} and {high} are exchanged"
     if counts[label, image] > _MAJORITY * len(codes):
         return f"images of {names[image]} have the label {names[label]}"
@@ -131,23 +135,32 @@ def _of_labels(codes: NDArray[np.int64], likely: NDArray[np.int64], classifier: 
         and len(set(targets[many])) == len(many) > 1
     ):
         many = many[targets[many].argsort()]
-        rules = ", ".join(
-            f"{names[target]} has the label {names[code]}"
-            for code, target in zip(many, targets[many], strict=True)
-        )
-        return f"labels are renamed: {rules}"
+        rules = ", ".join(f"{names[targets[code]]} has the label {names[code]}" for code in many[:_RULES])
+        return f"labels are renamed: {rules}{', …' if len(many) > _RULES else ''}"
     return ""
 
 
 def _symmetries() -> Iterator[tuple[str, Operation]]:
     """Yield what may have been done to images, with the operation (N, H, W) → (N, H, W) that undoes it."""
-    yield "transposed (rows became columns)", lambda images: images.transpose(0, 2, 1)
+    yield "transposed (rows became columns)", lambda images: images.swapaxes(1, 2)
     yield "mirrored left to right", lambda images: images[:, :, ::-1]
     yield "mirrored top to bottom", lambda images: images[:, ::-1]
     yield "rotated by 180°", lambda images: images[:, ::-1, ::-1]
     yield "rotated by 90° to the left", lambda images: np.rot90(images, -1, (1, 2))
     yield "rotated by 90° to the right", lambda images: np.rot90(images, 1, (1, 2))
-    yield "transposed along the other diagonal", lambda images: images[:, ::-1, ::-1].transpose(0, 2, 1)
+    yield "transposed along the other diagonal", lambda images: images[:, ::-1, ::-1].swapaxes(1, 2)
+
+
+def _channels(images: Array) -> Iterator[tuple[str, Operation]]:
+    """Yield the orders in which the channels of RGB images may have been stored."""
+    for order in permutations(range(3)) if images.ndim == 4 else ():
+        if order != (0, 1, 2):
+            stored = ", ".join(_COLOURS[channel] for channel in order)
+            yield f"stored with their channels as {stored}", _reordered(np.argsort(order))
+
+
+def _reordered(channels: NDArray[np.int64]) -> Operation:
+    return lambda images: images[..., channels]
 
 
 def _shifts() -> Iterator[tuple[str, Operation]]:
@@ -165,8 +178,9 @@ def _roll(down: int, right: int) -> Operation:
 def _brightness(images: Array, classifier: Classifier) -> Iterator[tuple[str, Operation]]:
     yield _INVERSION
     mean = float(images.mean())
-    usual = float(np.average(classifier.class_means.mean(axis=(1, 2)), weights=classifier.counts))
-    if mean > 0:
+    brightness = classifier.class_means.reshape(len(classifier.labels), -1).mean(axis=1)
+    usual = float(np.average(brightness, weights=classifier.counts))
+    if mean > 0 and usual > 0:
         factor = mean / usual
         yield (
             f"{'darker' if factor < 1 else 'brighter'} (pixels × {factor:.2g})",
@@ -180,6 +194,8 @@ def _agreement(images: Array, codes: NDArray[np.int64], classifier: Classifier) 
 
 def _roughness(images: Array) -> float:
     pixels = images.astype(np.float64)
+    if images.ndim == 4:
+        pixels = pixels.mean(axis=3)
     neighbours = np.abs(np.diff(pixels, axis=2)).mean()
     shuffled = np.random.default_rng(0).permutation(pixels.reshape(len(pixels), -1), axis=1)
     apart = np.abs(np.diff(shuffled, axis=1)).mean()

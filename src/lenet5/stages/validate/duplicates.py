@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import Array, chunks
+from lenet5.core.dataset import Array, parts
 
 Digests = NDArray[np.uint64]
 
@@ -25,7 +25,7 @@ def digests(images: Array) -> Digests:
     return np.fromiter(
         (
             int.from_bytes(hashlib.blake2b(image.data, digest_size=8).digest())
-            for rows in chunks(len(images))
+            for rows in parts(images)
             for image in np.ascontiguousarray(images[rows])
         ),
         np.uint64,

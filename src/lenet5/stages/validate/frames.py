@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from lenet5.core.dataset import CLASSES, Array, Split, chunks
+from lenet5.core.dataset import Array, Split, parts
 from lenet5.stages.validate import duplicates
 
 SPLITS = ("train", "test")
@@ -22,25 +23,59 @@ PAIRED = "image and label"
 """Value of the column ``holds`` for a complete row."""
 _HOLDS = [PAIRED, "image only", "label only"]
 
-# The bins are 0.02 wide in the range of MNIST's digits. The outer bins cover everything else, so that even
-# blank and full images are in a bin.
-_INK_EDGES = np.arange(6, 42, 2) / 100
-_INK_LIMITS = [0.0, *_INK_EDGES.tolist(), 1.0]
-INK_BINS = tuple(f"{low:.2f}-{high:.2f}" for low, high in pairwise(_INK_LIMITS))
-"""Names of the bins of the share of ink, such as ``0.20-0.22``."""
+_TAILS = 0.001
+"""Share of the reference images below the first edge of the bins of ink, and above the last one."""
+_MOST_BINS = 20
+_IMAGES_PER_BIN = 20
+_WIDTHS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 _CONSTANT = ("label_type", "shape", "height", "width", "dtype")
 """Columns with the same value for every image of a split."""
 
 
-def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
+def ink(images: Array, threshold: int) -> NDArray[np.float64]:
+    """Return the share of pixels above a threshold, in any channel, of each image (N,)."""
+    shares = np.empty(len(images))
+    for rows in parts(images):
+        is_ink: Any = images[rows].reshape(-1, math.prod(images.shape[1:])) > threshold  # (N, values)
+        if images.ndim == 4:  # (N, H, W, channels)
+            is_ink = is_ink.reshape(len(is_ink), -1, images.shape[3]).any(axis=2)
+        shares[rows] = is_ink.mean(axis=1)
+    return shares
+
+
+def ink_edges(ink: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return edges of bins for shares of ink; the outer bins cover everything else.
+
+    Args:
+        ink: (N,), the shares of the reference images.
+
+    Returns:
+        One edge or more, in increasing order, each above 0 and below 1.
+    """
+    low, high = np.quantile(ink, [_TAILS, 1 - _TAILS])
+    bins = min(_MOST_BINS, max(2, len(ink) // _IMAGES_PER_BIN))
+    width = next((width for width in _WIDTHS if (high - low) / bins <= width), _WIDTHS[-1])
+    per_unit = round(1 / width)
+    first, last = max(math.floor(low * per_unit), 1), min(math.ceil(high * per_unit), per_unit - 1)
+    return tuple(edge / per_unit for edge in range(min(first, last), last + 1))
+
+
+def ink_bins(edges: Sequence[float]) -> tuple[str, ...]:
+    """Return the names of the bins between edges of :func:`ink_edges`, such as ``0.20-0.22``."""
+    digits = 2 if all(math.isclose(edge, round(edge, 2)) for edge in edges) else 3
+    return tuple(f"{low:.{digits}f}-{high:.{digits}f}" for low, high in pairwise([0.0, *edges, 1.0]))
+
+
+def images(splits: Mapping[str, Split], ink_threshold: int, ink_edges: Sequence[float]) -> pd.DataFrame:
     """Return a table with one row for each image.
 
     If a split has different numbers of images and labels, the missing values are null.
 
     Args:
         splits: raw splits by name; only those in ``SPLITS`` are read.
-        ink_threshold: the pixel value above which a pixel is ink.
+        ink_threshold: the value above which a pixel is ink, in any channel.
+        ink_edges: of the bins of the share of ink.
 
     Returns:
         A frame with these columns:
@@ -50,13 +85,14 @@ def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
         - ``label``, ``label_type``: the class, and the NumPy dtype that it was stored in.
         - ``shape``, ``height``, ``width``, ``dtype``: of one image, as ``28x28``, 28, 28 and ``uint8``.
         - ``min``, ``max``: the smallest and the largest pixel, in raw units.
-        - ``ink``, ``ink_bin``: the share of pixels above ``ink_threshold``, and its bin of ``INK_BINS``.
+        - ``ink``, ``ink_bin``: the share of pixels above ``ink_threshold``, and its bin of
+          :func:`ink_bins`.
         - ``duplicate_of``: in train, the index of the first identical image, if that is an earlier one.
         - ``also_in_train``: in test, the index of the first identical train image.
     """
     present = {name: splits[name] for name in SPLITS if name in splits}
     frame = pd.concat(
-        [_rows(name, split, ink_threshold) for name, split in present.items()], ignore_index=True
+        [_rows(name, split, ink_threshold, ink_edges) for name, split in present.items()], ignore_index=True
     ).astype(dict.fromkeys(_CONSTANT, "category"))  # concat drops categories that differ between the splits
     first = pd.concat(_first_in_train(present), ignore_index=True)
     train = frame["split"] == "train"
@@ -65,16 +101,19 @@ def images(splits: Mapping[str, Split], ink_threshold: int) -> pd.DataFrame:
     return frame
 
 
-def add_details(rows: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFrame:
-    """Return rows of :func:`images` with two more columns, which help to find the images elsewhere.
+def add_details(rows: pd.DataFrame, splits: Mapping[str, Split], names: Sequence[str] = ()) -> pd.DataFrame:
+    """Return rows of :func:`images` with more columns, which help to find the images elsewhere.
 
     Args:
         rows: some rows of :func:`images`, with all its columns.
         splits: the raw splits by name.
+        names: the names of the classes.
 
     Returns:
         The rows with ``mean``, the mean of the pixels in raw units, before ``ink``, and ``sha256``, the
-        SHA-256 of the pixels, before ``duplicate_of``. Both are null where there is no image.
+        SHA-256 of the pixels, before ``duplicate_of``. Both are null where there is no image. With names,
+        ``class``, the name of the label, follows it, and ``likely_class`` the column ``likely_label``; both
+        are null where the label is null or has no name.
     """
     images = [
         splits[name].images[index] if index < len(splits[name].images) else None
@@ -85,24 +124,30 @@ def add_details(rows: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFrame
     digests = [None if image is None else hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     rows.insert(list(rows).index("ink"), "mean", means)
     rows.insert(list(rows).index("duplicate_of"), "sha256", digests)
+    by_label = dict(enumerate(names))
+    for label, name in (("label", "class"), ("likely_label", "likely_class")):
+        if by_label and label in rows:
+            rows.insert(list(rows).index(label) + 1, name, rows[label].map(by_label))
     return rows
 
 
-def classes(images: pd.DataFrame) -> pd.DataFrame:
+def classes(images: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Return a table with one row for each class of each split.
 
     Args:
         images: one row for each image: ``split``, ``label``.
+        names: the names of the classes; a label is a position in them.
 
     Returns:
-        A frame with the columns ``split``, ``label`` (0 to 9), ``count``, and ``share``: the count divided by
-        the number of labels in the split, 0 to 1.
+        A frame with the columns ``split``, ``label`` (0 to C - 1), ``class`` (its name), ``count``, and
+        ``share``: the count divided by the number of labels in the split, 0 to 1.
     """
-    rows = pd.MultiIndex.from_product([SPLITS, range(CLASSES)], names=["split", "label"])
-    counts = images.groupby(["split", "label"]).size().reindex(rows, fill_value=0)
-    totals = images.groupby("split")["label"].count().reindex(list(SPLITS), fill_value=0).clip(lower=1)
+    rows = pd.MultiIndex.from_product([SPLITS, range(len(names))], names=["split", "label"])
+    counts = images.groupby(["split", "label"], observed=True).size().reindex(rows, fill_value=0)
+    totals = images.groupby("split", observed=True)["label"].count().reindex(list(SPLITS), fill_value=0)
     frame = counts.rename("count").reset_index()
-    frame["share"] = frame["count"] / frame["split"].map(totals)
+    frame.insert(2, "class", list(names) * len(SPLITS))
+    frame["share"] = frame["count"] / frame["split"].map(totals.clip(lower=1))
     return frame
 
 
@@ -117,10 +162,10 @@ def _first_in_train(splits: Mapping[str, Split]) -> "list[pd.Series[int]]":
     return firsts
 
 
-def _rows(name: str, split: Split, ink_threshold: int) -> pd.DataFrame:
+def _rows(name: str, split: Split, ink_threshold: int, ink_edges: Sequence[float]) -> pd.DataFrame:
     """Return the rows of one split, with the columns of :func:`images` except the last two."""
-    parts = [_labels(split.labels), _pixels(split.images, ink_threshold)]
-    length, paired = max(map(len, parts)), min(map(len, parts))
+    columns = [_labels(split.labels), _pixels(split.images, ink_threshold, ink_edges)]
+    length, paired = max(map(len, columns)), min(map(len, columns))
     holds = np.zeros(length, np.int8)
     holds[paired:] = 1 if len(split.images) > paired else 2
     frame = pd.DataFrame(
@@ -130,7 +175,7 @@ def _rows(name: str, split: Split, ink_threshold: int) -> pd.DataFrame:
             "holds": pd.Categorical.from_codes(holds, pd.Index(_HOLDS)),
         }
     )
-    return pd.concat([frame, *parts], axis=1)
+    return pd.concat([frame, *columns], axis=1)
 
 
 def _constant(value: Any, rows: int, categories: Sequence[Any] = ()) -> pd.Categorical:
@@ -152,14 +197,15 @@ def _labels(labels: Array) -> pd.DataFrame:
     )
 
 
-def _pixels(images: Array, ink_threshold: int) -> pd.DataFrame:
+def _pixels(images: Array, ink_threshold: int, ink_edges: Sequence[float]) -> pd.DataFrame:
     """Return the columns from ``shape`` to ``ink_bin``."""
     count = len(images)
-    low, high, ink = np.empty(count, images.dtype), np.empty(count, images.dtype), np.empty(count)
-    for rows in chunks(count):
-        flat = images[rows].reshape(-1, math.prod(images.shape[1:]))  # (N, pixels)
+    low, high = np.empty(count, images.dtype), np.empty(count, images.dtype)
+    for rows in parts(images):
+        flat = images[rows].reshape(-1, math.prod(images.shape[1:]))  # (N, values)
         low[rows], high[rows] = flat.min(axis=1), flat.max(axis=1)
-        ink[rows] = (flat > ink_threshold).mean(axis=1)
+    shares = ink(images, ink_threshold)
+    bins = np.digitize(shares, ink_edges)
     sides = zip(("height", "width"), images.shape[1:], strict=False)
     return pd.DataFrame(
         {
@@ -168,7 +214,7 @@ def _pixels(images: Array, ink_threshold: int) -> pd.DataFrame:
             "dtype": _constant(str(images.dtype), count),
             "min": low,
             "max": high,
-            "ink": ink,
-            "ink_bin": pd.Categorical.from_codes(np.digitize(ink, _INK_EDGES), pd.Index(INK_BINS)),
+            "ink": shares,
+            "ink_bin": pd.Categorical.from_codes(bins, pd.Index(ink_bins(ink_edges))),
         }
     )

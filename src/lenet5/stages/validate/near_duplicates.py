@@ -6,13 +6,15 @@ with near certainty, and a shared digest also tells how far one image is shifted
 of such pairs are then compared. Time and memory grow linearly with the images: 24 bytes for each.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import Array, Split, chunks
+from lenet5.core.dataset import Array, Split, parts
+from lenet5.stages.validate import frames
 
 _KEPT = 4
 _NEIGHBOURS = 10
@@ -41,8 +43,10 @@ def find(splits: Mapping[str, Split], names: Sequence[str], max_pixels: int) -> 
     images = [splits[name].images if name in splits else np.empty((0, 0, 0), np.uint8) for name in names]
     counts = [len(each) for each in images]
     first = np.full(sum(counts), -1, np.int64)
-    if counts[0] and len({each.shape[1:] for each in images if len(each)}) == 1 and images[0].ndim == 3:
-        _search(images, first, max_pixels)
+    if counts[0] and len({each.shape[1:] for each in images if len(each)}) == 1 and images[0].ndim in (3, 4):
+        channels = images[0].shape[3] if images[0].ndim == 4 else 1
+        rows = [each.reshape(*each.shape[:2], math.prod(each.shape[2:])) for each in images]
+        _search(rows, first, max_pixels, channels)
     found = np.split(first, np.cumsum(counts)[:-1])
     return {
         name: pd.Series(pd.arrays.IntegerArray(np.where(each < 0, 0, each).astype(np.uint32), mask=each < 0))
@@ -50,14 +54,29 @@ def find(splits: Mapping[str, Split], names: Sequence[str], max_pixels: int) -> 
     }
 
 
-def _search(images: Sequence[Array], first: NDArray[np.int64], max_pixels: int) -> None:
-    """Write the index of the near-duplicate of each image into ``first`` (N,), over all splits."""
+def column(splits: Mapping[str, Split], images: pd.DataFrame, max_pixels: int) -> "pd.Series[int]":
+    """Return the near-duplicates as a column of the table of ``frames.images``."""
+    near = find(splits, frames.SPLITS, max_pixels)
+    sizes = images["split"].value_counts(sort=False)
+    columns = [near[name].reindex(range(int(sizes[name]))) for name in images["split"].unique()]
+    return pd.concat(columns, ignore_index=True)
+
+
+def _search(images: Sequence[Array], first: NDArray[np.int64], max_pixels: int, channels: int) -> None:
+    """Write the index of the near-duplicate of each image into ``first`` (N,), over all splits.
+
+    Args:
+        images: (N, H, W × channels) of each split.
+        first: the result.
+        max_pixels: as for :func:`find`.
+        channels: values of one pixel, which stand side by side.
+    """
     # a digest and its position in one number, so that sorting needs no index; a position is below 2 ** 32
     keys = np.arange(len(first) * _KEPT, dtype="<u8")
     places = np.empty((len(first), _KEPT, 2), np.uint8)
     start = 0
     for each in images:
-        for rows in chunks(len(each)) if len(each) else ():
+        for rows in parts(each) if len(each) else ():
             digests, places[start : start + rows.stop - rows.start] = _sketch(each[rows])
             keys[start * _KEPT : start * _KEPT + digests.size] |= digests.ravel().astype(
                 np.uint64
@@ -67,14 +86,15 @@ def _search(images: Sequence[Array], first: NDArray[np.int64], max_pixels: int) 
     kept, ordered = keys.view("<u4").reshape(-1, 2).T  # the lower and the upper half, without a copy
     missing = np.searchsorted(ordered, 1)  # 0: there is no such row
     ordered, kept = ordered[missing:], kept[missing:]
+    step = max(1, _PAIRS * 28 * 28 // max(math.prod(images[0].shape[1:]), 28 * 28))
     for lag in range(1, _NEIGHBOURS + 1):
         equal = np.flatnonzero(ordered[lag:] == ordered[:-lag])
-        for start in range(0, len(equal), _PAIRS):
-            earlier, later = kept[equal[start : start + _PAIRS]], kept[equal[start : start + _PAIRS] + lag]
+        for start in range(0, len(equal), step):
+            earlier, later = kept[equal[start : start + step]], kept[equal[start : start + step] + lag]
             pairs = np.stack([earlier, later]) // _KEPT  # the digests are in the order of the images
             shifts = places.reshape(-1, 2)[earlier].astype(np.int64) - places.reshape(-1, 2)[later]
             wanted = (pairs[0] < len(images[0])) & (pairs[0] != pairs[1])
-            _compare(images, pairs[:, wanted], shifts[wanted], max_pixels, first)
+            _compare(images, pairs[:, wanted], shifts[wanted], max_pixels, first, channels)
 
 
 def _compare(
@@ -83,6 +103,7 @@ def _compare(
     shifts: NDArray[np.int64],
     max_pixels: int,
     first: NDArray[np.int64],
+    channels: int,
 ) -> None:
     """Compare the pixels of pairs (2, P), the second image of each shifted by (rows, columns) (P, 2)."""
     earlier, later = images[0][pairs[0]], _take(images, pairs[1])
@@ -92,7 +113,8 @@ def _compare(
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     index = np.arange(len(later))[:, np.newaxis, np.newaxis]
     moved = np.where(inside, later[index, rows.clip(0, height - 1), columns.clip(0, width - 1)], 0)
-    different = (earlier != moved).sum(axis=(1, 2))
+    values = (earlier != moved).reshape(len(later), height, width // channels, channels)
+    different = values.any(axis=3).sum(axis=(1, 2))
     is_copy = (different == 0) & ~shifts.any(axis=1)
     near = (different <= max_pixels) & ~is_copy
     # the smallest index wins, so that the result does not depend on the order of the pairs

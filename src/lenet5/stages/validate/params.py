@@ -1,6 +1,6 @@
 """Define the parameters of the stage ``validate``."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,19 +12,18 @@ class Validate(Section):
 
     height: Positive
     width: Positive
+    channels: Literal[1, 3]
     pixel_min: Natural
     pixel_max: Positive
     ink_threshold: Natural
-    ink_share_min: Share
-    ink_share_max: Share
-    class_share_min: Share
-    class_share_max: Share
+    max_ink_change: Share
+    max_class_share_change: Share
     max_train_duplicates: Natural
     max_test_in_train: Natural
     max_ink_drift: Annotated[float, Field(gt=0)]
     max_class_drift: Annotated[float, Field(gt=0)]
     max_test_share: Share
-    near_duplicate_pixels: Natural
+    near_duplicate_share: Share
     max_train_near_duplicates: Natural
     max_test_near_train: Natural
     max_agreement_loss: Share
@@ -35,8 +34,18 @@ class Validate(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "Validate":
-        for name in ("pixel", "ink_share", "class_share"):
-            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
-            if low >= high:
-                raise ValueError(f"{name}_min must be below {name}_max, found {low} and {high}")
+        low, high = self.pixel_min, self.pixel_max
+        if low >= high:
+            raise ValueError(f"pixel_min must be below pixel_max, found {low} and {high}")
         return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of an image: (H, W) if it is grey, (H, W, 3) if it is RGB."""
+        sides = (self.height, self.width)
+        return sides if self.channels == 1 else (*sides, self.channels)
+
+    @property
+    def near_duplicate_pixels(self) -> int:
+        """Return the largest number of pixels in which near-duplicates differ."""
+        return int(self.near_duplicate_share * self.height * self.width)

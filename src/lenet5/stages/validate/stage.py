@@ -40,6 +40,7 @@ def run(paths: Paths, params: Validate) -> str:
     _remove_earlier_results(paths)
     raw = dataset.load(paths.raw)
     known = reference.load(paths.reference, params)
+    reference.require_same_data(paths.reference, known.profile, raw.manifest)
     described = tables.build(raw.splits, params, known)
     checks = suite.checks(params, described, known.profile)
     counts = {name: len(raw.splits[name].images) for name in frames.SPLITS if name in raw.splits}
@@ -55,7 +56,9 @@ def run(paths: Paths, params: Validate) -> str:
     if not failed:
         numbers = " and ".join(f"{count:,} {split}" for split, count in counts.items())
         return f"{len(results)} checks passed on {numbers} images; Data Docs: {summary_page}"
-    rows = frames.add_details(check_result.failing_rows(described.images, failed), raw.splits)
+    rows = frames.add_details(
+        check_result.failing_rows(described.images, failed), raw.splits, known.profile.names
+    )
     if len(rows):
         files.write_csv(quarantine, rows)
     failing = f"{len(rows):,} failing images in {quarantine}" if len(rows) else "no single failing image"

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from lenet5.core.dataset import Split
-from lenet5.stages.validate import agreement, diagnosis, frames, near_duplicates
+from lenet5.stages.validate import agreement, chance, diagnosis, frames, near_duplicates
 from lenet5.stages.validate.agreement import Comparison
 from lenet5.stages.validate.params import Validate
-from lenet5.stages.validate.reference import Reference
+from lenet5.stages.validate.reference import Profile, Reference
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Tables:
     classes: pd.DataFrame
     """The columns of ``frames.classes``, and:
 
+    - ``missing``: 0 for a class without images, unless so few are usual that chance explains it; else null.
+    - ``unusual_share``: the share of a class that is rarer or commoner than the parameters and chance allow,
+      or null.
     - ``agreement_loss``: how much less often than in the reference the classifier agrees with the label, as a
       share of the images (0 to 1), after what chance explains. Null for a class without images.
     - ``mean_distance``: of the mean image from that of the reference, in raw pixel units (root mean square).
@@ -48,21 +51,41 @@ def build(splits: Mapping[str, Split], params: Validate, reference: Reference) -
         params: the limits; what is near, and what is within chance, depends on them.
         reference: the profile and the classifier of the reference data.
     """
-    images = frames.images(splits, params.ink_threshold)
-    near = near_duplicates.find(splits, frames.SPLITS, params.near_duplicate_pixels)
-    images["near_duplicate_of"] = pd.concat(
-        [near[str(name)].reindex(range(len(table))) for name, table in _by_split(images)], ignore_index=True
+    profile = reference.profile
+    images = frames.images(splits, params.ink_threshold, profile.ink_edges)
+    images["near_duplicate_of"] = near_duplicates.column(splits, images, params.near_duplicate_pixels)
+    compared = agreement.compare(
+        splits, images, reference.classifier, profile.statistics, params.false_alarm_rate
     )
-    compared = agreement.compare(splits, images, reference.classifier, reference.profile.statistics)
     images["likely_label"] = compared.images["likely_label"]
     images["unlike"] = compared.images["unlike"].where(compared.images["unlike"].fillna(value=False))
-    classes = frames.classes(images).merge(compared.classes, on=["split", "label"], how="left")
-    classes["agreement_loss"] = agreement.loss(classes, reference.profile.statistics, params.false_alarm_rate)
+    classes = frames.classes(images, profile.names).merge(compared.classes, on=["split", "label"], how="left")
+    _add_shares(classes, params, profile)
+    classes["agreement_loss"] = agreement.loss(
+        classes, reference.classifier, profile.statistics, params.false_alarm_rate
+    )
     return Tables(
         images,
         classes.drop(columns="agreement"),
         _splits(splits, images, classes, compared, params, reference),
     )
+
+
+def _add_shares(classes: pd.DataFrame, params: Validate, profile: Profile) -> None:
+    """Add the columns ``missing`` and ``unusual_share`` to the table ``classes``."""
+    rate, change = params.false_alarm_rate / max(len(classes), 1) / 2, 1 + params.max_class_share_change
+    totals = classes.groupby("split", observed=True)["count"].transform("sum")
+    fewest, most = [], []
+    for name, total in zip(classes["class"], totals, strict=True):
+        share = profile.classes[name]
+        fewest.append(chance.fewest(share * (2 - change), total, profile.images, rate))
+        most.append(chance.most(share * change, total, profile.images, rate))
+    count = classes["count"]
+    # train must have every class, because a model cannot learn a class without images
+    needed = (np.array(fewest) > 0) | (classes["split"] == "train") | (totals == 0)
+    classes["missing"] = count.astype("Int64").where((count == 0) & needed)
+    unusual = (count < fewest) | (count > most) | (totals == 0)
+    classes["unusual_share"] = classes["share"].where(unusual)
 
 
 def _by_split(images: pd.DataFrame) -> "list[tuple[object, pd.DataFrame]]":
