@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lenet5.cli import data
 from lenet5.cli.app import STAGES, app, checkout
 from lenet5.core.paths import Paths
 from lenet5.system.terminal import byte_progress, console, print_line
@@ -44,12 +45,13 @@ def validate(
 
     Needs: data/raw (`lenet5 ingest`).
 
-    Next: `lenet5 preprocess`; reports/validation/summary.html shows every check.
+    Next: `lenet5 preprocess`; `lenet5 data show` opens the page with every check.
     """
     paths, params = _begin()
     from lenet5.stages.validate import reference, report, stage
 
     if update_reference:
+        data.require_current(paths, params.ingest)
         print_line(reference.update(paths, params.validate_))
         print_line("Next: commit both files of data/reference.* with the reason, then `dvc repro`.")
         return
