@@ -44,12 +44,15 @@ def validate(
 
     Needs: data/raw (`lenet5 ingest`).
 
-    Next: `lenet5 preprocess`; reports/validation/summary.html shows every check.
+    Next: `lenet5 preprocess`; `lenet5 data show` opens the page with every check.
     """
     paths, params = _begin()
     from lenet5.stages.validate import reference, report, stage
 
     if update_reference:
+        from lenet5.orchestration import raw_data
+
+        raw_data.require_current(paths, params.ingest)
         print_line(reference.update(paths, params.validate_))
         print_line("Next: commit both files of data/reference.* with the reason, then `dvc repro`.")
         return

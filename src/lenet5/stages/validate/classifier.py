@@ -37,6 +37,8 @@ _MANY_CLASSES = 100
 """More classes share one covariance, because the file and the time grow with each covariance."""
 _LARGEST_MEANS = 1_000_000
 """Numbers in all mean images; beyond it, the mean images are made smaller."""
+_PRIOR = 5
+"""Images that the variance of all classes counts as, beside the images of a class."""
 _FOLDS = 5
 _REGULARIZATION = 0.005
 """Added to each variance, in units of a pixel of 0 to 1, so that a component without variance is harmless."""
@@ -232,8 +234,8 @@ def fit(images: Array, labels: Array, names: Sequence[str] | None = None) -> tup
             found=", ".join(few[:10]) + (", …" if len(few) > 10 else "") or f"{len(classes)} class",
         )
     features = np.concatenate([_features(images[rows]) for rows in parts(images)])
-    scored = {own: _cross_validated(features, codes, len(classes), own) for own in _kinds(counts)}
-    own = max(scored, key=lambda kind: _agreement(scored[kind][0], codes, len(classes)))
+    densities, rest = _cross_validated(features, codes, len(classes), _kinds(counts))
+    own = max(densities, key=lambda kind: _agreement(densities[kind], codes, len(classes)))
     centre, components = _principal_components(features)
     reduced, _ = _reduced(features, centre, components)
     model = _Model.fitted(reduced, codes, len(classes), own_covariance=own)
@@ -252,7 +254,7 @@ def fit(images: Array, labels: Array, names: Sequence[str] | None = None) -> tup
         whitening=model.whitening.astype(np.float32),
         log_determinants=model.log_determinants.astype(np.float32),
     )
-    return classifier, _statistics(names, codes, *scored[own])
+    return classifier, _statistics(names, codes, densities[own], rest)
 
 
 class _Model(NamedTuple):
@@ -314,20 +316,23 @@ def _kinds(counts: NDArray[np.int64]) -> list[bool]:
 
 
 def _cross_validated(
-    features: Floats, codes: NDArray[np.int64], classes: int, own_covariance: bool
-) -> tuple[Floats, Floats]:
-    """Score each image with a fit to others: log-densities (N, C), and what the components leave out (N,)."""
-    densities, rest = np.empty((len(codes), classes)), np.empty(len(codes))
+    features: Floats, codes: NDArray[np.int64], classes: int, kinds: Sequence[bool]
+) -> tuple[dict[bool, Floats], Floats]:
+    """Score each image with fits to others.
+
+    Returns:
+        The log-densities (N, C) by kind, and the squared length of what the components leave out (N,).
+    """
+    densities, rest = {own: np.empty((len(codes), classes)) for own in kinds}, np.empty(len(codes))
     folds = _folds(codes)
-    for fold in range(_FOLDS):
+    for fold in np.unique(folds):
         scored = folds == fold
-        if not scored.any():
-            continue
         centre, components = _principal_components(features[~scored])
-        reduced, _ = _reduced(features[~scored], centre, components)
-        model = _Model.fitted(reduced, codes[~scored], classes, own_covariance=own_covariance)
+        fitted, _ = _reduced(features[~scored], centre, components)
         reduced, rest[scored] = _reduced(features[scored], centre, components)
-        densities[scored] = model.log_densities(reduced)
+        for own in kinds:
+            model = _Model.fitted(fitted, codes[~scored], classes, own_covariance=own)
+            densities[own][scored] = model.log_densities(reduced)
     return densities, rest
 
 
@@ -376,20 +381,32 @@ def _moments(images: Array, codes: NDArray[np.int64], classes: int) -> tuple[Flo
         of_image = (deviations**2).reshape(len(deviations), -1).mean(axis=1)
         squares += np.bincount(codes[rows], of_image, minlength=classes)
     overall = squares.sum() / max(len(codes) - classes, 1)
-    return means, np.where(counts >= _OWN_COVARIANCE, squares / np.maximum(counts - 1, 1), overall)
+    # a class of few images has a variance that is drawn to that of all classes
+    return means, (squares + _PRIOR * overall) / (np.maximum(counts - 1, 0) + _PRIOR)
 
 
 def _degrees(features: Floats, codes: NDArray[np.int64], classes: int) -> float:
     """Return the number of independent values with the variation of an image within its class.
 
     Satterthwaite's approximation: the squared sum of the variances along the principal axes, divided by the
-    sum of their squares.
+    sum of their squares, both without the bias of a covariance of few images, and summed over the classes.
     """
-    means, _ = class_means(features, codes, classes)
-    deviations = features - means[codes]
-    total = deviations.T @ deviations  # (F, F)
-    squares = float((total**2).sum())
-    return max(float(np.trace(total)) ** 2 / squares, 1.0) if squares else 1.0
+    squared_sums, sums_of_squares = 0.0, 0.0
+    for code in range(classes):
+        rows = features[codes == code]
+        freedom = len(rows) - 1
+        if freedom < 2:
+            continue
+        deviations = rows - rows.mean(axis=0)
+        # both products have the same sum of squares; the smaller one is computed
+        wide = len(rows) < features.shape[1]
+        products = deviations @ deviations.T if wide else deviations.T @ deviations
+        squared_sum = (float((deviations**2).sum()) / freedom) ** 2
+        of_squares = float((products**2).sum()) / freedom**2
+        of_squares = (of_squares - squared_sum / freedom) / (1 + 1 / freedom - 2 / freedom**2)
+        squared_sums += max(squared_sum - 2 * of_squares / freedom, 0.0)
+        sums_of_squares += max(of_squares, 0.0)
+    return max(squared_sums / sums_of_squares, 1.0) if sums_of_squares else 1.0
 
 
 def _agreement(log_densities: Floats, codes: NDArray[np.int64], classes: int) -> float:

@@ -1,7 +1,8 @@
-"""Command ``lenet5 data init``: set the checkout up for another data set."""
+"""Commands about the data set of a checkout."""
 
 import difflib
 import sys
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -11,7 +12,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from lenet5.cli.app import checkout, data
-from lenet5.core.errors import UsageError
+from lenet5.core.errors import DataError, UsageError
 from lenet5.core.text import mask_urls
 from lenet5.system.terminal import byte_progress, console, print_line
 
@@ -128,6 +129,22 @@ def init(
         )
         return
     print_line("Next: `lenet5 run`; commit the changed files when its result is good.")
+
+
+@data.command("show")
+def show() -> None:
+    """Open the validation page: every check, classes, ink, sample images, and images that fail a check.
+
+    Needs: reports/validation (`lenet5 validate`).
+
+    Next: data/quarantine/rows.csv lists all failing images.
+    """
+    paths, _ = checkout()
+    page = paths.data_docs / "summary.html"
+    if not page.is_file():
+        raise DataError("There is no validation page.", expected=page, fix="`lenet5 validate` writes it")
+    print_line(f"page: {page}")
+    webbrowser.open(page.absolute().as_uri())
 
 
 def _names(classes: str) -> list[str]:
