@@ -76,7 +76,7 @@ def test_example_ends_with_a_champion(project: Project, init: str, run: str) -> 
         assert "not stated" in text
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_a_dry_run_shows_the_change_and_writes_nothing(project: Project) -> None:
     SOURCES["letters"](project)
     before = contents(project)
@@ -93,7 +93,7 @@ def test_a_dry_run_shows_the_change_and_writes_nothing(project: Project) -> None
     assert contents(project) == before
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_without_a_terminal_an_option_must_answer(project: Project) -> None:
     before = contents(project)
     done = project.command("lenet5", "data", "init", "sklearn:digits")
@@ -102,7 +102,7 @@ def test_without_a_terminal_an_option_must_answer(project: Project) -> None:
     assert contents(project) == before
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -126,7 +126,7 @@ def test_what_cannot_be_used_is_refused_and_changes_nothing(
     assert contents(project) == before
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_checks_that_the_data_fails_are_shown(project: Project) -> None:
     SOURCES["letters"](project)
     for picture in (project.root / "letters/test").rglob("*.png"):  # another alphabet, so to speak
