@@ -24,9 +24,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lenet5.core import files
 from lenet5.core.errors import DataError
 
-CLASSES = 10
-"""Digits 0 to 9."""
-
 PIXEL_SCALE = 1 / 255
 """Factor that maps a raw pixel, 0 to 255, to 0 to 1. Preprocessing and the saved model both use it."""
 
