@@ -13,6 +13,7 @@ import typer
 
 # the order of the imports is the order of the commands in `lenet5 --help`
 from lenet5.cli import pipeline  # isort: skip
+from lenet5.cli import data_init  # isort: skip
 from lenet5.cli import sweep  # isort: skip
 from lenet5.cli import workers  # isort: skip
 from lenet5.cli import models  # isort: skip
@@ -26,7 +27,18 @@ from lenet5.core.paths import Paths
 from lenet5.core.text import shown
 from lenet5.system import logs
 
-__all__ = ["app", "main", "models", "pages", "pipeline", "promotion", "stages", "sweep", "workers"]
+__all__ = [
+    "app",
+    "data_init",
+    "main",
+    "models",
+    "pages",
+    "pipeline",
+    "promotion",
+    "stages",
+    "sweep",
+    "workers",
+]
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 
 from lenet5.core import files, params
 from lenet5.core.errors import UsageError
@@ -103,6 +104,10 @@ def _replace(content: Any, name: str, value: Any) -> None:
     for section in sections:
         content = content[int(section) if isinstance(content, list) else section]
     comment = content.ca.items.get(key, [None] * 3)[2]
+    if isinstance(value, list):
+        value = CommentedSeq(value)
+        value.fa.set_flow_style()
+        comment = None  # a list that is longer than the old one moves it
     if comment is not None:
         comment.column += len(str(value)) - len(str(content[key]))
     content[key] = value

@@ -11,9 +11,13 @@ from lenet5.core.dataset import Split
 from lenet5.stages.validate import frames
 from tests.stages.validate.conftest import Splits
 
+EDGES = tuple(hundredths / 100 for hundredths in range(6, 42, 2))
+"""Of the bins of ink."""
+DIGITS = dataset.DIGITS.classes
+
 
 def test_images_have_one_row_each(splits: Splits) -> None:
-    table = frames.images(splits, ink_threshold=127)
+    table = frames.images(splits, ink_threshold=127, ink_edges=EDGES)
     assert len(table) == 5000
     row = table[(table["split"] == "test") & (table["index"] == 3)].iloc[0]
     image = splits["test"].images[3]
@@ -27,7 +31,7 @@ def test_images_have_one_row_each(splits: Splits) -> None:
 def test_details_are_added_to_rows(splits: Splits) -> None:
     splits["train"] = Split(splits["train"].images, splits["train"].labels[:-1])
     splits["test"] = Split(splits["test"].images[:-1], splits["test"].labels)
-    last = frames.images(splits, ink_threshold=0).groupby("split").tail(1)
+    last = frames.images(splits, ink_threshold=0, ink_edges=EDGES).groupby("split").tail(1)
     detailed = frames.add_details(last, splits).set_index("split")
     image = splits["train"].images[-1]
     assert detailed.loc["train", "mean"] == image.mean()
@@ -41,16 +45,16 @@ def test_tables_do_not_depend_on_the_size_of_chunks(
 ) -> None:
     train = splits["train"]
     splits["train"] = Split(train.images[: changed.get("images")], train.labels[: changed.get("labels")])
-    whole = frames.images(splits, ink_threshold=0)
+    whole = frames.images(splits, ink_threshold=0, ink_edges=EDGES)
     monkeypatch.setattr(dataset, "CHUNK", 999)
-    parts = frames.images(splits, ink_threshold=0)
+    parts = frames.images(splits, ink_threshold=0, ink_edges=EDGES)
     pd.testing.assert_frame_equal(parts, whole)
-    pd.testing.assert_frame_equal(frames.classes(parts), frames.classes(whole))
+    pd.testing.assert_frame_equal(frames.classes(parts, DIGITS), frames.classes(whole, DIGITS))
 
 
 def test_row_is_small(splits: Splits) -> None:
     """Great Expectations copies the table for every check; six million rows must fit into 1 GiB."""
-    table = frames.images(splits, ink_threshold=0)
+    table = frames.images(splits, ink_threshold=0, ink_edges=EDGES)
     assert table.memory_usage(index=False).sum() / len(table) < 40
 
 
@@ -59,7 +63,7 @@ def test_duplicates_point_to_the_first_identical_train_image(splits: Splits) -> 
     train[8] = train[6] = train[2]
     test[1] = train[8]
     test[5] = test[4]  # a duplicate within test is no leak
-    table = frames.images(splits, ink_threshold=0).set_index(["split", "index"])
+    table = frames.images(splits, ink_threshold=0, ink_edges=EDGES).set_index(["split", "index"])
     assert table["duplicate_of"].dropna().to_dict() == {("train", 6): 2, ("train", 8): 2}
     assert table["also_in_train"].dropna().to_dict() == {("test", 1): 2}
 
@@ -67,7 +71,9 @@ def test_duplicates_point_to_the_first_identical_train_image(splits: Splits) -> 
 @pytest.mark.parametrize(("images", "labels", "holds"), [(5, 3, "image only"), (3, 5, "label only")])
 def test_missing_images_and_labels_are_null(splits: Splits, images: int, labels: int, holds: str) -> None:
     train = splits["train"]
-    table = frames.images({"train": Split(train.images[:images], train.labels[:labels])}, ink_threshold=0)
+    table = frames.images(
+        {"train": Split(train.images[:images], train.labels[:labels])}, ink_threshold=0, ink_edges=EDGES
+    )
     assert table["holds"].tolist() == [frames.PAIRED] * 3 + [holds] * 2
     assert table["label"].isna().sum() == 5 - labels
     assert table["ink"].isna().sum() == 5 - images
@@ -77,14 +83,14 @@ def test_every_share_of_ink_has_a_bin() -> None:
     pixels = np.zeros((3, 28, 28), np.uint8)
     pixels[1, :14] = 255
     pixels[2] = 255
-    table = frames.images({"train": Split(pixels, np.zeros(3, np.uint8))}, ink_threshold=0)
+    table = frames.images({"train": Split(pixels, np.zeros(3, np.uint8))}, ink_threshold=0, ink_edges=EDGES)
     assert table["ink"].tolist() == [0, 0.5, 1]
     assert table["ink_bin"].tolist() == ["0.00-0.06", "0.40-1.00", "0.40-1.00"]
 
 
 def test_classes_have_one_row_for_each_split_and_class() -> None:
     images = pd.DataFrame({"split": ["train"] * 4 + ["test"], "label": [0, 0, 9, 77, 5]})
-    table = frames.classes(images)
+    table = frames.classes(images, DIGITS)
     assert len(table) == 20
     rows = {(row["split"], row["label"]): (row["count"], row["share"]) for row in table.to_dict("records")}
     assert rows["train", 0] == (2, 0.5)

@@ -198,7 +198,7 @@ def test_classes_and_inverted_images(splits: Splits, examine: Examine) -> None:
     assert verdict.result("class_present").seen == "1 of 20: test 9 has 0"
     assert "train 1 has 0.059" in verdict.result("class_share").seen
     assert examine(splits, max_class_drift=1).failed - inverted == {"class_present", "class_share"}
-    verdict = examine(splits, class_share_min=0, class_share_max=1, max_class_drift=1)
+    verdict = examine(splits, max_class_share_change=1, max_class_drift=1)
     assert verdict.failed - inverted == {"class_present"}
 
 

@@ -1,7 +1,7 @@
 """Run the stage ``ingest``: read the source, compare checksums, write the arrays to ``data/raw``."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.progress import Progress
 
@@ -50,6 +50,27 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
             content = _read_addition(paths, params, number, progress)
             _require_pinned(content, addition.sha256.model_dump(), f"ingest.additions.{number}.sha256")
             additions.append(content)
+    return _save(paths, params, base, additions)
+
+
+def run_unpinned(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
+    """Write what the source holds now to ``data/raw``, without its additions, and return its checksums.
+
+    This is for data that ``params.yaml`` does not describe yet; :func:`run` compares checksums.
+
+    Raises:
+        UsageError, Unavailable, DataError: as in :func:`run`.
+    """
+    with progress:
+        base = _read(paths, params, progress)
+    _save(paths, params.model_copy(update={"additions": []}), base, [])
+    return Checksums(**{key: content.sha256 for key, content in base.items()})
+
+
+def _save(
+    paths: Paths, params: Ingest, base: Mapping[str, Content], additions: Sequence[Mapping[str, Content]]
+) -> str:
+    """Write ``data/raw`` and return a line for each split and for each addition."""
     arrays = _arrays(base)
     added = [_arrays(content) for content in additions]
     train = Split(arrays["train_images"], arrays["train_labels"])

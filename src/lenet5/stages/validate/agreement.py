@@ -71,7 +71,7 @@ def limits(images: int, params: Validate, statistics: Statistics) -> Limits:
     explains."""
 
     def most(usual: float, more: float) -> int:
-        return chance.most(usual + more, images, statistics.images, params.false_alarm_rate)
+        return int(chance.most(usual + more, images, statistics.images, params.false_alarm_rate))
 
     return Limits(
         most(statistics.suspect_labels, params.max_suspect_labels),
@@ -99,7 +99,7 @@ def loss(
     lost = chance.share_loss(
         (classes["agreement"].to_numpy(dtype=np.float64) * counts).round(),
         counts,
-        classes["class"].map(statistics.agreement).to_numpy(dtype=np.float64),
+        np.array([statistics.agreement[name] for name in classes["class"]]),
         images_of,
         false_alarm_rate / max(len(classes), 1),
     )

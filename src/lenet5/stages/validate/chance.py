@@ -2,15 +2,14 @@
 
 Both the data and the reference are samples. A reference of M images blurs a comparison with N images as much
 as if the data had only N M / (N + M) images and the reference were exact; the functions here use that.
-A limit is what the parameters allow plus what chance adds to it in all but a share ``rate`` of the cases.
+The limits leave a share ``rate`` of the cases to chance, whatever the number of images is.
 """
 
-import math
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import beta, binom, chi2, gamma, poisson  # Great Expectations imports it as well
 
+Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
@@ -19,29 +18,29 @@ def effective(images: int, reference: int) -> float:
     return images * reference / (images + reference) if images and reference else 0.0
 
 
-def most(share: float, images: int, reference: int, rate: float) -> int:
-    """Return the largest number of images with a property that chance explains.
+def most(shares: ArrayLike, images: ArrayLike, reference: int, rate: float) -> Counts:
+    """Return the largest numbers of images with a property that chance explains.
 
     Args:
-        share: the share of images that may have it.
-        images: the number of images.
-        reference: the number of images that the share is known from.
+        shares: the shares of images that may have it.
+        images: the numbers of images.
+        reference: the number of images that the shares are known from.
         rate: the share of cases in which chance exceeds the result.
     """
-    share = min(max(share, 0.0), 1.0)
-    if not images or share in (0.0, 1.0):
-        return images if share == 1.0 else 0
-    size = max(1, round(effective(images, reference)))
-    return min(images, math.ceil(float(binom.ppf(1 - rate, size, share)) * images / size))
+    shares, images = np.clip(shares, 0.0, 1.0), np.asarray(images, np.float64)
+    sizes = np.maximum(np.rint(images * reference / np.maximum(images + reference, 1)), 1)
+    counts = np.ceil(binom.ppf(1 - rate, sizes, shares) * images / sizes)
+    return np.clip(counts, 0, images).astype(np.int64)
 
 
-def fewest(share: float, images: int, reference: int, rate: float) -> int:
-    """Return the smallest number of images with a property that chance explains; see :func:`most`."""
-    return images - most(1 - share, images, reference, rate)
+def fewest(shares: ArrayLike, images: ArrayLike, reference: int, rate: float) -> Counts:
+    """Return the smallest numbers of images with a property that chance explains; see :func:`most`."""
+    shares, images = np.asarray(shares, np.float64), np.asarray(images, np.int64)
+    return images - most(1 - shares, images, reference, rate)
 
 
-def divergence(shares: Floats, images: int, reference: int, tolerance: float, rate: float) -> float:
-    """Return the largest Kullback-Leibler divergence from a reference that chance explains.
+def divergence(shares: Floats, images: int, reference: int, rate: float) -> float:
+    """Return the largest Kullback-Leibler divergence from a reference that chance explains, in nats.
 
     2 N times the divergence of N images is the statistic G of the likelihood-ratio test. Its mean and its
     variance are computed from Poisson counts, because the usual chi-squared distribution is too narrow where
@@ -51,17 +50,14 @@ def divergence(shares: Floats, images: int, reference: int, tolerance: float, ra
         shares: (K,), of the reference; all above zero, with a sum of 1.
         images: the number of images, N.
         reference: the number of images that the shares are known from.
-        tolerance: the divergence of the whole source that is allowed, in nats.
         rate: the share of cases in which chance exceeds the result.
     """
-    if len(shares) < 2 or not images or not reference:
-        return tolerance
+    size = effective(images, reference)
+    if len(shares) < 2 or not size:
+        return 0.0
     means, variances = _moments(images * shares)
     # the counts have a fixed sum, which takes one degree of freedom
     mean, variance = max(float(means.sum()) - 1, 0.1), max(float(variances.sum()) - 2, 0.2)
-    size = effective(images, reference)
-    offset = 2 * size * tolerance  # the non-centrality: it adds to the mean, and four times to the variance
-    mean, variance = mean + offset, variance + 4 * offset
     return float(gamma.ppf(1 - rate, mean**2 / variance, scale=variance / mean)) / (2 * size)
 
 

@@ -7,7 +7,17 @@ from pathlib import Path
 from lenet5.core import dataset, files
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.stages.validate import check_result, engine, frames, reference, report, suite, summary, tables
+from lenet5.stages.validate import (
+    check_result,
+    engine,
+    frames,
+    pictures,
+    reference,
+    report,
+    suite,
+    summary,
+    tables,
+)
 from lenet5.stages.validate.check_result import CheckResult
 from lenet5.stages.validate.params import Validate
 
@@ -47,7 +57,14 @@ def run(paths: Paths, params: Validate) -> str:
     digest = raw.manifest.digest
     with files.replacing(paths.data_docs) as partial:
         results = engine.evaluate(described.by_name(), checks, partial)
-        page = summary.render(results, images=counts, data_digest=digest, links=_links(partial))
+        rows = check_result.failing_rows(described.images, results)
+        page = summary.render(
+            results,
+            images=counts,
+            data_digest=digest,
+            links=_links(partial),
+            pictures=pictures.prepare(raw.splits, described, rows, known.profile),
+        )
         (partial / "summary.html").write_text(page, encoding="utf-8")
     report.validation(results, images=counts, data_digest=digest).write(paths.validation)
 
@@ -56,9 +73,7 @@ def run(paths: Paths, params: Validate) -> str:
     if not failed:
         numbers = " and ".join(f"{count:,} {split}" for split, count in counts.items())
         return f"{len(results)} checks passed on {numbers} images; Data Docs: {summary_page}"
-    rows = frames.add_details(
-        check_result.failing_rows(described.images, failed), raw.splits, known.profile.names
-    )
+    rows = frames.add_details(rows, raw.splits, known.profile.names)
     if len(rows):
         files.write_csv(quarantine, rows)
     failing = f"{len(rows):,} failing images in {quarantine}" if len(rows) else "no single failing image"

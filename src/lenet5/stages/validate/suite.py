@@ -57,17 +57,17 @@ def _images(params: Validate, table: pd.DataFrame, profile: Profile) -> list[Nam
 
     def copies(name: str, what: str, where: tuple[str, str], more: int) -> NamedExpectation:
         total = totals[where[1]]
-        usual = chance.most(
-            profile.copies[name], total, profile.totals.get(where[1], 0), params.false_alarm_rate
-        )
+        known = profile.totals.get(where[1], 0)
+        usual = int(chance.most(profile.copies[name], total, known, params.false_alarm_rate))
         return _at_most(name, what, where, usual + more, total)
 
     def drift(
-        kind: str, column: str, split: str, shares: Mapping[Any, float], more: float
+        kind: str, column: str, split: str, shares: Mapping[Any, float], allowed: float
     ) -> NamedExpectation:
-        limit = chance.divergence(
-            np.array(list(shares.values())), totals[split], profile.images, more, params.false_alarm_rate
+        by_chance = chance.divergence(
+            np.array(list(shares.values())), totals[split], profile.images, params.false_alarm_rate
         )
+        limit = max(allowed, by_chance)
         return _drift(kind, column, split, shares, limit)
 
     return [

@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lenet5.stages.validate.check_result import CheckResult
+from lenet5.stages.validate.pictures import Pictures
 
 
 def render(
@@ -14,6 +15,7 @@ def render(
     images: Mapping[str, int],
     data_digest: str,
     links: Mapping[str, str],
+    pictures: Pictures | None = None,
 ) -> str:
     """Return the page, with one table row for each check; failed checks come first.
 
@@ -22,6 +24,7 @@ def render(
         images: the number of images by split.
         data_digest: the digest of the raw dataset.
         links: further pages: title → relative path.
+        pictures: what the page shows of the data; None: nothing.
     """
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -38,4 +41,5 @@ def render(
         images=images,
         data_digest=data_digest,
         links=links,
+        pictures=pictures,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lenet5.core.dataset import Split
 from lenet5.stages.validate import agreement, chance, diagnosis, frames, near_duplicates
@@ -73,18 +74,19 @@ def build(splits: Mapping[str, Split], params: Validate, reference: Reference) -
 
 def _add_shares(classes: pd.DataFrame, params: Validate, profile: Profile) -> None:
     """Add the columns ``missing`` and ``unusual_share`` to the table ``classes``."""
-    rate, change = params.false_alarm_rate / max(len(classes), 1) / 2, 1 + params.max_class_share_change
-    totals = classes.groupby("split", observed=True)["count"].transform("sum")
-    fewest, most = [], []
-    for name, total in zip(classes["class"], totals, strict=True):
-        share = profile.classes[name]
-        fewest.append(chance.fewest(share * (2 - change), total, profile.images, rate))
-        most.append(chance.most(share * change, total, profile.images, rate))
-    count = classes["count"]
+    rate, change = params.false_alarm_rate / max(len(classes), 1) / 2, params.max_class_share_change
+    count = classes["count"].to_numpy(dtype=np.int64)
+    totals = classes.groupby("split", observed=True)["count"].transform("sum").to_numpy(dtype=np.int64)
+    shares = np.array([profile.classes[name] for name in classes["class"]])
+
+    def fewest(factor: float) -> NDArray[np.int64]:
+        return chance.fewest(shares * factor, totals, profile.images, rate)
+
     # train must have every class, because a model cannot learn a class without images
-    needed = (np.array(fewest) > 0) | (classes["split"] == "train") | (totals == 0)
-    classes["missing"] = count.astype("Int64").where((count == 0) & needed)
-    unusual = (count < fewest) | (count > most) | (totals == 0)
+    needed = (fewest(1.0) > 0) | (classes["split"] == "train").to_numpy() | (totals == 0)
+    classes["missing"] = classes["count"].astype("Int64").where((count == 0) & needed)
+    most = chance.most(shares * (1 + change), totals, profile.images, rate)
+    unusual = (count < fewest(1 - change)) | (count > most) | (totals == 0)
     classes["unusual_share"] = classes["share"].where(unusual)
 
 
