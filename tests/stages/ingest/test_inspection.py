@@ -1,5 +1,7 @@
 """An inspection suggests parameters and says what looks wrong."""
 
+import hashlib
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from lenet5.core.errors import DataError
+from lenet5.stages.ingest.inspection import inspect
+from lenet5.stages.ingest.known import KNOWN
 from tests.stages.ingest import makers
 from tests.stages.ingest.conftest import Digits, look
 
@@ -112,6 +116,33 @@ def test_grey_images_in_three_channels_are_grey(tmp_path: Path, digits: Digits) 
     }
     makers.npz(tmp_path / "source", arrays)
     assert look(tmp_path).channels == 1
+
+
+def test_known_labels_have_names(tmp_path: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = tuple(f"kind {number}" for number in range(10))
+    digest = hashlib.sha256(digits["train_labels"].tobytes()).hexdigest()
+    monkeypatch.setitem(KNOWN, digest, names)
+    for name in ("idx", "csv of Kaggle"):
+        makers.MAKERS[name](tmp_path / name, digits)
+        found = look(tmp_path, name)
+        assert found.classes == names
+        assert found.counts["test"]["kind 3"] == (digits["test_labels"] == 3).sum()
+    monkeypatch.undo()
+    assert look(tmp_path, "idx").classes == tuple("0123456789")
+
+
+def test_large_source_needs_little_memory(tmp_path: Path) -> None:
+    """Of 61 MB of pixels, and as many labels as images, only parts are in memory at a time."""
+    count = 120_000
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8)).astype(np.float64)
+    makers.npz(tmp_path / "source", {"train_images": images, "train_labels": np.arange(count) % 10})
+    del images
+    tracemalloc.start()
+    found = inspect("source", tmp_path, max_megabytes=100, attempts=1, scratch=tmp_path / "scratch")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.images == count
+    assert peak < 30_000_000
 
 
 def test_one_class_alone_is_told(tmp_path: Path) -> None:

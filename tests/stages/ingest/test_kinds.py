@@ -72,7 +72,7 @@ def test_parts_join_to_the_whole(
     make(tmp_path / "source", digits)
     monkeypatch.setattr(dataset, "CHUNK", 7)
     monkeypatch.setattr(folder, "_AT_A_TIME", 4)
-    monkeypatch.setattr(table, "_ROWS", 3)
+    monkeypatch.setattr(table, "_ROWS", 11)
     monkeypatch.setattr(parquet, "_ROWS", 4)
     assert current_pins(Paths(tmp_path), params).base == params.sha256
     assert look(tmp_path).images == 50

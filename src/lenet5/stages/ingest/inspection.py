@@ -1,5 +1,6 @@
 """Look at a source of any kind without knowing it: classes, numbers, sizes, splits, and what looks wrong."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from lenet5.core.dataset import Array, chunks
 from lenet5.core.errors import DataError
 from lenet5.core.text import mask_urls
 from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.known import KNOWN
 from lenet5.stages.ingest.labels import in_order, names_of, with_names
 from lenet5.stages.ingest.params import Format
 from lenet5.stages.ingest.pixels import Pixels, shaped
@@ -44,7 +46,7 @@ class Found:
     """The kind that reads it, never ``auto``."""
     classes: tuple[str, ...]
     """Names of the classes, as ``ingest.classes`` takes them: in the source's own order, or sorted. A source
-    that only has numbers has their digits as names."""
+    that only has numbers has their digits as names, unless it is known (``known.py``)."""
     counts: Mapping[str, Mapping[str, int]]
     """Number of images by split (``train`` and, if the source has it, ``test``) and by class, in the order of
     ``classes``. A validation split counts as ``train``, or as ``test`` if there is no other one."""
@@ -59,7 +61,8 @@ class Found:
     """The smallest and the largest pixel in the source, before any conversion."""
     has_test_split: bool
     transposed: bool
-    """Rows and columns look exchanged: set ``ingest.image.transpose``."""
+    """Rows and columns look exchanged, for ``ingest.image.transpose``. A guess that only characters allow: it
+    is False for other classes, and means nothing if classes with numbers are no digits."""
     light_background: bool
     """Most images are dark on light."""
     notes: tuple[str, ...]
@@ -155,6 +158,8 @@ class _Seen:
         self._upright: dict[str, list[Array]] = defaultdict(list)
         """Rows of the upright characters, by split."""
         self._labelled: Counter[str] = Counter()
+        self._digest = hashlib.sha256()
+        """Of the labels of train that are numbers, one byte each."""
 
     def add(self, part: Part) -> None:
         images, labels = part.images, part.labels
@@ -171,7 +176,7 @@ class _Seen:
                 self._range(image)
             self._add_images(part.split, images)
         if labels is not None:
-            self._add_labels(part.split, names_of(with_names(labels, part.names, part.first)))
+            self._add_labels(part, labels)
 
     def _array(self, images: Array, origin: str) -> Array:
         self._dtypes.add(images.dtype.newbyteorder("=").name)
@@ -197,9 +202,14 @@ class _Seen:
             self._in_colour = self._in_colour or any(image.ndim == 3 for image in images)
         self._images[split] += len(images)
 
-    def _add_labels(self, split: str, names: Array) -> None:
-        values, counts = np.unique(names, return_counts=True)
-        self._counts[split].update(dict(zip(map(str, values), map(int, counts), strict=True)))
+    def _add_labels(self, part: Part, labels: Array) -> None:
+        split = part.split
+        numbers, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        values = names_of(with_names(numbers, part.names, part.first))
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            self._counts[split][value] += count
+        if split == TRAIN and labels.dtype.kind == "i":
+            self._digest.update(labels.astype(np.uint8).tobytes())
         if len(set().union(*self._counts.values())) > MOST_CLASSES:
             raise DataError(
                 f"There are more than {MOST_CLASSES:,} different labels.",
@@ -207,9 +217,9 @@ class _Seen:
                 found=f"{', '.join(map(str, values[:_LISTED]))}, …",
                 fix="check which column, folder or array has the labels",
             )
-        rows = np.flatnonzero(np.isin(names, list(_UPRIGHT)))
+        rows = np.flatnonzero(np.isin(values, list(_UPRIGHT))[inverse])
         self._upright[split].append(rows + self._labelled[split])
-        self._labelled[split] += len(names)
+        self._labelled[split] += len(labels)
 
     def found(self, source: str, reading: Reading) -> Found:
         if not self._images or not self._counts:
@@ -220,6 +230,10 @@ class _Seen:
                 fix="check the source",
             )
         notes = list(reading.notes)
+        if names := KNOWN.get(self._digest.hexdigest()):
+            for split, numbered in self._counts.items():
+                self._counts[split] = Counter({names[int(value)]: n for value, n in numbered.items()})
+            reading.names = names
         present = set().union(*self._counts.values())
         named = [str(name) for name in reading.names]
         classes = tuple(name for name in named if name in present) if present <= set(named) else ()
@@ -232,7 +246,7 @@ class _Seen:
                 )
         counts = self._merged(classes, notes)
         has_test = TEST in counts
-        transposed = self._looks_transposed()
+        transposed = all(len(name) == 1 for name in classes) and self._looks_transposed()
         light = self._is_light()
         return Found(
             source=source,

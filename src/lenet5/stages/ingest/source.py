@@ -72,6 +72,7 @@ class Source:
         self._limit = limit
         self._attempts = attempts
         self._local = False
+        self._names: tuple[str, ...] | None = None
         try:
             self._fs, self._path = url_to_fs(self.url, **(_WEB_OPTIONS if self._web else {}))
             self._local = isinstance(self._fs, LocalFileSystem)
@@ -144,6 +145,11 @@ class Source:
             DataError: the folder does not exist, is a file of another kind, or cannot be read.
             Unavailable: the source does not answer, or every attempt failed.
         """
+        if self._names is None:
+            self._names = self._listing()
+        return self._names
+
+    def _listing(self) -> tuple[str, ...] | None:
         if self.archive:
             return (self.archive,)
         if self._web:
