@@ -54,6 +54,10 @@ def init(
             show_default=False,
         ),
     ] = None,
+    transpose: Annotated[
+        bool,
+        typer.Option("--transpose", help="Exchange rows and columns, as the IDX files of EMNIST need it."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what was found and what would change, and write nothing.")
     ] = False,
@@ -96,6 +100,7 @@ def init(
         name=name,
         licence=licence,
         classes=_names(classes) if classes else (),
+        transpose=transpose,
         progress=byte_progress(),
     ) as made:
         _print_found(made.found)

@@ -88,6 +88,7 @@ def proposal(
     name: str | None = None,
     licence: str | None = None,
     classes: Sequence[str] = (),
+    transpose: bool = False,
     progress: Progress,
 ) -> Iterator[Proposal]:
     """Look at a source, and yield what must change for it. The temporary files end with the block.
@@ -100,6 +101,7 @@ def proposal(
         name: of the data set; by default the last part of the source.
         licence: an SPDX identifier; None if it is not stated.
         classes: names for a source that numbers its classes from 0; empty for the own names of the source.
+        transpose: whether rows and columns are exchanged in the source.
         progress: shows what is read.
 
     Raises:
@@ -123,7 +125,7 @@ def proposal(
         if classes:
             found = _named(found, classes)
         name = name or default_name(source)
-        values = _from_source(found, name)
+        values = _from_source(found, name, transpose)
         ingest_params = params.changed(values).ingest
         here = ingest_params.model_copy(update={"source": _absolute(source, paths.root)})
         checksums = ingest.run_unpinned(scratch, here, progress=Progress(disable=True))
@@ -187,7 +189,7 @@ def _absolute(source: str, root: Path) -> str:
     return source if "://" in source or ":" in source else str(root / Path(source).expanduser())
 
 
-def _from_source(found: Found, name: str) -> dict[str, Any]:
+def _from_source(found: Found, name: str, transpose: bool) -> dict[str, Any]:
     """Return the parameters that the kind and the look of the images decide."""
     return {
         "ingest.source": found.source,
@@ -196,7 +198,7 @@ def _from_source(found: Found, name: str) -> dict[str, Any]:
         "ingest.image.size": found.size,
         "ingest.image.channels": found.channels,
         "ingest.image.fit": found.fit,
-        "ingest.image.transpose": found.transposed,
+        "ingest.image.transpose": transpose,
         "ingest.pictures": "whole" if found.channels == 3 or found.light_background else "object",
         "ingest.additions": [],
         "validate.height": found.size,
