@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from lenet5.cli.app import checkout, data
+from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
 from lenet5.core.text import mask_urls
 from lenet5.system.terminal import byte_progress, console, print_line
@@ -109,7 +110,7 @@ def init(
             console.print(report.table(made.refused))
         changed = False
         for path, text in ((paths.params, made.params), (paths.data_card, made.card)):
-            old = path.read_text(encoding="utf-8") if path.exists() else ""
+            old = files.read_text(path) if path.exists() else ""
             lines = difflib.unified_diff(
                 old.splitlines(), text.splitlines(), f"{path.name} now", f"{path.name} new", n=0, lineterm=""
             )
@@ -156,7 +157,7 @@ def _names(classes: str) -> list[str]:
     """Return the names that the option gives: in itself, or in a file."""
     file = Path(classes)
     if "," not in classes and file.is_file():
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in files.read_text(file).splitlines() if line.strip()]
     return [name.strip() for name in classes.split(",")]
 
 

@@ -73,7 +73,7 @@ class Proposal:
     def write(self, paths: Paths) -> None:
         """Write the files into the checkout, ``params.yaml`` last."""
         for name in (paths.reference.name, reference.classifier_path(paths.reference).name):
-            files.write_bytes(paths.reference.with_name(name), (self.folder / name).read_bytes())
+            files.write_bytes(paths.reference.with_name(name), files.read_bytes(self.folder / name))
         files.write_text(paths.data_card, self.card)
         files.write_text(paths.params, self.params)
 
@@ -139,7 +139,7 @@ def proposal(
         ).profile.statistics.agreement
         values |= _floors(agreement, test)
         values["train.epochs"] = _epochs(agreement, train - values["preprocess.validation_images"], params)
-        files.write_bytes(scratch.params, paths.params.read_bytes())
+        files.write_bytes(scratch.params, files.read_bytes(paths.params))
         all_params.write(scratch.params, values)
         yield Proposal(
             found=found,
