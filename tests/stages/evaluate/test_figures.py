@@ -197,17 +197,31 @@ def test_slices_of_many_classes_show_those_with_the_lowest_accuracy(many: pd.Dat
     assert np.asarray(figure.axes[0].lines[-1].get_xdata())[0] == pytest.approx(overall)
 
 
+@pytest.mark.filterwarnings("error")
 def test_pictures_of_objects_keep_their_colours_and_digits_are_ink_on_paper() -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
     table = metrics.predictions(np.array([0, 1, 0, 1]), np.array([[0.1, 0.9]] * 4, np.float32))
     names = Description(classes=("a very long name of a class", "b"), pictures="object")
     figure = figures.confused_pairs(images, table, slices.confused_pairs(table), names)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a very long n… → b: 2"]
+    assert png(figure)
     drawn = np.asarray(figure.axes[0].get_images()[0].get_array())
     np.testing.assert_array_equal(drawn[1:17, 1:17], images[0])
     shown = figures.mistakes(images, table, 4, names).axes[0]
     np.testing.assert_array_equal(np.asarray(shown.get_images()[0].get_array()), images[0])
     assert shown.get_title() == "#0: a very long n… →\nb (90%)"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["W", "W" * 40, "blue triangle"])
+def test_long_names_leave_room_for_the_pictures(name: str) -> None:
+    images = np.zeros((2, 8, 8), np.uint8)
+    table = metrics.predictions(np.array([0, 1]), np.array([[0.1, 0.9]] * 2, np.float32))
+    description = Description(classes=(f"{name}1", f"{name}2"), pictures="whole")
+    pairs = slices.confused_pairs(table)
+    assert png(figures.confused_pairs(images, table, pairs, description))
+    assert png(figures.mistakes(images, table, 25, description))
+    assert png(figures.confusion(table, description.classes))
 
 
 @pytest.mark.filterwarnings("error")

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from lenet5.core.dataset import Description, Pictures
@@ -185,16 +186,17 @@ def confused_pairs(
         chosen = images[wrong.nlargest(PICTURES, "confidence")["index"]]
         rows.append(visible(chosen, description.pictures))
     columns = max(map(len, rows), default=1)
-    figure = Figure(figsize=(0.62 * columns + 1.4, 0.62 * max(1, len(rows)) + 0.3), layout="constrained")
+    names = [
+        f"{short(description.classes[label])} → {short(description.classes[predicted])}: {count}"
+        for label, predicted, count in shown.to_numpy().tolist()
+    ]
+    widths = [TextPath((0, 0), name, size=10).get_extents().width / 72 for name in names]
+    beside = max(1.4, 0.8 + max(widths, default=0))  # inches
+    figure = Figure(figsize=(0.62 * columns + beside, 0.62 * max(1, len(rows)) + 0.3), layout="constrained")
     axes = figure.subplots()
     axes.imshow(_mosaic(rows, images.shape[1:], columns, border=1), cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=(images.shape[1] + 2) * (np.arange(len(shown)) + 0.5))
-    axes.set_yticklabels(
-        [
-            f"{short(description.classes[label])} → {short(description.classes[predicted])}: {count}"
-            for label, predicted, count in shown.to_numpy().tolist()
-        ]
-    )
+    axes.set_yticklabels(names)
     axes.spines[:].set_visible(False)
     return figure
 
