@@ -6,7 +6,7 @@ what is expected of each damage; another outcome is an error.
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -446,16 +446,19 @@ def main(
 
 def false_alarms(splits: Splits, draws: int, limits: Validate, known: Reference) -> str:
     """Say how many random samples of clean data fail a check, and which."""
-    failed = [
-        [result.name for result in examine(clean, limits, known) if not result.success]
-        for clean in samples(splits, draws)
-    ]
-    counts = Counter(name for names in failed for name in names)
-    by_check = ", ".join(f"`{name}` {count}" for name, count in counts.most_common())
-    return (
-        f"Of {draws} random samples of clean MNIST (12,000 train and 2,000 test images), "
-        f"{sum(map(bool, failed))} fail a check{f': {by_check}' if by_check else ''}."
-    )
+    sentences = []
+    for train, test in ((12_000, 2_000), (300, 300)):
+        failed = [
+            [result.name for result in examine(clean, limits, known) if not result.success]
+            for clean in samples(splits, draws, {"train": train, "test": test})
+        ]
+        counts = Counter(name for names in failed for name in names)
+        by_check = ", ".join(f"`{name}` {count}" for name, count in counts.most_common())
+        sentences.append(
+            f"Of {draws} random samples of clean MNIST ({train:,} train and {test:,} test images), "
+            f"{sum(map(bool, failed))} fail a check{f': {by_check}' if by_check else ''}."
+        )
+    return " ".join(sentences)
 
 
 def row(damage: Damage, results: Sequence[CheckResult]) -> str:
@@ -465,13 +468,13 @@ def row(damage: Damage, results: Sequence[CheckResult]) -> str:
     return f"| {damage.name} | {'rejected' if failed else 'accepted'} | {' '.join(failed)} | {named} |"
 
 
-def samples(splits: Splits, draws: int) -> Iterator[Splits]:
-    """Yield random samples of clean data."""
+def samples(splits: Splits, draws: int, sizes: Mapping[str, int]) -> Iterator[Splits]:
+    """Yield random samples of clean data, with this number of images in each split."""
     generator = random()
     for _ in track(range(draws), console=console):
         yield {
             name: Split(splits[name].images[rows], splits[name].labels[rows])
-            for name, size in (("train", 12_000), ("test", 2_000))
+            for name, size in sizes.items()
             for rows in [np.sort(generator.choice(len(splits[name].labels), size, replace=False))]
         }
 

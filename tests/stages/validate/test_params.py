@@ -70,10 +70,10 @@ def thinned(split: Split) -> Split:
 def data(sampled: Splits) -> Splits:
     """Real digits with a few damages, so that a limit can allow or reject them.
 
-    Both splits lack some images with thin strokes and some of the higher digits, most of them sevens, which
-    is more than chance explains and less than the defaults reject. Train has a duplicate and a
-    near-duplicate, 40 zeros labelled 6, 15 images of random pixels, and an image with faint ink on a third of
-    its paper. Test has an image that is also in train, and one that is nearly in train.
+    Both splits lack some images with thin strokes and some of the higher digits, most of them sevens: more
+    than chance explains and less than the defaults reject. Train has a duplicate, a near-duplicate, 40 zeros
+    labelled 6, 15 images of random pixels, and an image with faint ink on a third of its paper. Test has an
+    image that is also in train, and one that is nearly in train.
     """
     splits = {name: thinned(split) for name, split in copy(sampled).items()}
     train, test = splits["train"], splits["test"]

@@ -203,7 +203,11 @@ def test_bad_data(failed: Failed) -> None:
         assert f"{name}: expected {check['expected']}; seen {check['seen']}" in message
     assert str(project.quarantine / "rows.csv") in message
     assert str(project.data_docs / "summary.html") in message
-    assert (project.data_docs / "summary.html").read_text().count('<tr class="bad">') == len(checks)
+    page = (project.data_docs / "summary.html").read_text()
+    assert page.count('<tr class="bad">') == len(checks)
+    assert "<b>train 5</b>" in page  # the blank image
+    assert page.count("<figcaption>") > 50
+    assert len(page) < 1_000_000
 
 
 def test_results_of_an_earlier_run_are_removed_first(
