@@ -14,6 +14,7 @@ import typer
 # the order of the imports is the order of the commands in `lenet5 --help`
 from lenet5.cli import pipeline  # isort: skip
 from lenet5.cli import data_init  # isort: skip
+from lenet5.cli import data_card  # isort: skip
 from lenet5.cli import sweep  # isort: skip
 from lenet5.cli import workers  # isort: skip
 from lenet5.cli import models  # isort: skip
@@ -29,6 +30,7 @@ from lenet5.system import logs
 
 __all__ = [
     "app",
+    "data_card",
     "data_init",
     "main",
     "models",
