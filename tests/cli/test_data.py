@@ -12,6 +12,7 @@ from lenet5.core import dataset
 from lenet5.core.dataset import Rows, Split
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
+from lenet5.orchestration import raw_data
 from lenet5.stages.ingest import idx
 from lenet5.stages.ingest.params import Addition, AdditionChecksums, Checksums, Ingest
 from lenet5.stages.params import load
@@ -55,7 +56,7 @@ def pinned(tmp_path: Path) -> tuple[Paths, Ingest]:
 
 
 def test_pinned_data_is_accepted(pinned: tuple[Paths, Ingest]) -> None:
-    data.require_current(*pinned)
+    raw_data.require_current(*pinned)
 
 
 @pytest.mark.parametrize("key", list(Checksums.model_fields))
@@ -63,19 +64,19 @@ def test_data_with_another_checksum_is_stale(pinned: tuple[Paths, Ingest], key: 
     paths, params = pinned
     other = params.sha256.model_copy(update={key: "0" * 64})
     with pytest.raises(DataError, match=f"found:    other values of ingest.sha256.{key}\n"):
-        data.require_current(paths, params.model_copy(update={"sha256": other}))
+        raw_data.require_current(paths, params.model_copy(update={"sha256": other}))
 
 
 def test_data_without_the_addition_is_stale(pinned: tuple[Paths, Ingest]) -> None:
     paths, params = pinned
     with pytest.raises(DataError, match=r"other values of ingest\.additions\n"):
-        data.require_current(paths, params.model_copy(update={"additions": []}))
+        raw_data.require_current(paths, params.model_copy(update={"additions": []}))
 
 
 def test_data_of_other_classes_is_stale(pinned: tuple[Paths, Ingest]) -> None:
     paths, params = pinned
     with pytest.raises(DataError, match=r"other values of ingest\.classes\n"):
-        data.require_current(paths, params.model_copy(update={"classes": ["a", "b"]}))
+        raw_data.require_current(paths, params.model_copy(update={"classes": ["a", "b"]}))
 
 
 def test_show_opens_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from lenet5.core import dataset
+from lenet5.core import dataset, files
 from lenet5.core.results import Lineage
 from lenet5.registry import model_versions
 from lenet5.registry.lineage import select
@@ -59,6 +59,11 @@ def test_lineage_shows_the_whole_origin_of_a_version(two: Project) -> None:
     assert facts["data"]["processed"] == lineage.processed_data
     assert facts["data"]["test"] == manifest.splits["test"].digest
     assert facts["data"]["files"] == params.ingest.sha256.model_dump()
+    assert (facts["data"]["name"], facts["data"]["licence"]) == ("MNIST", "CC-BY-SA-3.0")
+    assert json.loads(facts["data"]["classes"]) == list("0123456789")
+    assert (facts["data"]["image shape"], facts["data"]["conversion of pictures"]) == ("28x28", "digit")
+    [train, test] = json.loads(facts["data"]["sources"])
+    assert (train["split"], train["count"], test["split"], test["count"]) == ("train", 3000, "test", 1000)
     assert facts["model"] == {"weights": lineage.weights, "file": lineage.model_file}
     assert facts["validation"]["result"] == "26 of 26 checks passed"
     assert facts["environment"]["device"] == "CPU"
@@ -186,6 +191,19 @@ def test_bill_of_materials_names_the_files_that_are_registered(two: Project) -> 
     packages = json.loads(two.run("lenet5", "bom", "2", "--packages"))
     assert "0.2" in next(each["version"] for each in packages["components"] if each["name"] == "absl-py")
     assert packages["serialNumber"] != json.loads(two.run("lenet5", "bom", "1", "--packages"))["serialNumber"]
+
+
+def test_data_card_is_exported_with_the_digests_of_the_files(two: Project, tmp_path: Path) -> None:
+    document = json.loads(two.run("lenet5", "data", "card"))
+    assert (document["name"], document["license"]) == (
+        "MNIST",
+        "https://spdx.org/licenses/CC-BY-SA-3.0.html",
+    )
+    [images, *_] = (each for each in document["distribution"] if each["name"] == "data/raw/test/images.npy")
+    assert images["sha256"] == files.sha256(two.paths.raw / "test/images.npy")
+    output = tmp_path / "croissant.json"
+    two.run("lenet5", "data", "card", "--output", str(output))
+    assert json.loads(output.read_text(encoding="utf-8")) == document
 
 
 def test_report_of_a_candidate_has_the_reasons_of_the_gate(two: Project, tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ def refused(paths: Paths, name: str, **more: object) -> str:
     [
         (
             of_data("Fashion-MNIST", *"abcdefghij"),
-            ("name MNIST", "name Fashion-MNIST", "10 (only here: a, b, c, d, e, f, g, h …)"),
+            ("name MNIST", "name Fashion-MNIST", "10 (only here: a, b, c, d, e, f, g, h, i, j)"),
         ),
         (
             of_data("MNIST", *"012345678"),
-            ("classes 10 (only here: 9)", "classes 9 (in another order: 0, 1"),
+            ("classes 10 (only here: 9)", "classes 9 (no other ones)"),
         ),
-        (of_data("MNIST", *"1023456789"), ("10 (in another order: 1, 0, 2",)),
+        (of_data("MNIST", *"1023456789"), ("10 (in another order: 1, 0)",)),
         (of_data("MNIST", *"0123456789", shape="32x32x3"), ("image shape 28x28", "image shape 32x32x3")),
         (of_data("QMNIST", *"0123456789"), ("name MNIST", "name QMNIST")),
     ],
@@ -92,6 +92,53 @@ def test_version_of_an_earlier_release_is_a_model_of_digits(
     add(client, paths, model_name, wrong=GOOD, extra_tags=of_data("Fashion-MNIST", *"abcdefghij"))
     with pytest.raises(Refused, match="another data set"):
         promotion.promote(paths, params(model_name), "3")
+
+
+def register(client: MlflowClient, name: str, about: str, **new_tags: str) -> None:
+    run = client.create_run("0")
+    model = client.create_logged_model("0", source_run_id=run.info.run_id)
+    client.finalize_logged_model(model.model_id, "READY")
+    model_versions.register(
+        client,
+        name,
+        run_id=run.info.run_id,
+        model_id=model.model_id,
+        tags=new_tags,
+        description="",
+        about=about,
+    )
+
+
+def described(client: MlflowClient, name: str) -> str:
+    return client.get_registered_model(name).description or ""
+
+
+def test_registered_model_is_described_by_the_data_card_unless_a_user_describes_it(
+    client: MlflowClient, model_name: str
+) -> None:
+    register(client, model_name, "of shoes")
+    assert described(client, model_name) == "of shoes"
+    register(client, model_name, "of shoes; licence: MIT")
+    assert described(client, model_name) == "of shoes; licence: MIT"
+    client.update_registered_model(model_name, "my own words")
+    register(client, model_name, "of shoes; licence: 0BSD")
+    assert described(client, model_name) == "my own words"
+
+
+def test_what_an_earlier_release_said_about_every_model_is_replaced(
+    client: MlflowClient, model_name: str
+) -> None:
+    said = "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255."
+    client.create_registered_model(model_name, description=said)
+    register(client, model_name, "of shoes")
+    assert described(client, model_name) == "of shoes"
+
+
+def test_order_of_classes_names_the_first_that_differ() -> None:
+    one, other = of_data("a", *"0123456789"), of_data("a", *"0123456798")
+    assert data_set.differences(one, other) == {
+        "classes": ("10 (in another order: 8, 9)", "10 (in another order: 9, 8)")
+    }
 
 
 def test_tags_identify_a_data_set() -> None:

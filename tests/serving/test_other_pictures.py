@@ -1,5 +1,7 @@
 """Pictures for models of other data: objects and whole pictures, grey and RGB, of any size."""
 
+import html
+import re
 from pathlib import Path
 
 import keras
@@ -13,6 +15,7 @@ from lenet5.core.dataset import Description, Pictures
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.model import backend, keras_file, metrics, network, onnx_export
+from lenet5.pages import explanation
 from lenet5.serving import predictor
 from lenet5.serving.image_normalization import convert
 from lenet5.stages.ingest import fit
@@ -179,6 +182,22 @@ def test_predict_names_the_classes_of_the_model(
     assert set(answers[0]) == {
         "image", "class", "probability", "next_class", "next_probability", "version"
     }  # fmt: skip
+
+
+def test_explanation_names_the_classes_and_says_how_the_picture_was_converted(
+    client: MlflowClient, paths: Paths, model_name: str, trained: keras.Sequential, tmp_path: Path
+) -> None:
+    register(client, paths, model_name, trained, SHOES.manifest.description, tmp_path)
+    images, labels = colours(3, 1)
+    Image.fromarray(images[0]).save(tmp_path / "one.png")
+    answers, page = explanation.explain(paths, model_name, "1", [tmp_path / "one.png"])
+    name = SHOES.classes[labels[0]]
+    assert answers[0]["class"] == name
+    assert f"one.png: {name}" in page
+    assert f"the next best answer is {html.escape(answers[0]['next_class'])}" in page
+    assert "resized, 16x16 pixels" in page
+    assert f"of {16 * 16} places" in page or "At no place does the patch change the answer." in page
+    assert not re.search(r"\bdigit|MNIST|28x28", page.replace(model_name, ""))
 
 
 def test_model_that_names_too_few_classes_is_refused(

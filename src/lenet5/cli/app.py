@@ -38,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Train, check, register and serve LeNet-5 on MNIST. "
+    help="Train, check, register and serve LeNet-5 on MNIST, or on your own images. "
     "Start with `lenet5 run`; `lenet5 status` shows the state of this checkout.",
     epilog=EXIT_CODES,
 )
@@ -125,7 +125,7 @@ def print_versions(versions: Sequence["Version"]) -> None:
             str(version.number),
             ", ".join(version.aliases),
             f"{row['accuracy']:.4f}" if row["accuracy"] is not None else "",
-            (row["data"] or "")[:12],
+            escape(" ".join(filter(None, (row["data_name"], (row["data"] or "")[:12])))),
             (row["commit"] or "")[:8] + ("+" if row["dirty"] else ""),
             f"{version.created.astimezone():%Y-%m-%d %H:%M}",
         )
@@ -140,6 +140,7 @@ def version_as_dict(version: "Version") -> dict[str, Any]:
         "aliases": list(version.aliases),
         "accuracy": None if accuracy is None else float(accuracy),
         "data": version.tags.get(tags.RAW_DATA),
+        "data_name": version.tags.get(tags.DATA_NAME),
         "commit": version.tags.get(tags.COMMIT),
         "dirty": version.tags.get(tags.DIRTY) == "true",
         "registered": version.created.isoformat(),

@@ -18,7 +18,16 @@ from lenet5.core.errors import DataError, UsageError
 from lenet5.registry import fast_lookup
 from lenet5.tracking import model_package, store
 from lenet5.tracking.source_code import PATCH_FILE
-from lenet5.tracking.tags import ARTIFACTS, KERAS_FILE, MODEL_FILE, MODEL_FOLDER, ONNX_FILE, PARENT, PATCH
+from lenet5.tracking.tags import (
+    ABOUT,
+    ARTIFACTS,
+    KERAS_FILE,
+    MODEL_FILE,
+    MODEL_FOLDER,
+    ONNX_FILE,
+    PARENT,
+    PATCH,
+)
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -36,6 +45,9 @@ SLICES = "results/slices.parquet"
 """Path of the bins of each test image, one row for each image."""
 REPORT = "results/report.html"
 """Path of the report page that the stage ``evaluate`` wrote, in the run of a version."""
+
+_EARLIER = "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255."
+"""What earlier releases said about every registered model, whatever its data."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +153,7 @@ def register(
         model_id: The logged model of the run.
         tags: Tags of the version.
         description: Description of the version, in Markdown.
-        about: Description of the registered model, which a new one gets.
+        about: Description of the registered model; empty for none. One that a user wrote stays.
 
     Returns:
         The version, and whether it is new.
@@ -154,8 +166,10 @@ def register(
                 client.set_model_version_tag(name, str(version.number), key, value)
             if changed:
                 client.update_model_version(name, str(version.number), description)
+                _describe(client, name, about)
             return replace(version, tags={**version.tags, **changed}), False
     create(client, name, about)
+    _describe(client, name, about)
     champion = holder(existing, CHAMPION)
     parent = {PARENT: str(champion.number)} if champion else {}
     entity = client.create_model_version(
@@ -176,6 +190,18 @@ def create(client: MlflowClient, name: str, description: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _describe(client: MlflowClient, name: str, about: str) -> None:
+    """Describe a registered model, unless a user has edited its description."""
+    registered_model = client.get_registered_model(name)
+    current = registered_model.description or ""
+    if not about or current not in ("", about, _EARLIER, registered_model.tags.get(ABOUT)):
+        return
+    if current != about:
+        client.update_registered_model(name, about)
+    if registered_model.tags.get(ABOUT) != about:
+        client.set_registered_model_tag(name, ABOUT, about)
 
 
 def set_alias(client: MlflowClient, name: str, alias: str, number: int | None) -> None:

@@ -10,6 +10,8 @@ from lenet5.core.dataset import DIGITS, Manifest
 from lenet5.core.text import fitted, mask_urls
 from lenet5.tracking import tags
 
+_NAMES = 10
+"""Names of classes in a message."""
 _LONGEST = 5000
 """Characters of a tag. MLflow cuts the tags of a run after 8,000."""
 
@@ -98,5 +100,10 @@ def _classes(own: str, other: str) -> str:
     except ValueError:  # a list that was too long for a tag
         return own[-100:]
     only = [name for name in names if name not in others]
-    some = ", ".join(only[:8]) + (" …" if len(only) > 8 else "")
-    return f"{len(names)} ({f'only here: {some}' if only else 'in another order: ' + ', '.join(names[:8])})"
+    differing = only or [
+        name for name, at_place in zip(names, json.loads(other), strict=False) if name != at_place
+    ]
+    if not differing:
+        return f"{len(names)} (no other ones)"
+    some = ", ".join(differing[:_NAMES]) + (" …" if len(differing) > _NAMES else "")
+    return f"{len(names)} ({'only here' if only else 'in another order'}: {some})"
