@@ -12,7 +12,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from lenet5.cli.app import checkout, data
-from lenet5.core import card, dataset, files
+from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
 from lenet5.core.text import mask_urls
 from lenet5.system.terminal import byte_progress, console, print_line
@@ -166,6 +166,7 @@ def export_card(
     Needs: data/card.yaml, and data/raw (lenet5 ingest).
     """
     paths, _ = checkout()
+    from lenet5.core import card, dataset
     from lenet5.registry import croissant
     from lenet5.tracking.data_set import DataSet
 
