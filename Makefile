@@ -27,8 +27,10 @@ help: ## print this
 pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, registered model out
 	$(BIN)/lenet5 run
 
-# A group of tests runs in one process, with one server or one project for all of them.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
+# A group of tests runs in one process, with one server or one project for all of them. Tests also wait, for the disk
+# and for other programs, so one process more than there are processors is faster.
+PROCESSES = $$($(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup
 
 .PHONY: test-fast
 test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (one minute on two cores)
@@ -36,17 +38,15 @@ test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor
 
 .PHONY: test
 test: .venv/installed-dev ## run every test that needs no server, except the longest (about eleven minutes on two cores)
-	$(BIN)/pytest $(PARALLEL) -m "not (server or stack or long)"
+	$(BIN)/pytest $(PARALLEL) -m "not (integration or stack or long)"
 
-# Servers and workers are shared, so one process runs these tests, and those of the stack in their order.
-.PHONY: test-servers
-test-servers: .venv/installed-dev ## run the tests on servers and workers, and those that run a flow, except the longest (a quarter of an hour)
-	$(BIN)/pytest -p no:randomly -m "(server or stack) and not long"
+.PHONY: test-integration
+test-integration: .venv/installed-dev ## run the tests that start servers, workers, flows or other programs, except the longest (a quarter of an hour)
+	$(BIN)/pytest $(PARALLEL) -m "(integration or stack) and not long"
 
 .PHONY: test-all
 test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
-	$(BIN)/pytest $(PARALLEL) -m "not (server or stack)"
-	$(BIN)/pytest -p no:randomly -m "server or stack"
+	$(BIN)/pytest $(PARALLEL)
 
 .PHONY: portability
 portability: ## run the pipeline in a fresh clone on another Python: make portability PYTHON=python3.13
@@ -54,7 +54,7 @@ portability: ## run the pipeline in a fresh clone on another Python: make portab
 
 .PHONY: coverage
 coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files
-	$(BIN)/pytest $(PARALLEL) -m "not (server or stack or long)" --cov --cov-report=
+	$(BIN)/pytest $(PARALLEL) -m "not (integration or stack or long)" --cov --cov-report=
 	$(BIN)/coverage report --sort cover | awk 'NR <= 12 || /^TOTAL/'
 
 .PHONY: check

@@ -57,6 +57,8 @@ CLONED = (
 )
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
+FINISHED = "LENET5_TESTS_FINISHED"
+"""Variable with the folder of ``finished``, for runs of pytest that share it."""
 KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
 IN_PROCESS = {
@@ -323,7 +325,7 @@ def project(tmp_path: Path, digits: Arrays) -> Project:
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """A checkout after ``lenet5 run``. It is shared: read it, or work in a ``copy``."""
     folder = tmp_path_factory.getbasetemp() / "finished"
-    if worker_id == "master":
+    if worker_id == "master" and FINISHED not in os.environ:
         finish(folder)
         return Project(folder / "project", folder / "home")
     # each process has a copy, since DVC locks a checkout while it works there
@@ -359,7 +361,7 @@ def building(
 
 def _shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the original, of which every process of this pytest run makes its copy."""
-    return tmp_path_factory.getbasetemp().parent / "finished"
+    return Path(os.environ.get(FINISHED) or tmp_path_factory.getbasetemp().parent / "finished")
 
 
 def finish(folder: Path) -> None:

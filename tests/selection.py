@@ -5,6 +5,7 @@ them is skipped, and a test that imports them nevertheless fails. Tests that are
 and so are those that need a project, a tracking store, Great Expectations or a server.
 """
 
+import itertools
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -15,8 +16,11 @@ HIDDEN = ("tensorflow", "keras")
 SLOW_FIXTURES = {"finished", "project", "empty_database", "examine", "origin", "repository"}
 """A test that needs one of these is slow, directly or through another fixture."""
 SERVER_FIXTURES = {"postgres", "serve", "mlflow_server", "prefect_server"}
-"""A test that needs one of these is a test of servers, directly or through another fixture."""
-LEFT_OUT = {"slow", "long", "server", "stack"}
+"""A test that needs one of these is an integration test, directly or through another fixture."""
+COLLECTED = pytest.StashKey[int]()
+"""The position of a test that must keep its order, among all that must."""
+_NUMBERS = itertools.count()
+LEFT_OUT = {"slow", "long", "integration", "stack"}
 """Markers of the tests that ``--fast`` leaves out."""
 
 
@@ -73,17 +77,28 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if SLOW_FIXTURES & fixtures:
         item.add_marker("slow")
     if SERVER_FIXTURES & fixtures:
-        item.add_marker("server")
+        item.add_marker("integration")
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("servers"))  # one process, so one server of each kind
+    if item.get_closest_marker("stack"):
+        item.add_marker(pytest.mark.xdist_group("stack"))
+        item.stash[COLLECTED] = next(_NUMBERS)
 
 
 @pytest.hookimpl(trylast=True)  # after the order of pytest-randomly
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests that need ``finished`` last: it is built while the others run."""
+    """Put tests that need ``finished`` last, as it is built meanwhile, and those of the stack in order."""
     if config.getoption("fast"):
         left_out = {item for item in items if LEFT_OUT & {mark.name for mark in item.iter_markers()}}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: "finished" in _fixtures(item))
+    in_order = iter(sorted((item for item in items if COLLECTED in item.stash), key=_collected))
+    items[:] = [next(in_order) if COLLECTED in item.stash else item for item in items]
+
+
+def _collected(item: pytest.Item) -> int:
+    return item.stash[COLLECTED]
 
 
 def _fixtures(item: pytest.Item) -> list[str]:

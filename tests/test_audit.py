@@ -20,6 +20,8 @@ import pytest
 from tests.conftest import REPOSITORY
 from tools.audit import VULNERABLE
 
+pytestmark = pytest.mark.integration
+
 KEY = "AKIA" + "IOSFODNN7" + "EXAMPLQ"
 FOUND_NOTHING, FAILED, NOT_CHECKED = "nothing found", "FAILED", "NOT CHECKED"
 

@@ -253,7 +253,7 @@ def help_texts() -> dict[str, tuple[int, str]]:
     return {module: (code, text) for module, (code, text) in json.loads(done.stdout).items()}
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.xdist_group("documented")
 @pytest.mark.parametrize("module", sorted(documented()))
 def test_every_documented_command_does_something(help_texts: dict[str, tuple[int, str]], module: str) -> None:

@@ -235,7 +235,7 @@ def test_training_does_without_the_optional_imports_of_keras() -> None:
     assert not {"jax", "sklearn", "matplotlib"} & set(loaded.stdout.split())
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_importing_every_module_has_no_side_effect(tmp_path: Path) -> None:
     modules = ", ".join(
         ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer import Typer
 
 from lenet5.cli import app
 from lenet5.stages.params import load
@@ -33,13 +34,19 @@ def without_diffs(document: Path) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_exist(document: Path) -> None:
-    commands = {
-        command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
-    }
+    commands = _names(app)
+    groups = {str(group.name): group.typer_instance for group in app.registered_groups}
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     typed = re.findall(r"(?:^|[`$(] ?)(lenet5|make) ([a-z]+)", code(document), re.MULTILINE)
     for program, word in typed:
-        assert word in (commands if program == "lenet5" else targets), f"{program} {word}"
+        assert word in (commands | groups.keys() if program == "lenet5" else targets), f"{program} {word}"
+    for group, word in re.findall(rf"lenet5 ({'|'.join(groups)}) ([a-z]+)", code(document)):
+        assert word in _names(groups[group]), f"lenet5 {group} {word}"
+
+
+def _names(commands: Typer | None) -> set[str]:
+    assert commands is not None
+    return {each.name or str(getattr(each.callback, "__name__", "")) for each in commands.registered_commands}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -59,9 +66,11 @@ def test_parameters_exist(document: Path) -> None:
 
 def test_every_command_is_told_of() -> None:
     told = "\n".join(document.read_text() for document in DOCUMENTS)
-    for command in app.registered_commands:
-        name = command.name or getattr(command.callback, "__name__", "")
+    for name in _names(app):
         assert re.search(rf"(lenet5|make) {name}\b", told) or f"`{name}`" in told, name
+    for group in app.registered_groups:
+        for name in _names(group.typer_instance):
+            assert f"lenet5 {group.name} {name}" in told, name
 
 
 def test_every_exit_code_is_told_of() -> None:

@@ -98,6 +98,7 @@ def test_epochs_reach_mlflow_while_it_trains(finished: Project) -> None:
     assert all(run.info.start_time < stamp for stamp in stamps)
 
 
+@pytest.mark.integration
 def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(finished: Project, digits: Arrays) -> None:
     np.save(finished.home.parent / "pixels.npy", digits["test_images"][:50])
     script = (
@@ -157,7 +158,7 @@ def second_run(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> S
     return SecondRun(project, before, output, answer.status_code, login)
 
 
-@pytest.mark.server
+@pytest.mark.integration
 def test_a_second_run_trains_nothing_and_makes_no_new_run(second_run: SecondRun) -> None:
     assert "Running stage" not in second_run.output
     assert len(runs(client(second_run.project))) == 1
@@ -165,7 +166,7 @@ def test_a_second_run_trains_nothing_and_makes_no_new_run(second_run: SecondRun)
     assert second_run.project.paths.lock.read_bytes() == second_run.before
 
 
-@pytest.mark.server
+@pytest.mark.integration
 def test_the_server_of_a_flow_has_a_login_that_nobody_else_can_read(second_run: SecondRun) -> None:
     assert second_run.status == 401
     assert len(second_run.login) > 40
@@ -240,7 +241,7 @@ def test_what_was_edited_by_hand_is_not_registered(copy: Project, edit: Callable
     assert len(versions(copy)) == 1
 
 
-@pytest.mark.server
+@pytest.mark.integration
 def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Project) -> None:
     copy.set_params(**{"train.learning_rate": 0.0000123})
     refused = copy.command("lenet5", "run")
@@ -320,6 +321,7 @@ def test_transposed_images_in_both_splits_are_held_back_until_they_are_accepted(
     assert f"champion {old['champion']:.4f}, candidate {old['candidate']:.4f} on the old ones" in shown
 
 
+@pytest.mark.integration
 def test_another_evaluation_brings_the_same_run_and_version_up_to_date(copy: Project) -> None:
     copy.set_params(**{"evaluate.calibration_bins": 5, "register.floors.accuracy": 0.5})
     before = json.loads(copy.paths.evaluation.read_text())["calibration_error"]
@@ -334,7 +336,7 @@ def test_another_evaluation_brings_the_same_run_and_version_up_to_date(copy: Pro
     assert "at least 0.5000" in version.description
 
 
-@pytest.mark.server
+@pytest.mark.integration
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: signal.Signals) -> None:
     before = copy.paths.lock.read_bytes()
@@ -363,7 +365,7 @@ def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: 
     assert states["champion"]["version"] == 1
 
 
-@pytest.mark.server
+@pytest.mark.integration
 def test_a_killed_flow_leaves_no_server_behind(copy: Project) -> None:
     flow = subprocess.Popen(
         [str(BIN / "lenet5"), "run"],
@@ -381,7 +383,7 @@ def test_a_killed_flow_leaves_no_server_behind(copy: Project) -> None:
     until(lambda: not copy.processes(), 60, "the end of the server")
 
 
-@pytest.mark.server
+@pytest.mark.integration
 def test_a_second_flow_in_the_same_checkout_is_refused_at_once(copy: Project) -> None:
     server = LocalState(copy.paths.root).folder / "prefect/prefect.db"
     before = server.stat().st_mtime_ns
@@ -426,7 +428,7 @@ def test_bad_data_stops_the_pipeline(
         assert not absent.exists()
 
 
-@pytest.mark.server
+@pytest.mark.integration
 def test_a_truncated_file_fails_the_flow_with_the_stages_message(project: Project, finished: Project) -> None:
     folder = LocalState(finished.paths.root).folder / "prefect"  # the server need not make a new database
     shutil.copytree(folder, LocalState(project.paths.root).folder / "prefect")

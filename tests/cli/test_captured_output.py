@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import BIN, Arrays, Project, make_project
 
-pytestmark = pytest.mark.xdist_group("captured")
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("captured")]
 
 LONG = Path(*[f"a-folder-with-a-long-name-{number}" for number in range(6)])
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

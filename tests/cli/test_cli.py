@@ -136,7 +136,7 @@ def test_predict_refuses_a_file_that_is_not_an_image(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.server
+@pytest.mark.integration
 def test_ui_serves_all_and_leaves_no_process(finished: Project, tmp_path: Path) -> None:
     ports = {f"--{name}-port": str(free_port()) for name in ("mlflow", "prefect", "tensorboard")}
     ui = subprocess.Popen(

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lenet5.cli import data
+from lenet5.cli import data_show
 from lenet5.core import dataset
 from lenet5.core.dataset import Rows, Split
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
+from lenet5.orchestration import pinned_data
 from lenet5.stages.ingest import idx
 from lenet5.stages.ingest.params import Addition, AdditionChecksums, Checksums, Ingest
 from lenet5.stages.params import load
@@ -55,7 +56,7 @@ def pinned(tmp_path: Path) -> tuple[Paths, Ingest]:
 
 
 def test_pinned_data_is_accepted(pinned: tuple[Paths, Ingest]) -> None:
-    data.require_current(*pinned)
+    pinned_data.require_current(*pinned)
 
 
 @pytest.mark.parametrize("key", list(Checksums.model_fields))
@@ -63,29 +64,29 @@ def test_data_with_another_checksum_is_stale(pinned: tuple[Paths, Ingest], key: 
     paths, params = pinned
     other = params.sha256.model_copy(update={key: "0" * 64})
     with pytest.raises(DataError, match=f"found:    other values of ingest.sha256.{key}\n"):
-        data.require_current(paths, params.model_copy(update={"sha256": other}))
+        pinned_data.require_current(paths, params.model_copy(update={"sha256": other}))
 
 
 def test_data_without_the_addition_is_stale(pinned: tuple[Paths, Ingest]) -> None:
     paths, params = pinned
     with pytest.raises(DataError, match=r"other values of ingest\.additions\n"):
-        data.require_current(paths, params.model_copy(update={"additions": []}))
+        pinned_data.require_current(paths, params.model_copy(update={"additions": []}))
 
 
 def test_data_of_other_classes_is_stale(pinned: tuple[Paths, Ingest]) -> None:
     paths, params = pinned
     with pytest.raises(DataError, match=r"other values of ingest\.classes\n"):
-        data.require_current(paths, params.model_copy(update={"classes": ["a", "b"]}))
+        pinned_data.require_current(paths, params.model_copy(update={"classes": ["a", "b"]}))
 
 
 def test_show_opens_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     paths = Paths(tmp_path)
-    monkeypatch.setattr(data, "checkout", lambda: (paths, None))
+    monkeypatch.setattr(data_show, "checkout", lambda: (paths, None))
     monkeypatch.setattr(webbrowser, "open", opened.append)
     with pytest.raises(DataError, match="lenet5 validate"):
-        data.show()
+        data_show.show()
     paths.data_docs.mkdir(parents=True)
     (paths.data_docs / "summary.html").touch()
-    data.show()
+    data_show.show()
     assert opened == [(paths.data_docs / "summary.html").as_uri()]

@@ -46,6 +46,7 @@ def test_a_finding_ends_the_command_with_exit_code_4(checkout: Project) -> None:
     assert " checks found something to mend." in done.stdout
 
 
+@pytest.mark.integration
 def test_a_damaged_store_is_moved_away_and_rebuilt_from_the_files(checkout: Project) -> None:
     """In processes of their own: MLflow's client keeps a database open that was moved away."""
     database = LocalState(checkout.root).mlflow_database

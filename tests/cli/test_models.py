@@ -20,7 +20,7 @@ from tests.stages.evaluate.test_report import Page
 
 MODEL = "lenet5-mnist"
 
-pytestmark = pytest.mark.xdist_group("models")
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("models")]
 
 
 @pytest.fixture(scope="module")

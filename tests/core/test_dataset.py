@@ -251,3 +251,11 @@ def test_images_that_are_no_rescaled_pixels_are_an_error(value: float, row: int)
     processed[1, row, 9] = value
     with pytest.raises(DataError, match="not the raw images, padded and rescaled"):
         dataset.raw_pixels(processed, padding=2)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_raw_pixels_of_rgb_images_have_their_channels(padding: int) -> None:
+    every = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3)).astype(np.uint8)
+    border = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    processed = dataset.rescale(np.pad(every, border))
+    np.testing.assert_array_equal(dataset.raw_pixels(processed, padding), every, strict=True)

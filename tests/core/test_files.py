@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lenet5.core import files
@@ -135,3 +136,11 @@ def test_sha256_equals_the_hash_of_the_bytes(tmp_path: Path) -> None:
 def test_sha256_of_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no .*/lenet5"):
         files.sha256(tmp_path / "lenet5")
+
+
+def test_names_in_a_table_are_read_as_they_were_written(tmp_path: Path) -> None:
+    names = ["007", "NA", "1e3", "nan", "a, b", 'say "x"', "", "null", "True"]
+    files.write_csv(tmp_path / "names.csv", pd.DataFrame({"class": names, "recall": 0.5}))
+    table = files.read_csv(tmp_path / "names.csv", names=["class"])
+    assert table["class"].tolist() == names
+    assert table["recall"].tolist() == [0.5] * len(names)

@@ -197,3 +197,29 @@ def test_linear_operations_keep_grey_images() -> None:
     np.testing.assert_array_equal(linear.apply(linear.gaussian(1.5, (28, 28)), grey), grey)
     for name in ("glass_blur", "motion_blur"):
         np.testing.assert_array_equal(corrupted(name, grey), grey)
+
+
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS))
+def test_channels_of_rgb_images_are_corrupted_with_the_same_random_numbers(name: str, images: Images) -> None:
+    colours = np.stack([images, images[::-1], 255 - images], axis=-1)
+    changed = corrupted(name, colours)
+    assert changed.shape == colours.shape
+    assert changed.dtype == np.uint8
+    assert changed.flags.c_contiguous
+    for channel in range(3):
+        np.testing.assert_array_equal(changed[..., channel], corrupted(name, colours[..., channel]))
+    grey = np.repeat(images[..., np.newaxis], 3, axis=-1)  # a grey picture stays grey
+    found = corrupted(name, grey)
+    np.testing.assert_array_equal(found, np.repeat(found[..., :1], 3, axis=-1))
+
+
+@pytest.mark.parametrize("side", [8, 9, 64])
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS.keys() - {"identity"}))
+def test_every_severity_changes_a_part_of_small_and_of_large_images(name: str, side: int) -> None:
+    images = np.random.default_rng(3).integers(0, 256, (6, side, side)).astype(np.uint8)
+    for severity in corruptions.SEVERITIES:
+        changed = corrupted(name, images, severity)
+        assert changed.shape == images.shape
+        assert (changed != images).mean() > 0
+    if name in ("stripe", "occlusion", "inversion"):  # they leave the rest as it is
+        assert (corrupted(name, images, 1) != images).mean() < 0.3

@@ -97,3 +97,13 @@ def test_images_in_parts_give_the_same_measures(digits: Arrays, monkeypatch: Any
     for name, values in measures.measure(images).items():
         np.testing.assert_array_equal(values, whole[name])
         assert len(np.unique(values)) > 5
+
+
+def test_brightness_of_rgb_images_is_measured(digits: Arrays) -> None:
+    images = digits["test_images"][:30]
+    grey = np.repeat(images[..., np.newaxis], 3, axis=-1)
+    np.testing.assert_array_equal(measures.grey(grey), images)
+    for name, values in measures.measure(grey).items():
+        np.testing.assert_array_equal(values, measures.measure(images)[name])
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], np.uint8).reshape(1, 2, 2, 3)
+    assert measures.grey(colours).tolist() == [[[76, 150], [29, 255]]]

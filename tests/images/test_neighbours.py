@@ -71,3 +71,21 @@ def test_other_shapes_are_compared_too(shape: tuple[int, int]) -> None:
     found = neighbours.nearest_by_class(images, images, np.zeros(6, np.uint8), 1)
     np.testing.assert_array_equal(found, np.zeros((6, 1), np.float32))
     assert neighbours.nearest_by_class(images[:1], images[1:], np.zeros(5, np.uint8), 1)[0, 0] > 0
+
+
+def test_distances_of_rgb_images_are_over_all_channels(digits: Arrays) -> None:
+    images, others, labels = digits["test_images"][:20], digits["train_images"][:300], digits["train_labels"]
+    one = neighbours.nearest_by_class(images, others, labels[:300], 10).astype(np.float64)
+    colours = [np.repeat(each[..., np.newaxis], 3, axis=-1) for each in (images, others)]
+    three = neighbours.nearest_by_class(colours[0], colours[1], labels[:300], 10)
+    np.testing.assert_array_equal(three, np.sqrt(3 * (one**2).round()).astype(np.float32))
+    red, blue = (np.zeros((1, 8, 8, 3), np.uint8) for _ in range(2))
+    red[..., 0], blue[..., 2] = 255, 255
+    assert neighbours.nearest_by_class(red, blue, np.zeros(1, np.uint16), 1)[0, 0] > 0
+
+
+def test_the_largest_distance_of_rgb_images_is_exact() -> None:
+    dark, bright = np.zeros((1, 56, 56, 3), np.uint8), np.full((1, 56, 56, 3), 255, np.uint8)
+    found = neighbours.nearest_by_class(dark, bright, np.zeros(1, np.uint8), 1)
+    assert found[0, 0] == np.sqrt(np.float32(3 * (7 * 63) ** 2))
+    assert 3 * 3 * (7 * 63) ** 2 < 2**24  # every partial sum is an integer that float32 holds

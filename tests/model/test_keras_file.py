@@ -27,7 +27,7 @@ with engine.lean_keras():
     from lenet5.model.network import build, with_preprocessing
 noise = [object() for _ in range(10_000)]  # changes the memory addresses
 keras.utils.set_random_seed(3)
-build(28, 28, 5)  # changes the counters in automatic names
+build(28, 28, 5, classes=10)  # changes the counters in automatic names
 keras.utils.set_random_seed(3)
 model = with_preprocessing(build(28, 28, 3, classes=10), 0)
 keras_file.save(model, Path(sys.argv[1]))

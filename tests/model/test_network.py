@@ -125,3 +125,26 @@ def test_model_takes_pixels_of_an_idx_file_only(digits: Arrays) -> None:
     assert model.inputs[0].dtype == "uint8"
     with pytest.raises(ValueError, match="32"):
         model.predict_on_batch(np.zeros((1, 32, 32), np.uint8))
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 10), (3, 1000)])
+def test_channels_and_classes_change_the_first_and_the_last_layer_only(channels: int, classes: int) -> None:
+    mnist, other = build(28, 28, 3, classes=10), build(28, 28, 3, classes=classes, channels=channels)
+    first, last = 9 * 6 * (channels - 1), 85 * (classes - 10)
+    assert other.count_params() == mnist.count_params() + first + last
+    assert other.output_shape == (None, classes)
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_saved_model_of_rgb_images_takes_their_raw_pixels(padding: int) -> None:
+    keras.utils.set_random_seed(5)
+    side = 16 + 2 * padding
+    trained = build(side, side, 3, classes=4, channels=3)
+    images = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3)).astype(np.uint8)
+    encoded = encode(Split(images, np.zeros(9, np.uint8)), padding, 4)
+    saved = with_preprocessing(trained, padding)
+    preprocessing = keras.Model(saved.inputs, saved.get_layer("pad").output)
+    np.testing.assert_array_equal(preprocessing.predict_on_batch(images), encoded.images, strict=True)
+    # TensorFlow adds up in another order where it joins padding and convolution
+    expected = trained.predict_on_batch(encoded.images)
+    np.testing.assert_allclose(saved.predict_on_batch(images), expected, rtol=0, atol=1e-6, strict=True)

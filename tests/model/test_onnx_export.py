@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from lenet5.core.dataset import DIGITS, Description
 from lenet5.core.errors import DataError
 from lenet5.model import backend, keras_file, onnx_export, onnx_session
 from lenet5.model.network import build, build_mlp, with_preprocessing
@@ -108,7 +109,8 @@ def test_file_describes_its_input_and_its_weights(exported: bytes) -> None:
     assert (pixels.name, pixels.type, pixels.shape) == ("pixels", "tensor(uint8)", ["images", 28, 28])
     assert (probabilities.name, probabilities.shape) == ("probabilities", ["images", 10])
     assert session.get_modelmeta().custom_metadata_map == {
-        "lenet5.weights": keras_file.weights_digest(lenet())
+        "lenet5.weights": keras_file.weights_digest(lenet()),
+        "lenet5.description": DIGITS.model_dump_json(),
     }
 
 
@@ -145,3 +147,40 @@ def test_answers_of_each_network_are_those_of_keras(digits: Arrays, network: str
     images = digits["test_images"][:20]
     probabilities = onnx_session.probabilities(onnx_session.load(onnx_export.export(model)), images)
     np.testing.assert_allclose(probabilities, model.predict_on_batch(images), rtol=0, atol=1e-6, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "side", "channels", "classes"),
+    [("lenet5", 16, 3, 3), ("lenet5", 64, 3, 2), ("lenet5", 10, 1, 1000), ("mlp", 8, 3, 300)],
+)
+def test_answers_for_any_images_and_classes_are_those_of_keras(
+    network: str, side: int, channels: int, classes: int
+) -> None:
+    keras.utils.set_random_seed(4)
+    made = (
+        build(side + 2, side + 2, 3, classes=classes, channels=channels)
+        if network == "lenet5"
+        else build_mlp(side + 2, side + 2, classes=classes, channels=channels)
+    )
+    model = with_preprocessing(made, padding=1)
+    shape = (70, side, side) if channels == 1 else (70, side, side, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    description = Description(classes=tuple(f"class {i}" for i in range(classes)), pictures="object")
+    session = onnx_session.load(onnx_export.export(model, description))
+    probabilities = onnx_session.probabilities(session, images)
+    assert probabilities.shape == (70, classes)
+    np.testing.assert_allclose(probabilities, model.predict_on_batch(images), rtol=0, atol=1e-6, strict=True)
+    assert onnx_session.description(session) == description
+
+
+def test_damaged_description_is_an_error(exported: bytes) -> None:
+    model = onnx.load_from_string(exported)
+    onnx.helper.set_model_props(model, {onnx_session.DESCRIPTION: '{"classes": 3}'})
+    with pytest.raises(DataError, match=r"lenet5\.description is damaged"):
+        onnx_session.description(onnx_session.load(model.SerializeToString()))
+
+
+def test_model_of_an_earlier_release_has_the_digits(exported: bytes) -> None:
+    model = onnx.load_from_string(exported)
+    onnx.helper.set_model_props(model, {})
+    assert onnx_session.description(onnx_session.load(model.SerializeToString())) == DIGITS

@@ -12,7 +12,7 @@ from lenet5.orchestration import embedded_server
 from lenet5.system import settings
 from tests.conftest import free_port, servers
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.integration
 LOGIN = ("lenet5", "only-this-flow")
 
 

@@ -136,6 +136,7 @@ def test_a_worker_without_addresses_says_which_it_lacks(project: Project) -> Non
         assert name in done.stderr
 
 
+@pytest.mark.integration
 def test_deploying_to_no_server_is_a_clear_error(project: Project) -> None:
     done = project.command("lenet5", "deploy")
     assert done.returncode == 2

@@ -66,7 +66,7 @@ def test_another_result_is_explained(finished: Project, tmp_path: Path) -> None:
     assert other.returncode == 3, other.stdout + other.stderr
     assert "The reproduction of version 1 differs." in other.stderr
     assert "weights: at most" in other.stderr
-    assert "images have another digit" in other.stderr
+    assert "images have another class" in other.stderr
     assert "unknown: everything that was recorded of the machine is the same here" in other.stderr
     assert "Traceback" not in other.stderr
     kept = LocalState(project.paths.root).folder / "reproduce/lenet5-mnist-1"

@@ -18,7 +18,7 @@ from lenet5.orchestration.server_watch import RESTARTS, EmbeddedServer, RemoteSe
 from lenet5.system import settings
 from tests.conftest import Project, free_port, until
 
-pytestmark = pytest.mark.server
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

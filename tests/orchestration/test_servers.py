@@ -119,6 +119,7 @@ def test_another_machine_makes_the_same_model_again(
     assert lineage["run"]["prefect"] == reported.prefect_objects("flow_runs")[0]["id"]
 
 
+@pytest.mark.integration
 def test_servers_that_do_not_answer_are_a_clear_error(finished: Project, tmp_path: Path) -> None:
     project = finished.copy(tmp_path)
     nowhere = f"http://127.0.0.1:{free_port()}"

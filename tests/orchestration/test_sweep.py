@@ -36,7 +36,7 @@ from lenet5.system.state import LocalState
 from lenet5.tracking import runs, store, tags
 from tests.conftest import BIN, REPOSITORY, Arrays, Project
 
-pytestmark = pytest.mark.xdist_group("sweep")
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("sweep")]
 
 SPACE = """
 trials: 4

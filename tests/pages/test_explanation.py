@@ -11,7 +11,7 @@ from lenet5.core.text import printable
 from tests.conftest import Arrays, Project
 from tests.stages.evaluate.test_report import Page
 
-pytestmark = pytest.mark.xdist_group("models")
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("models")]
 
 
 @pytest.fixture(scope="module")

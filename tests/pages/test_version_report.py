@@ -15,7 +15,7 @@ from tests.stages.evaluate.test_report import Page
 
 MODEL = "lenet5-mnist"
 
-pytestmark = pytest.mark.xdist_group("models")
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("models")]
 
 
 def test_report_of_the_champion_is_its_page_with_the_verdict(finished: Project) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Project
 from tests.reliability import harness
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 FORCE = ("dvc", "repro", "--force", "--single-item")
 STAGES = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 SIZE = "120m"

@@ -14,6 +14,8 @@ from tests.conftest import Project, clone
 from tests.reliability import harness
 from tests.reliability.harness import SIGNALS, Target
 
+pytestmark = pytest.mark.integration
+
 STAGES = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 FORCE = ("dvc", "repro", "--force", "--single-item")
 

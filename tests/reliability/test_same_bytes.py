@@ -18,6 +18,8 @@ from lenet5.model import engine
 from tests.conftest import BIN, REPOSITORY, Project
 from tests.reliability import harness
 
+pytestmark = pytest.mark.integration
+
 STAGES = ("ingest", "validate", "preprocess", "train", "evaluate")
 STYLE = "font.size: 20\naxes.facecolor: black\n"
 ALL_CORES = dict.fromkeys(

@@ -12,6 +12,8 @@ from lenet5.core import files
 from tests.conftest import Project
 from tests.reliability import harness
 
+pytestmark = pytest.mark.integration
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 

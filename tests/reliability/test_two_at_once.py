@@ -14,6 +14,8 @@ from lenet5.system.state import LocalState
 from tests.conftest import BIN, Project
 from tests.reliability import harness
 
+pytestmark = pytest.mark.integration
+
 
 def together(
     project: Project, *commands: Sequence[str], delay: float = 0.0

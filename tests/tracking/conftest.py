@@ -35,7 +35,7 @@ def client(paths: Paths) -> MlflowClient:
     return store.connect(paths)
 
 
-ON_SERVER = [pytest.mark.server, pytest.mark.xdist_group("mlflow-server")]
+ON_SERVER = [pytest.mark.integration, pytest.mark.xdist_group("servers")]
 SERVER = pytest.param("server", marks=ON_SERVER)
 long_on_server = pytest.mark.parametrize(
     "any_paths", ["sqlite", pytest.param("server", marks=[*ON_SERVER, pytest.mark.long])], indirect=True

@@ -13,7 +13,6 @@ import pytest
 from mlflow import MlflowClient
 
 from lenet5.core.paths import Paths
-from lenet5.system import settings
 from lenet5.tracking import runs, store, tags
 
 TRAINING = "a" * 64
@@ -127,7 +126,37 @@ def test_environment_variable_names_the_experiment(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
     train(paths)
     assert client.get_experiment_by_name("mine") is not None
-    assert client.get_experiment_by_name(settings.EXPERIMENT) is None
+    assert client.get_experiment_by_name(store.DEFAULT_EXPERIMENT) is None
+
+
+def test_experiment_has_the_name_of_the_registered_model(client: MlflowClient, paths: Paths) -> None:
+    train(paths)
+    assert client.get_experiment_by_name(store.DEFAULT_EXPERIMENT) is not None
+    paths.params.write_text("register:\n  model_name: shoes\n")
+    train(paths)
+    assert client.get_experiment_by_name("shoes") is not None
+
+
+def test_more_parameters_and_metrics_than_one_request_takes_and_a_long_value(
+    client: MlflowClient, paths: Paths
+) -> None:
+    train(paths)
+    [run] = all_runs(client, paths)
+    classes = [f"a class with a long name, number {number}" for number in range(1000)]
+    values = {f"section.name{number}": number for number in range(250)} | {"ingest.classes": classes}
+    for _ in range(2):  # the second time, nothing has changed
+        runs.log_params(client, client.get_run(run.info.run_id), values)
+        logged = client.get_run(run.info.run_id).data
+        assert len(logged.params) >= 251
+        assert "ingest.classes" not in logged.tags
+    assert len(logged.params["ingest.classes"]) <= 6000
+    training = run.data.tags[tags.TRAINING]
+    assert runs.find_unfinished(client, paths, training, values) is not None
+    changed = {**values, "ingest.classes": [*classes[:-1], "another"]}
+    assert runs.find_unfinished(client, paths, training, changed) is None
+    metrics = {f"evaluate.recall.class {number}": 0.5 for number in range(2500)}
+    runs.log_metrics(client, run.info.run_id, metrics)
+    assert len(client.get_run(run.info.run_id).data.metrics) >= 2500
 
 
 def test_parameter_that_changed_and_changed_back_has_its_current_value(

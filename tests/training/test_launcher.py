@@ -23,6 +23,8 @@ from lenet5.system.settings import embedded
 from lenet5.training import launcher
 from tests.stages.train.test_stage import LAUNCH, NO_STORE, prepare
 
+pytestmark = pytest.mark.integration
+
 GROUP_PROCESS = """
 import sys
 from lenet5.core.errors import Lenet5Error

@@ -13,13 +13,14 @@ import typer
 
 # the order of the imports is the order of the commands in `lenet5 --help`
 from lenet5.cli import pipeline  # isort: skip
+from lenet5.cli import data_init  # isort: skip
+from lenet5.cli import data_show  # isort: skip
 from lenet5.cli import sweep  # isort: skip
 from lenet5.cli import workers  # isort: skip
 from lenet5.cli import models  # isort: skip
 from lenet5.cli import pages  # isort: skip
 from lenet5.cli import promotion  # isort: skip
 from lenet5.cli import stages  # isort: skip
-from lenet5.cli import data  # isort: skip
 from lenet5.cli.app import app
 from lenet5.core import files, storage
 from lenet5.core.errors import Lenet5Error, UsageError
@@ -27,7 +28,19 @@ from lenet5.core.paths import Paths
 from lenet5.core.text import shown
 from lenet5.system import logs
 
-__all__ = ["app", "data", "main", "models", "pages", "pipeline", "promotion", "stages", "sweep", "workers"]
+__all__ = [
+    "app",
+    "data_init",
+    "data_show",
+    "main",
+    "models",
+    "pages",
+    "pipeline",
+    "promotion",
+    "stages",
+    "sweep",
+    "workers",
+]
 
 log = logging.getLogger(__name__)
 

@@ -42,6 +42,8 @@ app = typer.Typer(
     "Start with `lenet5 run`; `lenet5 status` shows the state of this checkout.",
     epilog=EXIT_CODES,
 )
+data = typer.Typer(no_args_is_help=True, help="Set up, show and describe the data set.")
+app.add_typer(data, name="data", rich_help_panel=PIPELINE)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, for scripts.")]
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lenet5.cli import data
 from lenet5.cli.app import STAGES, app, checkout
 from lenet5.core.paths import Paths
 from lenet5.system.terminal import byte_progress, console, print_line
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @app.command(rich_help_panel=STAGES)
 def ingest() -> None:
-    """Fetch MNIST, compare it with the checksums in params.yaml, and store it as arrays in data/raw.
+    """Read the source, compare it with the checksums in params.yaml, and store it as arrays in data/raw.
 
     Needs: read access to ingest.source.
 
@@ -51,7 +50,9 @@ def validate(
     from lenet5.stages.validate import reference, report, stage
 
     if update_reference:
-        data.require_current(paths, params.ingest)
+        from lenet5.orchestration import pinned_data
+
+        pinned_data.require_current(paths, params.ingest)
         print_line(reference.update(paths, params.validate_))
         print_line("Next: commit both files of data/reference.* with the reason, then `dvc repro`.")
         return

@@ -83,7 +83,8 @@ def start_worker(
 def pin_source(as_json: Json = False) -> None:
     """Write the checksums of the data at the source into params.yaml, to accept new data.
 
-    The stage validate still checks the new data before a training uses it.
+    The source and its additions are read to their ends first; params.yaml is unchanged if they cannot be
+    used. The stage validate still checks the new data before a training uses it.
 
     Needs: read access to ingest.source.
 
@@ -93,13 +94,13 @@ def pin_source(as_json: Json = False) -> None:
     from lenet5.stages.ingest import stage as ingest
     from lenet5.stages.params import pin_checksums
 
-    pinned = params.ingest.sha256
-    checksums = ingest.source_checksums(paths, params.ingest)
-    changed = [name for name, digest in checksums.model_dump().items() if getattr(pinned, name) != digest]
+    pinned = params.ingest.pins.by_name
+    pins = ingest.current_pins(paths, params.ingest)
+    changed = [name for name, digest in pins.by_name.items() if pinned[name] != digest]
     if changed:
-        pin_checksums(paths.params, checksums)
+        pin_checksums(paths.params, pins.base, pins.additions)
     if as_json:
-        print_json({"changed": changed, "sha256": checksums.model_dump()})
+        print_json({"changed": changed, "sha256": pins.by_name})
     elif changed:
         print_line(
             f"{paths.params} pins the checksums of {params.ingest.source}; changed: {', '.join(changed)}"

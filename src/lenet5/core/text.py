@@ -1,5 +1,6 @@
 """Make a text fit to be shown or stored: no credentials of URLs, no control characters."""
 
+import hashlib
 import re
 
 MASK = "********"
@@ -29,6 +30,14 @@ def mask_urls(text: str, replacement: str = f"{MASK}@") -> str:
         return text
     without_login = _LOGIN.sub(replacement, _LOGIN_WITH_SLASHES.sub(replacement, text))
     return _SECRET_IN_QUERY.sub(rf"\1{MASK}", without_login)
+
+
+def fitted(text: str, longest: int) -> str:
+    """Return a text, or a too long one as its beginning and its digest: equal texts stay equal."""
+    if len(text) <= longest:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{text[: longest - 120]}… ({len(text):,} characters, SHA-256 {digest})"
 
 
 def printable(text: str) -> str:

@@ -27,10 +27,10 @@ from lenet5.orchestration.graph import Stage
 from lenet5.orchestration.placement import Mode
 from lenet5.orchestration.remote_runs import RemoteRuns, poll, stalled_reason, with_retry
 from lenet5.orchestration.stage_result import StageResult
-from lenet5.system import dvc, settings
+from lenet5.system import dvc
 from lenet5.system.dvc import StageFailed
 from lenet5.system.process import OnLine
-from lenet5.tracking import source_code
+from lenet5.tracking import source_code, store
 
 LARGEST_PATCH = 300_000
 """Characters. Prefect's server takes parameters of half a megabyte in all."""
@@ -130,7 +130,7 @@ def code_parameters(paths: Paths, what: str) -> dict[str, Any]:
         "ref": source.commit,
         "patch": patch,
         "lock": files.read_text(paths.lock) if paths.lock.exists() else None,
-        "experiment": settings.load(paths).mlflow_experiment_name,
+        "experiment": store.experiment_name(paths),
     }
 
 

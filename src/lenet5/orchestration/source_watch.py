@@ -23,8 +23,8 @@ def check(paths: Paths) -> str:
     """
     ingest_params = params.load(paths.params).ingest
     source = mask_urls(ingest_params.source)
-    checksums = ingest.source_checksums(paths, ingest_params).model_dump()
-    seen = Variable.get(SEEN, default=None) or ingest_params.sha256.model_dump()
+    checksums = ingest.current_pins(paths, ingest_params).by_name
+    seen = Variable.get(SEEN, default=None) or ingest_params.pins.by_name
     if checksums == seen:
         return f"up to date: {source} holds what it held"
     changed = sorted(name for name in checksums if checksums[name] != seen.get(name))

@@ -145,10 +145,10 @@ def _prepare(paths: Paths, *, new_data: bool) -> None:
         dvc.use_remote(paths, paths, remote_url)
     if new_data:
         before = params.load(paths.params).ingest
-        checksums = ingest.source_checksums(paths, before)
-        if checksums != before.sha256:
+        pins = ingest.current_pins(paths, before)
+        if pins != before.pins:
             get_run_logger().info(f"new data at {mask_urls(before.source)}: params.yaml of this run pins it")
-            params.pin_checksums(paths.params, checksums)
+            params.pin_checksums(paths.params, pins.base, pins.additions)
 
 
 def _version_of_this_code(paths: Paths) -> Version | None:

@@ -32,9 +32,9 @@ from lenet5.tracking.store import Client
 log = logging.getLogger(__name__)
 
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Scores images: uint8 (N, H, W) → probabilities, float32 (N, 10)."""
+"""Scores images: uint8 (N, H, W) or (N, H, W, 3) → probabilities, float32 (N, C)."""
 
-NO_DIGIT = -1
+NO_CLASS = -1
 """The prediction of a model that cannot read an image."""
 _LOCK = "code/dvc.lock"
 """Path of a version's ``dvc.lock`` in its run."""
@@ -45,7 +45,7 @@ class PairedPredictions:
     """Predictions of two versions on the same images, in the same order.
 
     Both frames have one row for each test image and the columns of :func:`lenet5.model.metrics.predictions`:
-    ``index``, ``label``, ``predicted``, ``confidence``, and the probabilities ``p0`` to ``p9``.
+    ``index``, ``label``, ``predicted``, ``confidence``, and the probabilities ``p0``, ``p1``, ….
     """
 
     candidate: pd.DataFrame
@@ -255,7 +255,7 @@ def scorer(client: Client, version: Version, shape: tuple[int, ...]) -> Scorer |
     Args:
         client: The registry.
         version: The version.
-        shape: Height and width of the images to score.
+        shape: Shape of one of the images to score.
 
     Returns:
         A function that scores images of this shape; None when the model takes images of another one.
@@ -280,6 +280,6 @@ def scorer(client: Client, version: Version, shape: tuple[int, ...]) -> Scorer |
 
 
 def _no_predictions(labels: NDArray[np.uint8]) -> pd.DataFrame:
-    """Return the table of a model that cannot read the images: no digit and no confidence."""
-    nothing = np.zeros((len(labels), dataset.CLASSES), np.float32)
-    return metrics.predictions(labels, nothing).assign(predicted=NO_DIGIT)
+    """Return the table of a model that cannot read the images: no class and no confidence."""
+    nothing = np.zeros((len(labels), int(labels.max(initial=1)) + 1), np.float32)
+    return metrics.predictions(labels, nothing).assign(predicted=NO_CLASS)

@@ -1,5 +1,6 @@
 """Comparison of a registered version with its reproduction: digests, numeric differences, likely causes."""
 
+import re
 import shlex
 import tempfile
 from collections.abc import Collection, Mapping
@@ -166,16 +167,22 @@ def _weights_difference(
 
 
 def _predictions_difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """Compare two frames with one row for each test image: ``predicted``, ``p0`` to ``p9``."""
+    """Compare two frames with one row for each test image: ``predicted``, ``p0``, ``p1``, …"""
+    if set(old.columns) != set(new.columns):
+        return f"predictions: of {_classes(old)} classes then, of {_classes(new)} now"
     if len(old) != len(new):
         return f"predictions: {len(old):,} images then, {len(new):,} now"
     changed = int((old["predicted"] != new["predicted"]).sum())
-    columns = [f"p{digit}" for digit in range(dataset.CLASSES)]
+    columns = [name for name in old.columns if re.fullmatch(r"p\d+", name)]
     largest = float(np.abs(old[columns].to_numpy() - new[columns].to_numpy()).max())
     return (
-        f"predictions: {changed:,} of {len(old):,} images have another digit; "
+        f"predictions: {changed:,} of {len(old):,} images have another class; "
         f"probabilities at most {largest:.3g} apart"
     )
+
+
+def _classes(predictions: pd.DataFrame) -> int:
+    return sum(re.fullmatch(r"p\d+", name) is not None for name in predictions.columns)
 
 
 def _accuracy_difference(old: pd.DataFrame, new: pd.DataFrame) -> str:

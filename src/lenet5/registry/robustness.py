@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lenet5.core.dataset import CLASSES, Split
+from lenet5.core.dataset import Split
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.images.corruptions import scoring
@@ -21,7 +21,7 @@ from lenet5.images.corruptions.scoring import Answers
 from lenet5.model import metrics
 from lenet5.registry import fast_lookup, model_versions, predictions
 from lenet5.registry.model_versions import Version
-from lenet5.registry.predictions import NO_DIGIT
+from lenet5.registry.predictions import NO_CLASS
 from lenet5.stages.evaluate.params import Robustness
 from lenet5.tracking import tags
 from lenet5.tracking.store import Client
@@ -103,12 +103,12 @@ def _score(client: Client, params: Robustness, version: Version, test: Split) ->
         threads=None if fast_lookup.onnx_digest(version.tags) else 1,
     )
     if scorer is None:
-        answers.columns["predicted"][:] = NO_DIGIT
+        answers.columns["predicted"][:] = NO_CLASS
     return answers
 
 
 def _no_answers(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.zeros((len(images), CLASSES), np.float32)
+    return np.zeros((len(images), 1), np.float32)
 
 
 def _slices(client: Client, candidate: Version, champion: Version | None) -> pd.DataFrame | None:

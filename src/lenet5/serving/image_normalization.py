@@ -5,7 +5,7 @@ size and channels it takes, so every client of a version converts pictures in th
 
     digit    crop to the ink, scale to a box of 20/28 of the side, centre by mass, light ink on black
     object   crop to what differs from the background, scale to the side, centre, on black
-    whole    resize
+    whole    resize as ``ingest.image.fit: resize`` does, with a border where the picture is not square
 """
 
 import numpy as np
@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 
 from lenet5.core.dataset import Pictures
 from lenet5.core.errors import DataError
+from lenet5.stages.ingest import fit
+from lenet5.stages.ingest.params import Image as ImageParams
 
 BOX = 20 / 28
 """Side of the box for the ink, as a share of the side of the image. In MNIST, the centre of mass of a 20x20
@@ -47,9 +49,11 @@ def convert(picture: Image.Image, pictures: Pictures, shape: Shape) -> NDArray[n
         grey = _ink(_grey(upright), side)
         return np.repeat(grey[..., None], shape[2], axis=2) if colour else grey
     pixels = _rgb(upright) if colour else _grey(upright)
-    if pixels.shape[:2] == (side, side) and (pictures == "whole" or _background(pixels).max() <= CONTRAST):
-        return pixels
-    return _object(pixels, side) if pictures == "object" else _resized(pixels, side, side)
+    if pictures == "whole":
+        target = ImageParams(size=side, channels=3 if colour else 1, fit="resize", transpose=False)
+        return np.asarray(fit.fitted([pixels], target, "the picture")[0])
+    is_like_the_data = pixels.shape[:2] == (side, side) and _background(pixels).max() <= CONTRAST
+    return pixels if is_like_the_data else _object(pixels, side)
 
 
 def _ink(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -92,6 +96,8 @@ def _object(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         on_black = (difference * (255 / furthest)).round().astype(np.uint8)
     else:
         on_black = np.where((strength > CONTRAST)[..., None], pixels, 0).astype(np.uint8)
+        if on_black.max() <= CONTRAST:
+            raise _blank("a black object, which nobody sees on a black background")
     rows, columns = np.nonzero(strength > CONTRAST)
     window = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
     small = _fitted(on_black[window], side)

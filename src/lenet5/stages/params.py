@@ -1,17 +1,18 @@
 """Read, check and write ``params.yaml``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 
 from lenet5.core import files, params
 from lenet5.core.errors import UsageError
 from lenet5.core.params import Section
 from lenet5.stages.evaluate.params import Evaluate
-from lenet5.stages.ingest.params import Checksums, Ingest
+from lenet5.stages.ingest.params import AdditionChecksums, Checksums, Ingest
 from lenet5.stages.preprocess.params import Preprocess
 from lenet5.stages.register.params import Register
 from lenet5.stages.train.params import Train
@@ -68,7 +69,8 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
 
     Args:
         path: the file.
-        values: the values by dotted name; each name exists in the file.
+        values: the values by dotted name, in which a number is a position in a list; each name exists in the
+            file.
     """
     yaml = YAML()
     yaml.preserve_quotes = True
@@ -81,17 +83,31 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
         yaml.dump(content, file)
 
 
-def pin_checksums(path: Path, checksums: Checksums) -> None:
-    """Write the checksums of the source into ``params.yaml``, under ``ingest.sha256``."""
-    write(path, {f"ingest.sha256.{name}": digest for name, digest in checksums.model_dump().items()})
+def pin_checksums(path: Path, checksums: Checksums, additions: Sequence[AdditionChecksums] = ()) -> None:
+    """Write the checksums of the source and of its additions into ``params.yaml``.
+
+    Args:
+        path: the file.
+        checksums: of the source, for ``ingest.sha256``.
+        additions: of ``ingest.additions``, in their order.
+    """
+    values = {f"ingest.sha256.{name}": digest for name, digest in checksums.model_dump().items()}
+    for number, addition in enumerate(additions):
+        section = f"ingest.additions.{number}.sha256"
+        values |= {f"{section}.{name}": digest for name, digest in addition.model_dump().items()}
+    write(path, values)
 
 
 def _replace(content: Any, name: str, value: Any) -> None:
     """Replace an existing value and keep the distance between it and the comment that follows."""
     *sections, key = name.split(".")
     for section in sections:
-        content = content[section]
+        content = content[int(section) if isinstance(content, list) else section]
     comment = content.ca.items.get(key, [None] * 3)[2]
+    if isinstance(value, list):
+        value = CommentedSeq(value)
+        value.fa.set_flow_style()
+        comment = None  # a list that is longer than the old one moves it
     if comment is not None:
         comment.column += len(str(value)) - len(str(content[key]))
     content[key] = value

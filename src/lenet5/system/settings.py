@@ -29,7 +29,6 @@ from lenet5.model.engine import ENGINE_FLAGS
 from lenet5.system.state import LocalState
 
 Origin = Literal["environment", ".env", "default"]
-EXPERIMENT = "lenet5-mnist"
 _PREFIX = "LENET5_"
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
@@ -87,7 +86,9 @@ class Settings(BaseSettings):
     )
 
     mlflow_tracking_uri: str = Field(description="Tracking store and registry")
-    mlflow_experiment_name: str = Field(EXPERIMENT, description="MLflow experiment of the runs")
+    mlflow_experiment_name: str | None = Field(
+        None, description="MLflow experiment of the runs; unset: register.model_name"
+    )
     mlflow_tracking_username: str | None = Field(None, description="User name for the tracking server")
     mlflow_tracking_password: SecretStr | None = Field(None, description="Password for the tracking server")
     mlflow_tracking_token: SecretStr | None = Field(

@@ -1,6 +1,5 @@
 """What runs and versions say about the data set of a model: name, classes, images, licence, sources."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 
 from lenet5.core.card import DataCard
 from lenet5.core.dataset import DIGITS, Manifest
-from lenet5.core.text import mask_urls
+from lenet5.core.text import fitted, mask_urls
 from lenet5.tracking import tags
 
 _LONGEST = 5000
@@ -54,11 +53,11 @@ class DataSet:
         origins = [rows.model_dump() | {"source": mask_urls(rows.source)} for rows in self.manifest.origins]
         return {
             tags.DATA_NAME: self.card.name,
-            tags.CLASSES: _shortened(json.dumps(self.classes, ensure_ascii=False)),
+            tags.CLASSES: fitted(json.dumps(self.classes, ensure_ascii=False), _LONGEST),
             tags.IMAGE_SHAPE: "x".join(map(str, self.shape)),
             tags.PICTURES: self.manifest.description.pictures,
             tags.LICENCE: self.card.stated_licence,
-            tags.ORIGINS: _shortened(json.dumps(origins)),
+            tags.ORIGINS: fitted(json.dumps(origins), _LONGEST),
         }
 
 
@@ -101,11 +100,3 @@ def _classes(own: str, other: str) -> str:
     only = [name for name in names if name not in others]
     some = ", ".join(only[:8]) + (" …" if len(only) > 8 else "")
     return f"{len(names)} ({f'only here: {some}' if only else 'in another order: ' + ', '.join(names[:8])})"
-
-
-def _shortened(text: str) -> str:
-    """Return a text, or a long one as its beginning and its digest: equal texts stay equal."""
-    if len(text) <= _LONGEST:
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{text[: _LONGEST - 100]}… ({len(text):,} characters, SHA-256 {digest})"

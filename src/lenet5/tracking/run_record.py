@@ -12,6 +12,7 @@ from typing import Any
 import mlflow.data
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
 
 from lenet5.core import dataset, files
@@ -191,7 +192,8 @@ def _log_datasets(
             warnings.filterwarnings("ignore", "The specified dataset source can be interpreted")
             logged = mlflow.data.from_numpy(
                 arrays.images,
-                source,
+                # MLflow resolves paths and URLs, and not data of a package, such as sklearn:digits
+                source if "://" in source or ":" not in source else CodeDatasetSource({"source": source}),
                 targets=arrays.labels,
                 name=f"{record.data.slug}-{split}",
                 digest=digest[:12],

@@ -18,7 +18,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
-from lenet5.core.text import mask_urls
+from lenet5.core.text import fitted, mask_urls
 from lenet5.system import environment, settings
 from lenet5.tracking import source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
@@ -30,6 +30,14 @@ OnEpoch = Callable[[int, Mapping[str, float]], None]
 SCORE = "sweep.score"
 _ACTIVITY_METRICS = ("system/cpu_utilization_percentage", "train.loss", SCORE)
 """Metrics that a running process logs: every two seconds, each epoch, each trial of a sweep."""
+
+
+_LARGEST_BATCH = 100
+"""Parameters, or tags, in one request to MLflow."""
+_MOST_METRICS = 1000
+"""Metrics in one request to MLflow."""
+_LONGEST = 6000
+"""Characters of the value of a parameter. MLflow would cut a longer one, and it would differ from itself."""
 
 
 @contextmanager
@@ -114,7 +122,9 @@ def find_unfinished(
     """Return an incomplete run of a training, if its logged parameters agree with ``params``."""
     for run in _search(client, paths, training):
         logged = run.data.params
-        if WEIGHTS not in run.data.tags and all(logged.get(k, str(v)) == str(v) for k, v in params.items()):
+        if WEIGHTS not in run.data.tags and all(
+            logged.get(k, _shown(v)) == _shown(v) for k, v in params.items()
+        ):
             return run
     return None
 
@@ -138,13 +148,20 @@ def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> Non
     Credentials of URLs are masked.
     """
     logged = run.data.params
-    values = {name: mask_urls(str(value)) for name, value in params.items()}
+    values = {name: _shown(value) for name, value in params.items()}
     missing = [Param(k, v) for k, v in values.items() if k not in logged]
     # a parameter that changed once has a tag; the tag stays when the value changes back
     current = {name: run.data.tags.get(name, value) for name, value in logged.items()}
     changed = [RunTag(k, v) for k, v in values.items() if current.get(k, v) != v]
-    if missing or changed:
-        client.log_batch(run.info.run_id, params=missing, tags=changed)
+    for first in range(0, len(missing), _LARGEST_BATCH):
+        client.log_batch(run.info.run_id, params=missing[first : first + _LARGEST_BATCH])
+    for first in range(0, len(changed), _LARGEST_BATCH):
+        client.log_batch(run.info.run_id, tags=changed[first : first + _LARGEST_BATCH])
+
+
+def _shown(value: object) -> str:
+    """Return the value of a parameter as MLflow stores it: without credentials, and not too long."""
+    return fitted(mask_urls(str(value)), _LONGEST)
 
 
 def params(client: MlflowClient, run_id: str) -> dict[str, str]:
@@ -160,7 +177,7 @@ def log_metrics(
     step: int = 0,
     model_id: str | None = None,
 ) -> None:
-    """Log metrics in one request.
+    """Log metrics in as few requests as MLflow allows.
 
     Args:
         client: The store.
@@ -170,10 +187,9 @@ def log_metrics(
         model_id: The logged model that the metrics describe.
     """
     now = time.time_ns() // 1_000_000  # MLflow counts milliseconds
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, step, model_id=model_id) for name, value in metrics.items()],
-    )
+    entities = [Metric(name, value, now, step, model_id=model_id) for name, value in metrics.items()]
+    for first in range(0, len(entities), _MOST_METRICS):
+        client.log_batch(run_id, metrics=entities[first : first + _MOST_METRICS])
 
 
 def close_orphans(

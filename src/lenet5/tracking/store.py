@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
+from lenet5.core import files
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
@@ -22,6 +23,7 @@ from lenet5.tracking import embedded_store
 
 _BUSY = {429, 500, 502, 503, 504}
 """HTTP status of a server that may answer later."""
+DEFAULT_EXPERIMENT = "lenet5"
 Client = MlflowClient
 """The type of a connection, for modules that must not import MLflow."""
 
@@ -54,9 +56,9 @@ def connect(paths: Paths) -> MlflowClient:
 
 
 def experiment(client: MlflowClient, paths: Paths) -> str:
-    """Return the id of the configured experiment. Creates the experiment when the store has none."""
+    """Return the id of the experiment. Creates the experiment when the store has none."""
     current = settings.load(paths)
-    name = current.mlflow_experiment_name
+    name = experiment_name(paths)
     location = None
     if is_embedded(paths, current.mlflow_tracking_uri):
         location = LocalState(paths.root).mlflow_artifacts.as_uri()
@@ -71,6 +73,19 @@ def experiment(client: MlflowClient, paths: Paths) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process created it meanwhile
                 raise
     raise AssertionError(f"experiment {name} both exists and does not exist")
+
+
+def experiment_name(paths: Paths) -> str:
+    """Return the name of the experiment: that of the setting, or else that of the registered model.
+
+    A folder without ``params.yaml`` has neither.
+    """
+    if name := settings.load(paths).mlflow_experiment_name:
+        return name
+    if not paths.params.exists():
+        return DEFAULT_EXPERIMENT
+    # not through the schema: the parameters can be those of another release
+    return str(files.read_yaml(paths.params, fix="`git checkout params.yaml`")["register"]["model_name"])
 
 
 def run_link(paths: Paths, run_id: str) -> str:

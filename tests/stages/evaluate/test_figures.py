@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lenet5.core.dataset import DIGITS, Split
+from lenet5.core.dataset import DIGITS, Description, Split
 from lenet5.model import metrics
 from lenet5.stages.evaluate import figures, label_errors, slices
 
@@ -153,3 +153,65 @@ def test_robustness_has_a_row_for_each_corruption_and_a_number_in_each_cell() ->
     assert [label.get_text() for label in axes.get_yticklabels()] == ["shot noise", "fog"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "4"]
     assert [text.get_text() for text in axes.texts] == ["98.7", "50.0", "40.0", "0.0"]
+
+
+NAMES = Description(classes=tuple(f"class ${i}" for i in range(40)), pictures="object")
+
+
+@pytest.fixture
+def many() -> pd.DataFrame:
+    """Predictions of 40 classes; the classes from 15 on are often read as class 3."""
+    labels = np.arange(400) % 40
+    probabilities = np.full((400, 40), 0.01, np.float32)
+    predicted = np.where((labels >= 15) & (np.arange(400) < 200), 3, labels)
+    probabilities[np.arange(400), predicted] = 0.6
+    return metrics.predictions(labels, probabilities)
+
+
+def test_confusion_of_many_classes_shows_those_with_most_mistakes_and_sums_the_others(
+    many: pd.DataFrame,
+) -> None:
+    figure = figures.confusion(many, NAMES.classes)
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(names) == figures.MOST_CLASSES + 1
+    assert names[0] == r"class \$3"
+    assert names[-1] == figures.OTHERS
+    assert sum(int(text.get_text()) for text in axes.texts) == 400
+    assert max(figure.get_size_inches()) < 15
+    assert png(figure) == png(figures.confusion(many, NAMES.classes))
+
+
+def test_slices_of_many_classes_show_those_with_the_lowest_accuracy(many: pd.DataFrame) -> None:
+    bins = pd.DataFrame({"index": many["index"], "class": np.array(NAMES.classes, object)[many["label"]]})
+    rest = {name: names[0] for name, names in slices.BINS.items()}
+    table = slices.accuracies(bins.assign(**rest), many, NAMES.classes)
+    assert (table["slice"] == "class").sum() == 40
+    figure = figures.slices(table)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    of_classes = [name for name in names if name.startswith("class: ")]
+    assert len(of_classes) == figures.MOST_CLASSES
+    assert r"class: class \$15 (10)" in of_classes
+    assert r"class: class \$3 (10)" not in of_classes
+    overall = (many["label"] == many["predicted"]).mean()
+    assert np.asarray(figure.axes[0].lines[-1].get_xdata())[0] == pytest.approx(overall)
+
+
+def test_pictures_of_objects_keep_their_colours_and_digits_are_ink_on_paper() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+    table = metrics.predictions(np.array([0, 1, 0, 1]), np.array([[0.1, 0.9]] * 4, np.float32))
+    names = Description(classes=("a very long name of a class", "b"), pictures="object")
+    figure = figures.confused_pairs(images, table, slices.confused_pairs(table), names)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a very long n… → b: 2"]
+    drawn = np.asarray(figure.axes[0].get_images()[0].get_array())
+    np.testing.assert_array_equal(drawn[1:17, 1:17], images[0])
+    shown = figures.mistakes(images, table, 4, names).axes[0]
+    np.testing.assert_array_equal(np.asarray(shown.get_images()[0].get_array()), images[0])
+    assert shown.get_title() == "#0: a very long n… →\nb (90%)"
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_the_font_lacks_or_that_look_like_formulas_are_drawn() -> None:
+    table = metrics.predictions(np.array([0, 1]), np.array([[0.1, 0.9]] * 2, np.float32))
+    with figures.default_style():
+        assert png(figures.confusion(table, ("靴", r"$\\frac{$")))

@@ -113,3 +113,11 @@ def test_one_image_of_each_digit_is_chosen_and_a_correct_one_if_there_is_one() -
     labels = np.array([3, 3, 1, 1, 7], np.uint8)
     correct = np.array([False, True, True, True, False])
     assert inspection.one_of_each(labels, correct) == {1: 2, 3: 1, 7: 4}
+
+
+def test_of_many_classes_those_with_the_lowest_recall_are_chosen() -> None:
+    labels = np.repeat(np.arange(300, dtype=np.uint16), 4)
+    correct = np.ones(1200, bool)
+    correct[4 * 250 : 4 * 250 + 4] = correct[[4 * 7, 4 * 9]] = False
+    assert inspection.one_of_each(labels, correct, most=3) == {7: 29, 9: 37, 250: 1000}
+    assert len(inspection.one_of_each(labels, correct)) == inspection.MOST_CLASSES

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.inspection import Found, inspect
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.stages.ingest.params import Checksums, Ingest
 from lenet5.stages.params import load
@@ -28,6 +29,11 @@ hypothesis.settings.load_profile("no deadline")
 MNIST = REPOSITORY / "data" / "mnist"
 
 Digits = dict[str, NDArray[np.uint8]]
+
+
+def look(root: Path, source: str = "source") -> Found:
+    """Inspect a source below ``root``."""
+    return inspect(source, root, max_megabytes=10, attempts=4, scratch=root / "scratch")
 
 
 def _first(file: str, amount: int, dimensions: int) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from lenet5.core import dataset
 from lenet5.core.errors import DataError, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.stages.ingest.params import Ingest
-from lenet5.stages.ingest.stage import run, source_checksums
+from lenet5.stages.ingest.stage import current_pins, run
 from tests.conftest import REPOSITORY, Arrays, Project
 from tests.stages.ingest.conftest import Digits, Server
 
@@ -144,7 +144,7 @@ def test_pinned_file_that_is_not_idx_is_an_error(paths: Paths, params: Ingest, s
 def test_checksums_of_files_without_digits_are_not_taken(paths: Paths, params: Ingest, source: Path) -> None:
     (source / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"<html>not found</html>"))
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz .* byte offset 0"):
-        source_checksums(paths, params)
+        current_pins(paths, params)
 
 
 def _cut(source: Path) -> None:

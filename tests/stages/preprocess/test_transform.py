@@ -5,7 +5,7 @@ import pytest
 
 from lenet5.core import dataset
 from lenet5.core.dataset import Split, rescale
-from lenet5.core.errors import UsageError
+from lenet5.core.errors import DataError, UsageError
 from lenet5.stages.preprocess.transform import encode, encode_rows, hold_out, one_hot
 from tests.conftest import Arrays
 
@@ -93,3 +93,23 @@ def test_too_few_or_too_many_validation_images_are_an_error(train: Split, images
     with pytest.raises(UsageError, match=r"preprocess\.validation_images from 10 to 990") as refused:
         hold_out(train.labels, images, seed=1)
     assert f"found:    {images}" in str(refused.value)
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+def test_rgb_images_keep_their_channels_and_labels_have_as_many_places_as_classes(padding: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3)).astype(np.uint8)
+    labels = np.array([0, 299, 256, 1, 2, 3], np.uint16)
+    encoded = encode(Split(images, labels), padding, classes=300)
+    assert encoded.images.shape == (6, 16 + 2 * padding, 16 + 2 * padding, 3)
+    for channel in range(3):
+        grey = encode(Split(images[..., channel], labels), padding, classes=300)
+        np.testing.assert_array_equal(encoded.images[..., channel], grey.images[..., 0])
+    assert encoded.labels.shape == (6, 300)
+    np.testing.assert_array_equal(encoded.labels.argmax(axis=1), labels)
+
+
+def test_class_with_a_single_image_is_an_error_that_names_it() -> None:
+    labels = np.array([0, 0, 1, 2, 2, 2], np.uint8)
+    expected = r"at least 2 train images of each class(.|\n)*1 image of 1 of 3 classes: 'bag'"
+    with pytest.raises(DataError, match=expected):
+        hold_out(labels, 3, seed=1, classes=("shirt", "bag", "boot"))

@@ -195,3 +195,16 @@ def test_a_share_of_the_batch_stays_as_it_is(train: Split) -> None:
     assert (done[50:] != images[50:]).any(axis=(1, 2, 3)).all()
     alone = augment(images[50:], draw_amounts(limits, 200, np.random.default_rng(3))[:, 50:])
     np.testing.assert_array_equal(moved[50:], alone)
+
+
+def test_channels_of_an_image_are_distorted_and_disturbed_alike() -> None:
+    images = np.random.default_rng(0).random((12, 16, 16, 3), np.float32)
+    limits = Distortion.model_validate({"shift": 2, "rotation": 20, "scale": 0.2, **ALL})
+    random = np.random.default_rng(5)
+    amounts, drawn = draw_amounts(limits, 12, random), draw_disturbance(limits, 12, (16, 16), random)
+    whole = disturb(augment(images, amounts), drawn)
+    assert (whole.shape, whole.dtype) == (images.shape, images.dtype)
+    assert (whole != images).any(axis=(1, 2)).all()
+    for channel in range(3):
+        alone = disturb(augment(images[..., channel : channel + 1], amounts), drawn)
+        np.testing.assert_array_equal(whole[..., channel : channel + 1], alone)

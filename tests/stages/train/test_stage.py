@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lenet5.core import dataset, files
-from lenet5.core.dataset import Split
+from lenet5.core.dataset import Description, Split
 from lenet5.core.errors import DataError, TrainingError, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Lineage, Training
@@ -130,10 +130,10 @@ def test_onnx_file_with_other_answers_is_an_error(
 ) -> None:
     export = onnx_export.export
 
-    def export_others(model: keras.Sequential) -> bytes:
+    def export_others(model: keras.Sequential, description: Description) -> bytes:
         other = keras.models.clone_model(model)
         other.set_weights([weights * 1.01 for weights in model.get_weights()])
-        return export(other)
+        return export(other, description)
 
     monkeypatch.setattr(onnx_export, "export", export_others)
     with pytest.raises(TrainingError, match=r"does not give the model's answers(.|\n)*images beyond"):

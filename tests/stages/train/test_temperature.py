@@ -1,4 +1,4 @@
-"""Temperature scaling makes confidence accuracy, and changes no digit."""
+"""Temperature scaling makes confidence accuracy, and changes no answer."""
 
 import keras
 import numpy as np
@@ -61,13 +61,13 @@ def test_calibration_folds_the_temperature_into_the_last_layer(once: Fitted, val
         np.testing.assert_array_equal(new, old)
 
 
-def test_calibration_that_changes_a_digit_is_an_error(
+def test_calibration_that_changes_an_answer_is_an_error(
     once: Fitted, validation: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = keras.models.clone_model(once.model)
     copy.set_weights(once.model.get_weights())
     monkeypatch.setattr(temperature, "fit", lambda *_: -1.0)
-    with pytest.raises(TrainingError, match=r"does not give the digits(.|\n)*for \d+ images"):
+    with pytest.raises(TrainingError, match=r"does not give the classes(.|\n)*for \d+ images"):
         stage.calibrate(copy, validation)
 
 

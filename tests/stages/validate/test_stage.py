@@ -152,6 +152,7 @@ def test_good_data(passed: Passed) -> None:
     assert "26 checks passed on 3,000 train and 2,000 test images" in passed.summary
 
 
+@pytest.mark.integration
 def test_equal_data_gives_equal_bytes_in_any_process_time_zone_and_folder(
     failed: Failed, tmp_path: Path
 ) -> None:

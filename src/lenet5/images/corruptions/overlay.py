@@ -82,8 +82,10 @@ def _dotted_lines(shape: Shape) -> NDArray[np.uint8]:
 
 @cache
 def _zigzags(shape: Shape) -> NDArray[np.uint8]:
-    """Return the zigzags from each row, with each of ten slopes: uint8 (P, H, W)."""
-    return np.stack([_zigzag(row, rise, shape) for row in range(shape[0] - 1) for rise in range(-5, 5)])
+    """Return the zigzags from each row, with each of ten slopes, in small images fewer: uint8 (P, H, W)."""
+    steepest = min(5, max(1, (shape[1] - 5) // 2))  # a tooth of a steeper one would be upright
+    rises = range(-steepest, steepest)
+    return np.stack([_zigzag(row, rise, shape) for row in range(shape[0] - 1) for rise in rises])
 
 
 def _zigzag(row: int, rise: int, shape: Shape) -> NDArray[np.uint8]:

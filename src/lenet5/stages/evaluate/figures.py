@@ -233,7 +233,9 @@ def label_errors(pictures: NDArray[np.uint8], table: pd.DataFrame, kind: Picture
         kind: how a person looks at the images.
     """
     count, height, width = pictures.shape[:3]
-    columns, border = 5, -(-5 * width // 28)
+    names = [tuple(short(row[name]) for name in ("label", "likely")) for row in table.to_dict("records")]
+    long = any(len(label + likely) > 8 for label, likely in names)
+    columns, border = 5, -(-(8 if long else 5) * width // 28)  # the titles are in the borders
     pictures = visible(pictures, kind)
     rows = [pictures[start : start + columns] for start in range(0, count, columns)]
     figure = Figure(figsize=(1.6 * columns, 1.6 * max(1, len(rows))), layout="constrained")
@@ -242,8 +244,9 @@ def label_errors(pictures: NDArray[np.uint8], table: pd.DataFrame, kind: Picture
     axes.axis("off")
     for place, row in enumerate(table.to_dict("records")):
         left, top = place % columns * (width + 2 * border), place // columns * (height + 2 * border)
-        label, likely = short(row["label"]), short(row["likely"])
-        title = f"{row['split']} #{row['index']}\n{label} → {likely} ({row['margin']:.2f})"
+        label, likely = names[place]
+        classes = f"{label} →\n{likely}" if long else f"{label} → {likely}"
+        title = f"{row['split']} #{row['index']}\n{classes} ({row['margin']:.2f})"
         axes.text(left + border + width / 2, top + border, title, ha="center", va="bottom", fontsize=7)
     return figure
 

@@ -266,9 +266,9 @@ def _scores(probabilities: NDArray[np.float32], classes: Sequence[str], answer: 
 
 
 def _image(images: Array) -> str:
-    """Return the shape of the raw images as text: ``28x28``, ``28x28, RGB``."""
+    """Return the shape of the raw images as text: ``28x28``, ``28x28 RGB``."""
     height, width, *channels = images.shape[1:]
-    return f"{height}x{width}" + (", RGB" if channels else "")
+    return f"{height}x{width}" + (" RGB" if channels else "")
 
 
 def _pairs(predictions: pd.DataFrame, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Fetch MNIST, compare it with the pinned checksums, and store it as arrays in data/raw."""
+"""Read the source, compare it with the pinned checksums, and store it as arrays in data/raw."""

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -54,8 +55,8 @@ def collect(reading: Reading, params: Ingest, scratch: Path) -> dict[str, Conten
         DataError: an image or a label cannot be converted; an array is missing.
         StorageError: the disk is full.
     """
-    with storage.failures_named(scratch):
-        return _Collector(params, scratch).all(reading)
+    with storage.failures_named(scratch), closing(_Collector(params, scratch)) as collector:
+        return collector.all(reading)
 
 
 def divided(contents: Mapping[str, Content], params: Ingest, scratch: Path) -> dict[str, Content]:
@@ -76,17 +77,16 @@ def divided(contents: Mapping[str, Content], params: Ingest, scratch: Path) -> d
     with storage.failures_named(scratch):
         for split, mask in ((TRAIN, ~test), (TEST, test)):
             for role, content in (("images", images), ("labels", labels)):
-                growing = _Growing(content.origin, scratch)
-                for rows in chunks(len(mask)):
-                    growing.append(content.array[rows][mask[rows]])
-                parts[f"{split}_{role}"] = growing.finish()
+                with closing(_Growing(content.origin, scratch)) as growing:
+                    for rows in chunks(len(mask)):
+                        growing.append(content.array[rows][mask[rows]])
+                    parts[f"{split}_{role}"] = growing.finish()
     return parts
 
 
 def concatenated(origin: str, arrays: Sequence[Array], scratch: Path) -> Content:
     """Return arrays one after another as one."""
-    with storage.failures_named(scratch):
-        growing = _Growing(origin, scratch)
+    with storage.failures_named(scratch), closing(_Growing(origin, scratch)) as growing:
         for array in arrays:
             for rows in chunks(len(array)):
                 growing.append(array[rows])
@@ -130,6 +130,11 @@ class _Collector:
                 named = with_names(labels, part.names, part.first)
                 self._append(part, "labels", self._codes.convert(named, part.origin))
         return self._named(reading)
+
+    def close(self) -> None:
+        """Close the files of arrays that are not finished."""
+        for growing in self._growing.values():
+            growing.close()
 
     def _images(self, part: Part, images: object) -> Iterator[Array]:
         if isinstance(images, np.ndarray):
@@ -199,7 +204,7 @@ class _Growing:
 
     def __init__(self, origin: str, scratch: Path) -> None:
         self._origin = origin
-        self._file: BinaryIO = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 (the last reference closes it)
+        self._file: BinaryIO = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 (`close` does it)
         self._shape: tuple[int, ...] = ()
         self._dtype: np.dtype[np.uint8] | np.dtype[np.uint16] = np.dtype(np.uint8)
 
@@ -211,12 +216,16 @@ class _Growing:
         self._file.write(idx.elements(rows))
         self._shape = (self._shape[0] + len(rows), *self._shape[1:])
 
+    def close(self) -> None:
+        """Close the file. The array that `finish` returned stays."""
+        self._file.close()
+
     def finish(self) -> Content:
         """Return the array."""
         self._file.seek(0)
         self._file.write(idx.header(self._dtype, self._shape))
         content = mapped(self._file)
-        self._file.close()
+        self.close()
         array = idx.decode_any(content, self._origin)
         if self._dtype == np.uint16:
             array = array.astype(np.uint16)

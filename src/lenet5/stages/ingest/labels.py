@@ -1,6 +1,7 @@
 """Convert the labels of a source to positions in ``ingest.classes``."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,26 +50,32 @@ def tidy(array: Array, origin: str) -> Array:
     raise _refused(origin, f"values of type {array.dtype}", "labels = labels.astype(str)")
 
 
-def from_objects(values: Sequence[object], origin: str) -> Array:
-    """Return a column of a table as labels.
+def from_column(values: Sequence[Any] | Array, origin: str, start: int) -> Array:
+    """Return some rows of a column of a table as labels.
+
+    Args:
+        values: text and numbers; None and NaN are missing values.
+        origin: the file, for errors.
+        start: the number of rows before them.
 
     Raises:
         DataError: a value is missing, or is neither text nor a number.
     """
     array = np.asarray(values)
-    if array.dtype != object:
-        return tidy(array, origin)
-    missing = [row for row, value in enumerate(values) if value is None or isinstance(value, float)]
-    if missing:
+    missing = np.array([value is None or value != value for value in values])  # noqa: PLR0124 (NaN)
+    if missing.any():
         raise DataError(
             f"{origin} has rows without a label.",
             expected="a label in every row",
-            found=f"{len(missing):,} rows without one, the first is row {missing[0]:,} (from 0)",
+            found=f"{missing.sum():,} rows without one, the first is row {start + missing.argmax():,} "
+            "(from 0)",
             fix="remove these rows, or label them",
         )
-    if not all(isinstance(value, str | int | np.integer) for value in values):
-        odd = next(value for value in values if not isinstance(value, str | int | np.integer))
-        raise _refused(origin, f"a value of type {type(odd).__name__}", "labels = labels.astype(str)")
+    if array.dtype != object:
+        return tidy(array, origin)
+    odd = [value for value in values if not isinstance(value, str | int | np.integer)]
+    if odd:
+        raise _refused(origin, f"a value of type {type(odd[0]).__name__}", "labels = labels.astype(str)")
     return np.asarray([str(value) for value in values])
 
 

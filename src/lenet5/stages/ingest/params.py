@@ -45,6 +45,21 @@ class Addition(Section):
     sha256: AdditionChecksums
 
 
+class Pins(Section):
+    """The checksums of a source and of its additions, in their order."""
+
+    base: Checksums
+    additions: tuple[AdditionChecksums, ...] = ()
+
+    @property
+    def by_name(self) -> dict[str, str]:
+        """Return each checksum by its name: ``train_images``, …; ``additions.0.images``, …"""
+        rows: dict[str, str] = self.base.model_dump()
+        for number, addition in enumerate(self.additions):
+            rows |= {f"additions.{number}.{key}": value for key, value in addition.model_dump().items()}
+        return rows
+
+
 class Ingest(Section):
     """The section ``ingest``; the comments in ``params.yaml`` describe each value."""
 
@@ -66,6 +81,11 @@ class Ingest(Section):
         if len(set(classes)) < len(classes):
             raise ValueError(f"each name must stand there once, found {classes!r}")
         return classes
+
+    @property
+    def pins(self) -> Pins:
+        """Return all checksums."""
+        return Pins(base=self.sha256, additions=tuple(addition.sha256 for addition in self.additions))
 
     @property
     def description(self) -> Description:

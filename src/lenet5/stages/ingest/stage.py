@@ -1,8 +1,7 @@
 """Run the stage ``ingest``: read the source, compare checksums, write the arrays to ``data/raw``."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.progress import Progress
 
@@ -12,7 +11,7 @@ from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.stages.ingest.collect import Content, collect, concatenated, divided, require_pairs
-from lenet5.stages.ingest.params import AdditionChecksums, Checksums, Format, Ingest
+from lenet5.stages.ingest.params import AdditionChecksums, Checksums, Format, Ingest, Pins
 from lenet5.stages.ingest.sources.contract import TEST, TRAIN
 from lenet5.stages.ingest.sources.detect import open_source
 
@@ -20,26 +19,6 @@ log = logging.getLogger(__name__)
 
 _NO_PROGRESS = Progress(disable=True)
 _INDENT = "\n            "  # aligns further lines with the first one
-
-
-@dataclass(frozen=True)
-class Pins:
-    """The checksums of a source and of its additions."""
-
-    base: Checksums
-    additions: tuple[AdditionChecksums, ...] = ()
-
-    @classmethod
-    def of(cls, params: Ingest) -> "Pins":
-        """Return what ``params.yaml`` pins."""
-        return cls(params.sha256, tuple(addition.sha256 for addition in params.additions))
-
-    def flat(self) -> dict[str, str]:
-        """Return each checksum by its place: ``train_images``, …; ``additions.0.images``, …"""
-        rows = self.base.model_dump()
-        for number, addition in enumerate(self.additions):
-            rows |= {f"additions.{number}.{key}": value for key, value in addition.model_dump().items()}
-        return rows
 
 
 def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> str:
@@ -71,6 +50,27 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
             content = _read_addition(paths, params, number, progress)
             _require_pinned(content, addition.sha256.model_dump(), f"ingest.additions.{number}.sha256")
             additions.append(content)
+    return _save(paths, params, base, additions)
+
+
+def run_unpinned(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
+    """Write what the source holds now to ``data/raw``, without its additions, and return its checksums.
+
+    This is for data that ``params.yaml`` does not describe yet; :func:`run` compares checksums.
+
+    Raises:
+        UsageError, Unavailable, DataError: as in :func:`run`.
+    """
+    with progress:
+        base = _read(paths, params, progress)
+    _save(paths, params.model_copy(update={"additions": []}), base, [])
+    return Checksums(**{key: content.sha256 for key, content in base.items()})
+
+
+def _save(
+    paths: Paths, params: Ingest, base: Mapping[str, Content], additions: Sequence[Mapping[str, Content]]
+) -> str:
+    """Write ``data/raw`` and return a line for each split and for each addition."""
     arrays = _arrays(base)
     added = [_arrays(content) for content in additions]
     train = Split(arrays["train_images"], arrays["train_labels"])
@@ -98,19 +98,10 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
     return "\n".join(lines)
 
 
-def source_checksums(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
-    """Return the checksums of the arrays that the source holds now.
-
-    Every file is parsed, so that the checksum of a file that holds no images is never pinned.
-
-    Raises:
-        UsageError, Unavailable, DataError: as in :func:`run`.
-    """
-    return current_pins(paths, params.model_copy(update={"additions": []}), progress=progress).base
-
-
 def current_pins(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Pins:
     """Return the checksums of what the source and its additions hold now.
+
+    Every file is parsed, so that the checksum of a file that holds no images is never pinned.
 
     Raises:
         UsageError, Unavailable, DataError: as in :func:`run`.
@@ -122,8 +113,8 @@ def current_pins(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGR
             _read_addition(paths, params, number, progress) for number in range(len(params.additions))
         ]
     return Pins(
-        Checksums(**{key: content.sha256 for key, content in base.items()}),
-        tuple(
+        base=Checksums(**{key: content.sha256 for key, content in base.items()}),
+        additions=tuple(
             AdditionChecksums(**{key: content.sha256 for key, content in addition.items()})
             for addition in additions
         ),

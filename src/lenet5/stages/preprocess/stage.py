@@ -25,8 +25,9 @@ def run(paths: Paths, params: Preprocess) -> str:
     raw = dataset.load(paths.raw)
     _require_validation(paths, raw.manifest.digest)
     train = raw.splits["train"]
-    classes = len(raw.manifest.description.classes)
-    train_rows, validation_rows = hold_out(train.labels, params.validation_images, params.seed)
+    names = raw.manifest.description.classes
+    classes = len(names)
+    train_rows, validation_rows = hold_out(train.labels, params.validation_images, params.seed, names)
     manifest = dataset.save(
         paths.processed,
         {

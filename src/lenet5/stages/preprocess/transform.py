@@ -1,6 +1,6 @@
 """Encode raw pixels and labels as the arrays that a network is trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,16 @@ Rows = NDArray[np.intp]
 """Indices into a split (N,), from 0."""
 
 
-def hold_out(labels: NDArray[np.integer], images: int, seed: int) -> tuple[Rows, Rows]:
+def hold_out(
+    labels: NDArray[np.integer], images: int, seed: int, classes: Sequence[str] = ()
+) -> tuple[Rows, Rows]:
     """Choose validation images, stratified by class.
 
     Args:
         labels: integers (N,).
         images: number of validation images.
         seed: of the random choice.
+        classes: the names of the classes, for the message of an error.
 
     Returns:
         The indices of the train images and those of the validation images, both ascending.
@@ -30,19 +33,19 @@ def hold_out(labels: NDArray[np.integer], images: int, seed: int) -> tuple[Rows,
     """
     total = len(labels)
     codes, counts = np.unique(labels, return_counts=True)
-    if (counts == 1).any():
+    single = [repr(classes[code]) if classes else str(code) for code in codes[counts == 1].tolist()]
+    if single:
         raise DataError(
             "A class has too few train images to take one for validation.",
-            expected="at least 2 images of each class",
-            found=f"1 image of {np.count_nonzero(counts == 1)} of {len(codes)} classes, "
-            f"the first of which is number {codes[counts == 1][0]}",
-            fix="add images of these classes, or remove the classes",
+            expected="at least 2 train images of each class",
+            found=f"1 image of {len(single)} of {len(codes)} classes: {', '.join(single[:10])}"
+            + (", …" if len(single) > 10 else ""),
+            fix="add images of these classes, or remove the classes from the source and from ingest.classes",
         )
-    classes = len(codes)
-    if not classes <= images <= total - classes:
+    if not len(codes) <= images <= total - len(codes):
         raise UsageError(
             "The validation split cannot be made.",
-            expected=f"preprocess.validation_images from {classes} to {total - classes}",
+            expected=f"preprocess.validation_images from {len(codes)} to {total - len(codes)}",
             found=images,
             fix="change preprocess.validation_images in params.yaml",
         )

@@ -190,7 +190,8 @@ def _data(data: DataSet) -> str:
     names = ", ".join(data.classes[:CLASSES])
     if len(data.classes) > CLASSES:
         names += f" and {len(data.classes) - CLASSES} more"
-    images = ", ".join(f"{record.images.shape[0]:,} {name}" for name, record in data.manifest.splits.items())
+    splits = data.manifest.splits
+    images = ", ".join(f"{splits[name].images.shape[0]:,} {name}" for name in ("train", "test"))
     rows = {
         "Name": card.name,
         "Licence": card.stated_licence,

@@ -64,7 +64,9 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     lineage.require(model_file=files.sha256(paths.model), onnx_file=files.sha256(paths.onnx))
     lineage.require(model=evaluation.model, onnx_file=evaluation.onnx_file)
     evaluation.require(predictions=files.sha256(paths.predictions)[:16])
-    data = DataSet(data_card.load(paths.data_card), dataset.load_manifest(paths.raw))
+    manifest = dataset.load_manifest(paths.raw)
+    lineage.require(raw_data=manifest.digest)
+    data = DataSet(data_card.load(paths.data_card), manifest)
     results = card.Results(
         lineage=lineage,
         training=training,

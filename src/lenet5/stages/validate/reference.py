@@ -65,7 +65,7 @@ class Profile(BaseModel):
     ink_edges: tuple[float, ...]
     """Of the bins of ink."""
     ink_range: tuple[Share, Share]
-    """The smallest and the largest share of ink of a train image."""
+    """The smallest and the largest share of ink of an image, of any split."""
     ink: Weights
     """Share of train images in each of ``frames.ink_bins``."""
     classes: Weights
@@ -135,7 +135,7 @@ def profile(
         totals={str(name): len(table) for name, table in by_split.items()},
         ink_threshold=ink_threshold,
         ink_edges=tuple(ink_edges),
-        ink_range=(float(train["ink"].min()), float(train["ink"].max())),
+        ink_range=(float(images["ink"].min()), float(images["ink"].max())),
         ink=_shares(train["ink_bin"], frames.ink_bins(ink_edges)),
         classes=_shares(labels, names),
         copies={

@@ -112,7 +112,7 @@ def _rows(file: BinaryIO, name: str, split: str) -> Iterator[Part]:
             table = pa.Table.from_batches([batch])
             column = table.column(columns.label)
             values: Any = column.to_pylist() if column.null_count else column.to_numpy()
-            codes = labels.from_objects(values, origin)
+            codes = labels.from_column(values, origin, start)
             is_number = codes.dtype.kind == "i"
             yield Part(
                 split,
@@ -218,7 +218,7 @@ def _is_picture(kind: Any) -> bool:
 
     if types.is_struct(kind):
         inner = [kind.field(number) for number in range(kind.num_fields)]
-        return any(field.name == "bytes" and _is_binary(field.type) for field in inner)
+        return any(f.name == "bytes" and (_is_binary(f.type) or types.is_null(f.type)) for f in inner)
     return _is_binary(kind)
 
 

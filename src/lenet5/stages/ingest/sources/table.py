@@ -119,7 +119,7 @@ def _rows(file: BinaryIO, name: str, split: str, layout: Layout) -> Iterator[Par
             column = frame.iloc[:, layout.label]
             values: Any = column.to_numpy() if column.dtype.kind in "iuf" else column.tolist()
             origin = f"{name}, rows from {start:,}"
-            yield Part(split, origin, images=images, labels=labels.from_objects(values, origin))
+            yield Part(split, origin, images=images, labels=labels.from_column(values, origin, start))
             start += len(frame)
     except DataError:
         raise

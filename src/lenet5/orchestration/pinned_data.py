@@ -1,43 +1,17 @@
-"""Commands about the data set of a checkout."""
+"""Compare ``data/raw`` with the data that ``params.yaml`` pins."""
 
 import hashlib
-import webbrowser
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-import typer
-
-from lenet5.cli.app import STAGES, app, checkout
 from lenet5.core import dataset
 from lenet5.core.dataset import Array
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.system.terminal import print_line
-
-if TYPE_CHECKING:
-    from lenet5.stages.ingest.params import Ingest
-
-data_app = typer.Typer(no_args_is_help=True, help="Look at the data set of this checkout.")
-app.add_typer(data_app, name="data", rich_help_panel=STAGES)
+from lenet5.stages.ingest import idx
+from lenet5.stages.ingest.params import Ingest
 
 
-@data_app.command("show")
-def show() -> None:
-    """Open the validation page: every check, classes, ink, sample images, and images that fail a check.
-
-    Needs: reports/validation (`lenet5 validate`).
-
-    Next: data/quarantine/rows.csv lists all failing images.
-    """
-    paths, _ = checkout()
-    page = paths.data_docs / "summary.html"
-    if not page.is_file():
-        raise DataError("There is no validation page.", expected=page, fix="`lenet5 validate` writes it")
-    print_line(f"page: {page}")
-    webbrowser.open(page.absolute().as_uri())
-
-
-def require_current(paths: Paths, params: "Ingest") -> None:
+def require_current(paths: Paths, params: Ingest) -> None:
     """Reject ``data/raw`` that is not the data that ``params.yaml`` pins.
 
     Raises:
@@ -54,7 +28,7 @@ def require_current(paths: Paths, params: "Ingest") -> None:
         )
 
 
-def _compared(raw: dataset.Dataset, params: "Ingest") -> Iterator[tuple[str, object, object]]:
+def _compared(raw: dataset.Dataset, params: Ingest) -> Iterator[tuple[str, object, object]]:
     """Yield what params.yaml states of the raw data: its key, the value of the data, and that of the file."""
     description = raw.manifest.description
     yield "ingest.classes", description.classes, params.description.classes
@@ -87,8 +61,6 @@ def _compared(raw: dataset.Dataset, params: "Ingest") -> Iterator[tuple[str, obj
 
 def _checksum(array: Array) -> str:
     """Return the checksum of an array as params.yaml pins it: that of its IDX content."""
-    from lenet5.stages.ingest import idx
-
     digest = hashlib.sha256()
     for part in idx.encode_chunks(array):
         digest.update(part)
