@@ -55,7 +55,7 @@ def pinned(tmp_path: Path) -> tuple[Paths, Ingest]:
     return paths, params.model_copy(update={"sha256": pins, "additions": [addition]})
 
 
-def test_pinned_data_is_accepted(pinned: tuple[Paths, Ingest]) -> None:
+def test_raw_data_is_accepted(pinned: tuple[Paths, Ingest]) -> None:
     raw_data.require_current(*pinned)
 
 

@@ -190,10 +190,12 @@ def confused_pairs(
         f"{short(description.classes[label])} → {short(description.classes[predicted])}: {count}"
         for label, predicted, count in shown.to_numpy().tolist()
     ]
-    widths = [TextPath((0, 0), name, size=10).get_extents().width / 72 for name in names]
-    beside = max(1.4, 0.8 + max(widths, default=0))  # inches
-    figure = Figure(figsize=(0.62 * columns + beside, 0.62 * max(1, len(rows)) + 0.3), layout="constrained")
-    axes = figure.subplots()
+    # in inches; matplotlib's layout cuts long names, or leaves no room for the pictures
+    left = 0.3 + max((TextPath((0, 0), name, size=10).get_extents().width for name in names), default=0) / 72
+    width, height = 0.62 * columns, 0.62 * max(1, len(rows))
+    figure = Figure(figsize=(left + width + 0.1, height + 0.2))
+    size = figure.get_size_inches()
+    axes = figure.add_axes((left / size[0], 0.1 / size[1], width / size[0], height / size[1]))
     axes.imshow(_mosaic(rows, images.shape[1:], columns, border=1), cmap="gray", vmin=0, vmax=255)
     axes.set(xticks=[], yticks=(images.shape[1] + 2) * (np.arange(len(shown)) + 0.5))
     axes.set_yticklabels(names)
