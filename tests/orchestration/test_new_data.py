@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import data_sets
+from lenet5.core import dataset
 from lenet5.orchestration import new_data
 from lenet5.stages.params import load
-from tests.conftest import REPOSITORY, Project
+from tests.conftest import REPOSITORY, Arrays, Project
 
 PAGE = REPOSITORY / "docs/your-data.md"
 EXAMPLES = re.findall(
@@ -137,6 +138,35 @@ def test_checks_that_the_data_fails_are_shown(project: Project) -> None:
     assert "look at the failed checks above" in shown
     assert project.command("lenet5", "ingest").returncode == 0
     assert project.command("lenet5", "validate").returncode == 4
+
+
+@pytest.mark.integration
+def test_images_are_added_to_train_and_test_stays(project: Project, digits: Arrays) -> None:
+    some = data_sets.Pictures(
+        digits["test_images"][:40], [str(label) for label in digits["test_labels"][:40]]
+    )
+    data_sets.write_folders(some, project.root / "corrected", splits=False)
+    shown = project.run("lenet5", "data", "add", "corrected")
+    assert "as ingest.additions.0" in shown
+    [addition] = load(project.paths.params).ingest.additions
+    assert addition.source == "corrected"
+    project.run("lenet5", "ingest")
+    raw = dataset.load(project.paths.raw)
+    np.testing.assert_array_equal(raw.splits["test"].images, digits["test_images"])
+    np.testing.assert_array_equal(raw.splits["train"].images[:-40], digits["train_images"])
+    assert sorted(raw.splits["train"].labels[-40:]) == sorted(digits["test_labels"][:40])
+    added = dataset.Rows(source="corrected", split="train", start=len(digits["train_images"]), count=40)
+    assert added in raw.manifest.origins
+
+
+@pytest.mark.integration
+def test_an_addition_of_other_classes_is_refused(project: Project) -> None:
+    SOURCES["letters"](project)
+    before = contents(project)
+    done = project.command("lenet5", "data", "add", "letters")
+    assert done.returncode == 4
+    assert "A (" in done.stderr
+    assert contents(project) == before
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import difflib
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -19,6 +19,7 @@ from lenet5.system.terminal import byte_progress, console, print_line
 
 if TYPE_CHECKING:
     from lenet5.stages.ingest.inspection import Found
+    from lenet5.stages.ingest.params import Format
 
 _CLASSES = 20
 """Largest number of classes in the table."""
@@ -76,16 +77,9 @@ def init(
     """
     paths, params = checkout()
     from lenet5.orchestration import new_data
-    from lenet5.stages.ingest.params import Format
     from lenet5.stages.validate import report
 
-    if format not in get_args(Format):
-        raise UsageError(
-            "There is no such format.",
-            expected=", ".join(get_args(Format)),
-            found=format,
-            fix="choose one of them",
-        )
+    kind = _format(format)
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError(
             "`lenet5 data init` asks before it writes, and nobody can answer here.",
@@ -97,7 +91,7 @@ def init(
         paths,
         params,
         source,
-        format=format,  # type: ignore[arg-type]  # it is one of the formats
+        format=kind,
         name=name,
         licence=licence,
         classes=_names(classes) if classes else (),
@@ -135,6 +129,32 @@ def init(
         )
         return
     print_line("Next: `lenet5 run`; commit the changed files when its result is good.")
+
+
+@data.command("add")
+def add(
+    source: Annotated[str, typer.Argument(help="A source as in `lenet5 data init`, with the same classes.")],
+    format: Annotated[str, typer.Option(help="As in `lenet5 data init`.")] = "auto",
+) -> None:
+    """Add the images of SOURCE to train. The test images stay, so that versions can be compared.
+
+    Writes the source and its checksums to ingest.additions in params.yaml. data/raw/manifest.json then says
+    which image comes from which source.
+
+    Exit code 4: the images or the labels do not fit the data set.
+
+    Next: `lenet5 run`.
+    """
+    paths, params = checkout()
+    from lenet5.orchestration import new_data
+    from lenet5.stages import params as all_params
+
+    section = new_data.with_addition(paths, params, source, _format(format), byte_progress())
+    all_params.write(paths.params, {"ingest.additions": section.model_dump()["additions"]})
+    print_line(
+        f"{mask_urls(source)} is pinned in {paths.params} as ingest.additions.{len(section.additions) - 1}."
+    )
+    print_line("Next: `lenet5 run`.")
 
 
 @data.command("show")
@@ -177,6 +197,22 @@ def export_card(
     else:
         files.write_text(output, text)
         print_line(f"data card: {output}")
+
+
+def _format(name: str) -> "Format":
+    """Return the name of a format.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    from lenet5.stages.ingest.params import Format
+
+    for known in get_args(Format):
+        if name == known:
+            return cast("Format", known)
+    raise UsageError(
+        "There is no such format.", expected=", ".join(get_args(Format)), found=name, fix="choose one of them"
+    )
 
 
 def _names(classes: str) -> list[str]:

@@ -25,7 +25,7 @@ from lenet5.stages import params as all_params
 from lenet5.stages.ingest import inspection
 from lenet5.stages.ingest import stage as ingest
 from lenet5.stages.ingest.inspection import Found
-from lenet5.stages.ingest.params import Format
+from lenet5.stages.ingest.params import Addition, AdditionChecksums, Format, Ingest
 from lenet5.stages.params import Params
 from lenet5.stages.validate import reference
 from lenet5.system.state import LocalState
@@ -40,6 +40,8 @@ _STEPS = 1100
 _MOST_EPOCHS = 60
 _VALIDATION_SHARE = 12
 """One of so many train images validates, as in MNIST's default: 5,000 of 60,000."""
+_MIDDLE_GREY = 127
+"""Above it a pixel counts as ink where the background is not black, such as in photographs."""
 _CALIBRATION_IMAGES = 100
 """Validation images that the temperature needs."""
 _LISTED = 4
@@ -152,6 +154,21 @@ def proposal(
         )
 
 
+def with_addition(paths: Paths, params: Params, source: str, format: Format, progress: Progress) -> Ingest:
+    """Read one more source for train; return the section ``ingest`` with it and its checksums.
+
+    Raises:
+        UsageError, Unavailable, DataError: the source cannot be read, or its images or labels do not fit.
+    """
+    unknown = AdditionChecksums(images="0" * 64, labels="0" * 64)
+    added = Addition(source=source, format=format, sha256=unknown)
+    earlier = params.ingest.additions
+    wanted = params.ingest.model_copy(update={"additions": [*earlier, added]})
+    pins = ingest.current_pins(paths, wanted, progress=progress)
+    pinned = added.model_copy(update={"sha256": pins.additions[-1]})
+    return params.ingest.model_copy(update={"additions": [*earlier, pinned]})
+
+
 def default_name(source: str) -> str:
     """Return a name for the data set of a source: the last part of its path."""
     plain = mask_urls(source).partition("?")[0].rstrip("/")
@@ -191,6 +208,7 @@ def _absolute(source: str, root: Path) -> str:
 
 def _from_source(found: Found, name: str, transpose: bool) -> dict[str, Any]:
     """Return the parameters that the kind and the look of the images decide."""
+    dark = found.channels == 1 and not found.light_background
     return {
         "ingest.source": found.source,
         "ingest.format": found.format,
@@ -199,11 +217,12 @@ def _from_source(found: Found, name: str, transpose: bool) -> dict[str, Any]:
         "ingest.image.channels": found.channels,
         "ingest.image.fit": found.fit,
         "ingest.image.transpose": transpose,
-        "ingest.pictures": "whole" if found.channels == 3 or found.light_background else "object",
+        "ingest.pictures": "object" if dark else "whole",
         "ingest.additions": [],
         "validate.height": found.size,
         "validate.width": found.size,
         "validate.channels": found.channels,
+        "validate.ink_threshold": 0 if dark else _MIDDLE_GREY,
         "preprocess.padding": max(0, math.ceil((_SMALLEST_SIDE - found.size) / 2)),
         "register.model_name": f"lenet5-{slug(name)}",
     }

@@ -77,20 +77,16 @@ class Found:
     def size(self) -> int:
         """Return a value for ``ingest.image.size``."""
         longest = max(max(side) for side in self.sides)
-        if self.fit == "resize":
-            return _RESIZED
-        return max(longest, SMALLEST)
+        return max(longest, SMALLEST) if len(self.sides) == 1 and longest <= LARGEST else _RESIZED
 
     @property
     def fit(self) -> str:
-        """Return a value for ``ingest.image.fit``: ``exact`` if all images are square and of one size."""
-        longest = max(max(side) for side in self.sides)
-        if longest > LARGEST:
-            return "resize"
-        if len(self.sides) == 1:
-            [(height, width)] = self.sides
-            return "exact" if height == width >= SMALLEST else "pad"
-        return "resize"
+        """Return a value for ``ingest.image.fit``: ``exact`` if all images are square and of one size.
+
+        It is never ``pad``: a client cannot know how large a picture was meant to be, so it resizes.
+        """
+        [(height, width), *others] = self.sides
+        return "exact" if not others and height == width and SMALLEST <= height <= LARGEST else "resize"
 
 
 def inspect(
