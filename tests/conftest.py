@@ -57,7 +57,7 @@ CLONED = (
 )
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
-FINISHED = "LENET5_TESTS_FINISHED"
+FINISHED = "PYTEST_FINISHED_PROJECT"
 """Variable with the folder of ``finished``, for runs of pytest that share it."""
 KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
