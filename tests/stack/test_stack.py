@@ -129,7 +129,7 @@ def at_epoch_ten(stack: Stack, flow_run: str) -> dict[str, Any]:
         sent = stack.sent_for(flow_run)
         return sent[0] if sent and f"epoch 10/{EPOCHS}" in stack.log(sent[0]["id"]) else None
 
-    return dict(until(trains, 120, "the tenth epoch"))
+    return dict(until(trains, 400, "the tenth epoch"))
 
 
 def test_a_night_without_changes_ends_early(stack: Stack, cut: Cut) -> None:
@@ -352,7 +352,7 @@ def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> N
             new = [run for run in stack.flow_runs("lenet5-stage/gpu") if run["id"] not in known]
             return new[0] if new and f"epoch 10/{epochs}" in stack.log(new[0]["id"]) else None
 
-        sent = until(trains, 120, "the tenth epoch")
+        sent = until(trains, 400, "the tenth epoch")
         flow.send_signal(signal.SIGINT)
         assert flow.wait(timeout=60) == 130
     finally:
