@@ -146,10 +146,8 @@ def test_settings_are_on_one_line_each(trained: Project, lines: Lines) -> None:
 
 def test_tables_of_versions_have_one_line_per_version(lines: Lines) -> None:
     line = one(lines("versions"), "champion")
-    assert re.search(
-        r"│ 1 +│ champion +│ 0\.\d{4} +│ MNIST [0-9a-f]{12} +│ [0-9a-f]{8}\+? +│ \d{4}-\d\d-\d\d \d\d:\d\d +│",
-        line,
-    )
+    data, commit, date = r"MNIST [0-9a-f]{12}", r"[0-9a-f]{8}\+?", r"\d{4}-\d\d-\d\d \d\d:\d\d"
+    assert re.search(rf"│ 1 +│ champion +│ 0\.\d{{4}} +│ {data} +│ {commit} +│ {date} +│", line)
     one(lines("history"), "champion", "none", "promote", "@")
 
 
