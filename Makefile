@@ -37,7 +37,7 @@ test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor
 	$(BIN)/pytest $(PARALLEL) --fast
 
 .PHONY: test
-test: .venv/installed-dev ## run every test that needs no server, except the longest (about eleven minutes on two cores)
+test: .venv/installed-dev ## run every test that needs no server, except the longest (about seven minutes on two cores)
 	$(BIN)/pytest $(PARALLEL) -m "not (integration or stack or long)"
 
 .PHONY: test-integration
