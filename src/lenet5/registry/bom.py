@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow import MlflowClient
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
 
 from lenet5.core import files
@@ -29,7 +28,7 @@ from lenet5.core.text import mask_urls
 from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.tracking import store, tags
-from lenet5.tracking.data_set import DataSet
+from lenet5.tracking.data_set import DataSet, spdx
 
 log = logging.getLogger(__name__)
 
@@ -264,11 +263,10 @@ def _url(address: str) -> str:
 
 def _licence(name: str) -> Json:
     """Return a licence: an SPDX identifier or expression, or a name that is neither."""
-    try:
-        spdx = canonicalize_license_expression(name)
-    except InvalidLicenseExpression:
+    known = spdx(name)
+    if known is None:
         return {"license": {"name": name}}
-    return {"expression": spdx} if " " in spdx else {"license": {"id": spdx}}
+    return {"expression": known} if " " in known else {"license": {"id": known}}
 
 
 def _locked(lock: str) -> Iterator[tuple[Json, list[str]]]:

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
 from lenet5.core import files
 from lenet5.core.errors import DataError
 from lenet5.core.text import mask_urls
-from lenet5.tracking.data_set import DataSet
+from lenet5.tracking.data_set import DataSet, spdx
 
 Json = dict[str, Any]
 
@@ -111,11 +109,8 @@ def _licence(name: str | None) -> str:
     """Return the address of an SPDX licence, and any other text as it is."""
     if name is None:
         return "not stated"
-    try:
-        spdx = canonicalize_license_expression(name)
-    except InvalidLicenseExpression:
-        return name
-    return name if " " in spdx else f"https://spdx.org/licenses/{spdx}.html"
+    known = spdx(name)
+    return name if known is None or " " in known else f"https://spdx.org/licenses/{known}.html"
 
 
 def _array(data: DataSet, split: str, part: str) -> str:

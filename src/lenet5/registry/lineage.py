@@ -29,6 +29,7 @@ _DATA_SET = {
 """What a version says about its data set, by its tag."""
 _DATA = {"raw": tags.RAW_DATA, "processed": tags.PROCESSED_DATA, "test": tags.TEST_DATA}
 """Name of a data set → the tag with its SHA-256."""
+_SHOWN = _DATA_SET | _DATA
 
 
 def select(
@@ -78,7 +79,7 @@ def of(paths: Paths, params: Params, wanted: str) -> dict[str, Any]:
             "patch": of_version.get(tags.PATCH) or None,
             "dvc.lock": of_version.get(tags.DVC_LOCK),
         },
-        "data": {name: of_version.get(tag) for name, tag in {**_DATA_SET, **_DATA}.items()}
+        "data": {name: of_version.get(tag) for name, tag in _SHOWN.items()}
         | {"files": _with_prefix(of_version, tags.PINS)},
         "validation": {
             "result": of_version.get(tags.VALIDATION),
@@ -131,9 +132,7 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
         "versions": [version.number for version in pair],
         "differences": {
             "params": _differences(*parameters),
-            "data": _differences(
-                *({n: t.get(tag) for n, tag in {**_DATA_SET, **_DATA}.items()} for t in (left, right))
-            ),
+            "data": _differences(*({n: t.get(tag) for n, tag in _SHOWN.items()} for t in (left, right))),
             "metrics": _differences(_metrics(left), _metrics(right)),
             "packages": _differences(*(environment.pinned(texts["requirements.lock"]) for texts in files)),
             "environment": _differences(

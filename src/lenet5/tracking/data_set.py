@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
 from lenet5.core.card import DataCard
 from lenet5.core.dataset import DIGITS, Manifest
 from lenet5.core.text import fitted, mask_urls
@@ -61,6 +63,14 @@ class DataSet:
             tags.LICENCE: self.card.stated_licence,
             tags.ORIGINS: fitted(json.dumps(origins), _LONGEST),
         }
+
+
+def spdx(licence: str) -> str | None:
+    """Return a licence as SPDX writes it; None for text that is no identifier and no expression of SPDX."""
+    try:
+        return canonicalize_license_expression(licence)
+    except InvalidLicenseExpression:
+        return None
 
 
 NAME = "name"

@@ -78,25 +78,10 @@ def decode(content: Buffer, name: str, dimensions: int) -> NDArray[np.uint8]:
         DataError: the elements are not unsigned bytes, the number of dimensions is another one, a dimension
             is empty, or bytes are missing or left over. The message names the file and the offset.
     """
-    start = 4 + 4 * dimensions
     _expect(content[:2] == b"\0\0", name, 0, "two zero bytes, as every IDX file begins", content[:2])
     _expect(content[2:3] == bytes([UBYTE]), name, 2, f"type {_type(UBYTE)}", *map(_type, content[2:3]))
     _expect(content[3:4] == bytes([dimensions]), name, 3, f"{dimensions} dimension(s)", *content[3:4])
-    _expect(len(content) >= start, name, len(content), f"a header of {start} bytes")
-
-    shape = struct.unpack_from(f">{dimensions}I", content, 4)
-    _expect(min(shape) > 0, name, 4, "at least one element in every dimension", shape)
-
-    size = math.prod(shape)
-    available = len(content) - start
-    _expect(
-        available == size,
-        name,
-        start + min(size, available),
-        f"{size:,} bytes of elements for the shape in the header, {' × '.join(map(str, shape))}",
-        f"{available:,} bytes",
-    )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return _view(content, name, dimensions, np.dtype(np.uint8))
 
 
 def decode_any(content: Buffer, name: str) -> Array:
@@ -117,9 +102,11 @@ def decode_any(content: Buffer, name: str) -> Array:
     _expect(content[2:3] != b"" and content[2] in TYPES, name, 2, f"a type of {known}", *content[2:3])
     dimensions = content[3] if len(content) > 3 else 0
     _expect(1 <= dimensions <= _MOST_DIMENSIONS, name, 3, f"1 to {_MOST_DIMENSIONS} dimensions", dimensions)
-    if content[2] == UBYTE:
-        return decode(content, name, dimensions)
-    dtype = np.dtype(_DTYPES[content[2]])
+    return _view(content, name, dimensions, np.dtype(_DTYPES[content[2]]))
+
+
+def _view(content: Buffer, name: str, dimensions: int, dtype: np.dtype[Any]) -> Array:
+    """Return the elements behind a header whose first four bytes are right, as a read-only view."""
     start = 4 + 4 * dimensions
     _expect(len(content) >= start, name, len(content), f"a header of {start} bytes")
     shape = struct.unpack_from(f">{dimensions}I", content, 4)

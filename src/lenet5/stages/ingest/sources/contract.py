@@ -90,6 +90,24 @@ class Reader:
         """Return the paths of all files; None if the source cannot list them."""
         return self.source.names()
 
+    def listed(self, otherwise: str) -> tuple[str, ...]:
+        """Return the paths of all files.
+
+        Args:
+            otherwise: what the source must be if it cannot list them, for the error.
+
+        Raises:
+            DataError: the source cannot list its files.
+        """
+        names = self.names()
+        if names is None:
+            raise DataError(
+                f"{self.source.url} cannot list its files.",
+                expected=otherwise,
+                fix="correct ingest.source in params.yaml",
+            )
+        return names
+
     @contextmanager
     def file(self, *names: str) -> Iterator[tuple[str, BinaryIO]]:
         """Yield the name and the uncompressed content of the first file that exists."""

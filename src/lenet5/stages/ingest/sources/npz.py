@@ -51,13 +51,7 @@ def read(reader: Reader) -> Reading:
     Raises:
         DataError: there is no archive, or the archives do not belong together.
     """
-    names = reader.names()
-    if names is None:
-        raise DataError(
-            f"{reader.source.url} cannot list its files.",
-            expected="the URL of one file that ends with .npz",
-            fix="correct ingest.source in params.yaml",
-        )
+    names = reader.listed("the URL of one file that ends with .npz")
     archives = [name for name in names if name.lower().endswith(".npz")]
     if len(archives) == 1:
         return Reading(_one(reader, archives[0]))

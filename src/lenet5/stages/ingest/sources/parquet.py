@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -45,13 +44,7 @@ def read(reader: Reader) -> Reading:
     Raises:
         DataError: no file has images and labels, or there are several data sets.
     """
-    names = reader.names()
-    if names is None:
-        raise DataError(
-            f"{reader.source.url} cannot list its files.",
-            expected="the URL of one file that ends with .parquet",
-            fix="correct ingest.source in params.yaml",
-        )
+    names = reader.listed("the URL of one file that ends with .parquet")
     files = [name for name in names if name.lower().endswith(".parquet")]
     if not files:
         raise DataError(
@@ -88,8 +81,7 @@ def read(reader: Reader) -> Reading:
 def _parts(reader: Reader, groups: dict[str, list[str]]) -> Iterator[Part]:
     for split in (TRAIN, VALIDATION, TEST):
         for each in groups.get(split, ()):
-            with ExitStack() as stack:
-                name, file = stack.enter_context(reader.file(each))
+            with reader.file(each) as (name, file):
                 yield from _rows(file, name, split)
 
 

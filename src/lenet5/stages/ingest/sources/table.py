@@ -57,13 +57,7 @@ def read(reader: Reader) -> Reading:
     Raises:
         DataError: no file has labels and pixels, or there are several data sets.
     """
-    names = reader.names()
-    if names is None:
-        raise DataError(
-            f"{reader.source.url} cannot list its files.",
-            expected="the URL of one file that ends with .csv, .tsv, .arff or .parquet",
-            fix="correct ingest.source in params.yaml",
-        )
+    names = reader.listed("the URL of one file that ends with .csv, .tsv, .arff or .parquet")
     files = [name for name in names if ending(name) in ENDINGS]
     layouts: dict[str, Layout] = {}
     reasons: dict[str, str] = {}
