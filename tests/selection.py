@@ -1,8 +1,8 @@
 """Which tests a run takes, and in which order.
 
-``--fast`` is for ``make test-fast``. TensorFlow and Keras cannot be imported in such a run: a file that needs
-them is skipped, and a test that imports them nevertheless fails. Tests that are marked ``slow`` are left out,
-and so are those that need a project, a tracking store, Great Expectations or a server.
+``--fast`` is for ``make test-fast``. TensorFlow, Keras and Great Expectations cannot be imported in such a run: a
+file that needs one of them is skipped, and a test that imports one nevertheless fails. Tests that are marked
+``slow`` are left out, and so are those that need a project, a tracking store or a server.
 """
 
 import itertools
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-HIDDEN = ("tensorflow", "keras")
+HIDDEN = ("tensorflow", "keras", "great_expectations")
+"""Packages that take seconds to import in each process, and whose tests take seconds, too."""
 SLOW_FIXTURES = {"finished", "project", "empty_database", "examine", "origin", "repository"}
 """A test that needs one of these is slow, directly or through another fixture."""
 SERVER_FIXTURES = {"postgres", "serve", "mlflow_server", "prefect_server"}
@@ -28,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast",
         action="store_true",
-        help="hide TensorFlow, skip the files that need it, and leave out tests that are marked "
+        help="hide TensorFlow and Great Expectations, skip the files that need them, and leave out tests that are marked "
         + ", ".join(sorted(LEFT_OUT)),
     )
 
@@ -48,13 +49,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _require_hidden(when: str) -> None:
     if imported := [name for name in HIDDEN if sys.modules.get(name) is not None]:
         raise RuntimeError(
-            f"A fast run imported {imported[0]} {when}.\n  expected: `make test-fast` needs no TensorFlow\n"
+            f"A fast run imported {imported[0]} {when}.\n  expected: `make test-fast` does without it\n"
             "  fix:      import it where it is needed, or mark the test `slow`"
         )
 
 
 class _FastModule(pytest.Module):
-    """A file of tests, which is skipped where it cannot be imported without TensorFlow."""
+    """A file of tests, which is skipped where it needs a package that is hidden."""
 
     def collect(self) -> Generator[pytest.Item | pytest.Collector]:
         try:

@@ -87,7 +87,7 @@ def test_files_follow_the_schema(text: str) -> None:
     problem = validator.validate_str(text)
     assert problem is None, problem
     broken = json.loads(text)
-    broken["components"][0]["type"] = "gadget"
+    broken["components"] = [broken["components"][0] | {"type": "gadget"}]
     assert validator.validate_str(json.dumps(broken)) is not None
 
 
