@@ -1,10 +1,11 @@
 """Which tests a run takes, and in which order.
 
-``--fast`` is for ``make test-fast``. TensorFlow, Keras and Great Expectations cannot be imported in such a run: a
-file that needs one of them is skipped, and a test that imports one nevertheless fails. Tests that are marked
+``--fast`` is for ``make test-fast``. TensorFlow, Keras and Great Expectations cannot be imported in such a run:
+a file that needs one of them is skipped, and a test that imports one nevertheless fails. Tests that are marked
 ``slow`` are left out, and so are those that need a project, a tracking store or a server.
 """
 
+import gc
 import itertools
 import sys
 from collections.abc import Generator
@@ -29,12 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast",
         action="store_true",
-        help="hide TensorFlow and Great Expectations, skip the files that need them, and leave out tests that are marked "
-        + ", ".join(sorted(LEFT_OUT)),
+        help="hide TensorFlow and Great Expectations, skip the files that need them, and leave out the tests "
+        "that are marked " + ", ".join(sorted(LEFT_OUT)),
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a process imports a million objects; to look for garbage among them takes a fifth of that time
+    gc.disable()
     if config.getoption("fast"):
         _require_hidden("before the first test")
         for name in HIDDEN:
@@ -107,7 +110,13 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Require that pytest-xdist sees the groups: it would spread the tests of one group without a word."""
+    """Collect garbage again, and require that pytest-xdist sees the groups.
+
+    Without this check, it would spread the tests of one group without a word.
+    """
+    gc.collect()
+    gc.freeze()  # what was imported stays
+    gc.enable()
     if not getattr(session.config.option, "loadgroup", False):
         return
     for item in session.items:
