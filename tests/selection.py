@@ -1,8 +1,8 @@
 """Which tests a run takes, and in which order.
 
-``--fast`` is for ``make test-fast``. TensorFlow, Keras and Great Expectations cannot be imported in such a run:
-a file that needs one of them is skipped, and a test that imports one nevertheless fails. Tests that are marked
-``slow`` are left out, and so are those that need a project, a tracking store or a server.
+``--fast`` is for ``make test-fast``. TensorFlow, Keras and Great Expectations cannot be imported in such a
+run: a file that needs one of them is skipped, and a test that imports one nevertheless fails. Tests that are
+marked ``slow`` are left out, and so are those that need a project, a tracking store or a server.
 """
 
 import gc
