@@ -76,7 +76,7 @@ def references(tree: object, key: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "text",
     [
-        bom.packages(LOCK),
+        pytest.param(bom.packages(LOCK), marks=pytest.mark.slow),
         bom.model(VERSION, PARAMS, LOCK, MNIST),
         bom.model(replace(VERSION, tags={}), {"ingest.source": "s3://bucket/some digits"}, LOCK, MNIST),
     ],

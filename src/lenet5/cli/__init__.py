@@ -39,8 +39,8 @@ def main() -> None:
     An expected error becomes a message and an exit code. Any other exception is a defect and leaves its stack
     trace.
     """
-    # imports make a million objects that stay: to search all of them for garbage, again and again, takes a tenth
-    # of the time until a command begins
+    # imports make a million objects that stay: to search all of them for garbage, again and again, takes a
+    # tenth of the time until a command begins
     gc.set_threshold(700, 10, 1000)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
