@@ -17,7 +17,7 @@ from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
-from lenet5.orchestration import checkout_lock, embedded_server, graph
+from lenet5.orchestration import checkout_lock, embedded_server, events, graph
 from lenet5.orchestration.server_watch import EmbeddedServer, RemoteServer
 from lenet5.system import dvc, settings
 from lenet5.system.state import LocalState
@@ -33,13 +33,20 @@ _API = "PREFECT_API_URL"
 _LOGIN = "PREFECT_API_AUTH_STRING"
 
 
-def run(force: Sequence[str] = (), everything: bool = False, placement: str = "auto") -> "Promotion":
+def run(
+    force: Sequence[str] = (),
+    everything: bool = False,
+    placement: str = "auto",
+    *,
+    observer: events.StageEvents | None = None,
+) -> "Promotion":
     """Run the flow in this process.
 
     Args:
         force: stages to run even if nothing changed.
         everything: all of them.
         placement: what to do with stages that name a work pool: a value of ``placement.Mode``.
+        observer: receives what happens to the stages.
 
     Raises:
         Lenet5Error: the error of a stage, or the refusal of the gate.
@@ -61,7 +68,8 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     try:
         training = _load(paths) if isinstance(server, RemoteServer) else _load_beside(server, paths, login)
         named = [node.name for node in nodes] if everything else list(force)
-        promoted = training(force=named, placement=placement)
+        with events.publish_to(observer):
+            promoted = training(force=named, placement=placement)
     except Lenet5Error:
         raise
     except Exception as error:
