@@ -30,6 +30,9 @@ class Recorder:
     def progress(self, stage: str, epoch: int, epochs: int, accuracy: float | None) -> None:
         self.events.append(("progress", stage, epoch, epochs, accuracy))
 
+    def interrupted(self) -> None:
+        self.events.append(("interrupted",))
+
     def finished(self, stage: str, outcome: Outcome) -> None:
         self.events.append(("finished", stage, outcome))
 
@@ -37,16 +40,20 @@ class Recorder:
 def of(*lines: str, error: BaseException | None = None) -> list[tuple[object, ...]]:
     """Return the events of a stage that prints lines, then ends or raises an error."""
     recorder, logged = Recorder(), list[str]()
+
+    def stage() -> None:
+        with events.of_stage("train", logged.append) as on_line:
+            for line in lines:
+                on_line(line)
+            if error:
+                raise error
+
     with events.publish_to(recorder):
-        try:
-            with events.of_stage("train", logged.append) as on_line:
-                for line in lines:
-                    on_line(line)
-                if error:
-                    raise error
-        except BaseException as raised:
-            if raised is not error:
-                raise
+        if error:
+            with pytest.raises(type(error)):
+                stage()
+        else:
+            stage()
     assert logged == list(lines), "every line is logged"
     assert recorder.events[0] == ("started", "train")
     return recorder.events[1:]
@@ -99,6 +106,14 @@ def test_the_promotion_comes_last_in_the_plan() -> None:
         ("finished", "ingest", Outcome.CACHED),
         ("finished", "train", Outcome.CACHED),
     ]
+
+
+def test_an_interruption_comes_before_the_end_of_the_stages() -> None:
+    recorder = Recorder()
+    with events.publish_to(recorder):
+        events.interrupt()
+    events.interrupt()  # no observer
+    assert recorder.events == [("interrupted",)]
 
 
 def test_without_an_observer_the_lines_are_only_logged() -> None:

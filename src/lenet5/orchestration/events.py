@@ -51,6 +51,9 @@ class StageEvents(Protocol):
     def progress(self, stage: str, epoch: int, epochs: int, accuracy: float | None) -> None:
         """A training finished an epoch, counted from 1. The accuracy is a share of the validation images."""
 
+    def interrupted(self) -> None:
+        """A signal ends the flow. The stages that end after this are killed, and did not fail."""
+
     def finished(self, stage: str, outcome: Outcome) -> None:
         """A stage ended."""
 
@@ -80,6 +83,12 @@ def all_cached(stages: Sequence[str]) -> None:
     if observer := _observer.get():
         for stage in stages:
             observer.finished(stage, Outcome.CACHED)
+
+
+def interrupt() -> None:
+    """Publish that a signal ends the flow, before its stages are killed."""
+    if observer := _observer.get():
+        observer.interrupted()
 
 
 @contextmanager

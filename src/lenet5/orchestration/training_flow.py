@@ -197,7 +197,9 @@ def _run_stages(paths: Paths, nodes: Sequence[graph.Stage], force: Sequence[str]
     try:
         for future in done.values():
             future.result()  # in graph order, so that the first failure is the one that is reported
-    except BaseException:  # Ctrl-C, too: the stages have process groups of their own
+    except BaseException as error:  # Ctrl-C, too: the stages have process groups of their own
+        if not isinstance(error, Exception):
+            events.interrupt()
         process.kill_running()
         runs.cancel()
         raise
