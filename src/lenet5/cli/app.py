@@ -37,7 +37,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Train, check, register and serve LeNet-5 on MNIST, or on your own images. "
     "Start with `lenet5 run`; `lenet5 status` shows the state of this checkout.",
     epilog=EXIT_CODES,

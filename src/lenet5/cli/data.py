@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
+from lenet5.cli import completion
 from lenet5.cli.app import checkout, data
 from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
-from lenet5.core.text import mask_urls
+from lenet5.core.text import did_you_mean, mask_urls
 from lenet5.system.terminal import byte_progress, console, print_line
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def init(
     format: Annotated[
         str,
         typer.Option(
-            help="idx, npz, folder, table, parquet or sklearn; auto looks at the names of the files."
+            help="idx, npz, folder, table, parquet or sklearn; auto looks at the names of the files.",
+            autocompletion=completion.formats,
         ),
     ] = "auto",
     name: Annotated[
@@ -134,7 +136,9 @@ def init(
 @data.command("add")
 def add(
     source: Annotated[str, typer.Argument(help="A source as in `lenet5 data init`, with the same classes.")],
-    format: Annotated[str, typer.Option(help="As in `lenet5 data init`.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help="As in `lenet5 data init`.", autocompletion=completion.formats)
+    ] = "auto",
 ) -> None:
     """Add the images of SOURCE to train. The test images stay, so that versions can be compared.
 
@@ -211,7 +215,10 @@ def _format(name: str) -> "Format":
         if name == known:
             return cast("Format", known)
     raise UsageError(
-        "There is no such format.", expected=", ".join(get_args(Format)), found=name, fix="choose one of them"
+        "There is no such format.",
+        expected=", ".join(get_args(Format)),
+        found=name,
+        fix=did_you_mean(name, get_args(Format)) or "choose one of them",
     )
 
 

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from lenet5.cli import completion
 from lenet5.cli.app import (
     MODELS,
     Json,
@@ -26,10 +27,20 @@ ImagesArgument = Annotated[
     list[Path], typer.Argument(help="PNG or JPEG files of any size, with one object in each.")
 ]
 VersionOption = Annotated[
-    str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
+    str,
+    typer.Option(
+        metavar="VERSION",
+        help="The version to use: a number or an alias.",
+        autocompletion=completion.versions,
+    ),
 ]
 VersionArgument = Annotated[
-    str, typer.Argument(metavar="VERSION", help="A version number, or an alias such as @champion.")
+    str,
+    typer.Argument(
+        metavar="VERSION",
+        help="A version number, or an alias such as @champion.",
+        autocompletion=completion.versions,
+    ),
 ]
 _SHORTEST_PREFIX = 6
 """Characters of a digest or a commit that --data and --commit need."""
@@ -131,8 +142,15 @@ def show_bill_of_materials(
 
 @app.command("diff", rich_help_panel=MODELS)
 def show_difference(
-    left: Annotated[str, typer.Argument(metavar="VERSION", help="A version number or an alias.")],
-    right: Annotated[str, typer.Argument(metavar="VERSION", help="The version to compare it with.")],
+    left: VersionArgument,
+    right: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            help="The version to compare it with.",
+            autocompletion=completion.versions,
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Show what differs between two versions: parameters, data, metrics, packages, outputs, code.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lenet5.cli import completion
 from lenet5.cli.app import MODELS, Json, app, checkout, print_json
 from lenet5.cli.models import ImagesArgument, VersionArgument, VersionOption
 from lenet5.core import files
@@ -49,7 +50,12 @@ def write_report(
 def compare_versions(
     left: VersionArgument,
     right: Annotated[
-        str, typer.Argument(metavar="VERSION", help="The version to judge against the first one.")
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            help="The version to judge against the first one.",
+            autocompletion=completion.versions,
+        ),
     ],
     output: Output = None,
     open_page: Open = False,

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from lenet5.cli import completion
 from lenet5.cli.app import PIPELINE, Json, app, checkout, format_value, print_json, print_versions
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
@@ -25,7 +26,9 @@ def run(
     force_stage: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="STAGE", help="Run this stage, even if its inputs have not changed. Can be repeated."
+            metavar="STAGE",
+            help="Run this stage, even if its inputs have not changed. Can be repeated.",
+            autocompletion=completion.stages,
         ),
     ] = None,
     placement: Annotated[
@@ -73,7 +76,12 @@ def run(
 
 @app.command(rich_help_panel=PIPELINE)
 def recipe(
-    name: Annotated[str, typer.Argument(help="The name of a recipe. Without it, all are listed.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The name of a recipe. Without it, all are listed.", autocompletion=completion.recipes
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """List recipes (parameters that go together), or print one as options of `dvc exp run`.

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from lenet5.cli import completion
 from lenet5.cli.app import MODELS, Json, app, checkout, format_value, print_json
 from lenet5.core.errors import Refused
 from lenet5.system.terminal import console, print_line
@@ -21,9 +22,12 @@ def promote_version(
             metavar="VERSION",
             help="A version number or an alias. Default: the challenger, or the champion if there is none.",
             show_default=False,
+            autocompletion=completion.versions,
         ),
     ] = None,
-    to: Annotated[str, typer.Option(help="The alias that the version gets.")] = "champion",
+    to: Annotated[
+        str, typer.Option(help="The alias that the version gets.", autocompletion=completion.aliases)
+    ] = "champion",
     force: Annotated[
         bool, typer.Option("--force", help="Promote it even if the gate rejects it. Needs --reason.")
     ] = False,
@@ -98,9 +102,12 @@ def roll_back(
             help="A version that held the alias before. Default: the last one.",
             metavar="VERSION",
             show_default=False,
+            autocompletion=completion.versions,
         ),
     ] = None,
-    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "champion",
+    alias: Annotated[
+        str, typer.Option(help="The alias to move back.", autocompletion=completion.aliases)
+    ] = "champion",
     as_json: Json = False,
 ) -> None:
     """Give the alias back to a version that held it before. The gate is not used.
