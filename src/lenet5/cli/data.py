@@ -75,6 +75,8 @@ def init(
 
     Exit code 4: the data cannot be used.
 
+    Example: `lenet5 data init ~/photographs --dry-run`
+
     Next: `lenet5 run`.
     """
     paths, params = checkout()
@@ -147,6 +149,8 @@ def add(
 
     Exit code 4: the images or the labels do not fit the data set.
 
+    Example: `lenet5 data add ~/more-photographs`
+
     Next: `lenet5 run`.
     """
     paths, params = checkout()
@@ -164,6 +168,8 @@ def add(
 @data.command("show")
 def show() -> None:
     """Open the validation page: every check, classes, ink, sample images, and images that fail a check.
+
+    Example: `lenet5 data show`
 
     Needs: reports/validation (`lenet5 validate`).
 
@@ -186,6 +192,8 @@ def export_card(
     """Export data/card.yaml as Croissant 1.0 (JSON-LD): name, licence, citation, files with their SHA-256.
 
     Dataset hubs and search engines read this format. The text holds no clock: equal data gives equal bytes.
+
+    Example: `lenet5 data card --output croissant.json`
 
     Needs: data/card.yaml, and data/raw (lenet5 ingest).
     """

@@ -35,6 +35,8 @@ def write_report(
     The champion is compared with the version that it replaced. The gate is asked again, and nothing is
     promoted. The page of the last evaluation in this checkout, without the verdict, is reports/report.html.
 
+    Example: `lenet5 report champion --open`
+
     Needs: the model registry, and a version that was registered with its page.
 
     Next: `lenet5 compare VERSION VERSION`; `lenet5 lineage VERSION`.
@@ -64,6 +66,8 @@ def compare_versions(
 
     The gate judges the second version as if the first one were the champion. Nothing is promoted.
 
+    Example: `lenet5 compare champion challenger --open`
+
     Needs: the model registry, and two versions that were registered with their pages.
 
     Next: `lenet5 diff VERSION VERSION` prints the differences.
@@ -87,6 +91,8 @@ def explain_pictures(
 
     It shows each picture as the model gets it, the probabilities, the feature maps layer by layer, and an
     occlusion map: how much the probability of the answer falls when a patch covers a part of the picture.
+
+    Example: `lenet5 explain four.png --open`
 
     Needs: the model registry and a champion, as `lenet5 predict` does.
 

@@ -49,6 +49,8 @@ def promote_version(
     the version does not pass, nothing changes. Exit code 3: not promoted, because the gate rejected the
     version, found no difference, or saw that the test data of the two differ in kind.
 
+    Example: `lenet5 promote 3`
+
     Needs: the model registry.
 
     Next: `lenet5 history`; `lenet5 rollback --reason '…'` undoes a promotion.
@@ -115,6 +117,8 @@ def roll_back(
     `lenet5 run` does not promote the withdrawn version again; only `lenet5 promote --force` does. A second
     rollback undoes the first.
 
+    Example: `lenet5 rollback --reason 'worse on photographs'`
+
     Needs: the model registry and a former champion.
 
     Next: `lenet5 history`; `lenet5 rollback --to VERSION --reason '…'` goes further back.
@@ -133,6 +137,8 @@ def roll_back(
 @app.command("history", rich_help_panel=MODELS)
 def show_history(as_json: Json = False) -> None:
     """Show the promotion log: every move of an alias, with user and reason, latest first.
+
+    Example: `lenet5 history`
 
     Needs: the model registry.
 
