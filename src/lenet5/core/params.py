@@ -71,8 +71,9 @@ def _problem(schema: type[Section], details: "ErrorDetails") -> str:
             parent: Any = schema
             for section in sections:
                 parent = next(f.annotation for n, f in parent.model_fields.items() if section in (n, f.alias))
+            text = f"{name}: there is no {key!r} here, but {key_names(parent)}"
             question = did_you_mean(str(key), _keys(parent))
-            return f"{name}: there is no {key!r} here, but {key_names(parent)}{question and f'; {question}'}"
+            return f"{text}\n        {question}" if question else text
         case "value_error":  # a validator of a whole section raised it, and its message names the values
             return f"{name}: {details['ctx']['error']}"
         case "model_type":
