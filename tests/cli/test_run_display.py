@@ -19,6 +19,7 @@ def at_work(progress: Progress) -> Progress:
     progress.planned(STAGES)
     progress.finished("ingest", Outcome.CACHED)
     progress.started("preprocess")
+    progress.printed("preprocess", "55,000 images" + " of a training set" * 5)
     progress.finished("preprocess", Outcome.DONE)
     progress.started("train")
     progress.placed("train", "work pool gpu")
@@ -41,7 +42,8 @@ def test_a_terminal_shows_a_line_for_each_stage(width: int) -> None:
     assert ingest.startswith("✓")
     assert "cached" in ingest
     assert preprocess.startswith("✓")
-    assert " 0 s" in preprocess
+    assert " 0 s  55,000 images of a" in preprocess
+    assert preprocess.rstrip().endswith("…") or width == 120
     assert "on work pool gpu, epoch 7/12, accuracy 98.77 %" in train
     assert "waits" in evaluate
     assert "waits" in promote
@@ -72,6 +74,7 @@ def test_a_pipe_gets_a_line_for_each_event(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.splitlines() == [
         "ingest: cached",
         "preprocess: runs",
+        "preprocess: 55,000 images" + " of a training set" * 5,
         "preprocess: done, 0 s",
         "train: runs",
         "train: runs on work pool gpu",
