@@ -364,8 +364,8 @@ def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: 
     assert "Crash detected" not in rest
     assert "Traceback" not in rest
     epochs = re.search(
-        r"^Interrupted\. Kept: the results of ingest, validate and preprocess and (\d+) of 500 epochs of train\. "
-        r"`lenet5 run` goes on from there\.$",
+        r"^Interrupted\. Kept: the results of ingest, validate and preprocess and (\d+) of 500 epochs "
+        r"of train\. `lenet5 run` goes on from there\.$",
         rest,
         re.MULTILINE,
     )

@@ -174,8 +174,6 @@ def ui(
 def env() -> None:
     """Print the settings in force as shell exports, secrets included, for bare `mlflow`, `prefect` and `dvc`.
 
-    Example: `eval "$(lenet5 env)" && mlflow runs list --experiment-id 1`
-
     Needs: a checkout.
 
     Next: eval "$(lenet5 env)"
