@@ -9,7 +9,7 @@ from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.orchestration import heartbeat
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion_history
 from lenet5.stages.params import Params
 from lenet5.system import dvc, git, settings
 from lenet5.system.git import GitFailed
@@ -48,7 +48,7 @@ def _registry(paths: Paths, params: Params, found: Settings) -> dict[str, Any]:
     try:
         with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
-            problems = promotion.drifted(versions, promotion.history(paths, params))
+            problems = promotion_history.drifted(versions, promotion_history.history(paths, params))
     except Lenet5Error as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
