@@ -1,6 +1,8 @@
 """Commands that run the pipeline, and show its state, its settings and its UIs."""
 
+import logging
 import shlex
+import signal
 from typing import Annotated, Literal
 
 import typer
@@ -10,7 +12,9 @@ from rich.table import Table
 from lenet5.cli.app import PIPELINE, Json, app, checkout, format_value, print_json, print_versions
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.system.terminal import console, print_line
+from lenet5.system.terminal import console, errors, print_line
+
+log = logging.getLogger(__name__)
 
 
 @app.command(rich_help_panel=PIPELINE)
@@ -45,17 +49,26 @@ def run(
     Next: `lenet5 ui`, `lenet5 predict IMAGE`, `lenet5 history`.
     """
     checkout()
+    from lenet5.cli import run_display
     from lenet5.orchestration import local_run
 
-    result = local_run.run(force_stage or (), everything=force, placement=placement)
+    live = run_display.is_live(log=log.isEnabledFor(logging.INFO))
+    try:
+        with run_display.raising_on_sigterm() as signals, run_display.shown(live=live) as progress:
+            result = local_run.run(
+                force_stage or (), everything=force, placement=placement, observer=progress
+            )
+    except KeyboardInterrupt:
+        again = ["lenet5", "run", *progress.still_forced(force_stage or (), everything=force)]
+        print_line(
+            f"Interrupted. {progress.what_is_kept()} `{shlex.join(again)}` goes on from there.", to=errors
+        )
+        raise typer.Exit(128 + (signals[-1] if signals else signal.SIGINT)) from None
     if result.verdict:
         print_line(result.verdict)
     versions = {version.number: version for version in (result.version, result.holder) if version}
     print_versions(list(versions.values()))
-    print_line(
-        "Next: `lenet5 ui` shows the runs; `lenet5 predict IMAGE` uses the champion; "
-        "`lenet5 history` lists promotions."
-    )
+    print_line(run_display.summary(result))
 
 
 @app.command(rich_help_panel=PIPELINE)
