@@ -36,6 +36,7 @@ from lenet5.registry.promotion_log import (
 )
 from lenet5.stages.params import Params
 from lenet5.tracking import data_set, store, tags
+from lenet5.tracking.embedded_client import Client
 
 if TYPE_CHECKING:
     from lenet5.registry import gate
@@ -80,6 +81,7 @@ def promote(
     force: bool = False,
     accept_new_data: bool = False,
     reason: str = "",
+    client: Client | None = None,
 ) -> Promotion:
     """Ask the gate about a version; move the alias to the version if the gate accepts it.
 
@@ -93,6 +95,7 @@ def promote(
         accept_new_data: Judge on the test images of the version alone when the champion was evaluated on
             others. All limits still apply.
         reason: Text for the log; required with ``force`` and with ``accept_new_data``.
+        client: A connection to the store; None to open one.
 
     Raises:
         Refused: the version is a model of another data set, or another promoter changed the alias at the same
@@ -107,7 +110,7 @@ def promote(
     if accept_new_data and not reason.strip():
         raise UsageError("To accept new test data, give a reason.", fix="--accept-new-data --reason 'why'")
     with store.reachable(paths):
-        log = open_log(paths, params)
+        log = open_log(paths, params, client)
         state = finish_pending(log, look(log, alias))
 
         candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))

@@ -267,10 +267,10 @@ class AliasState:
         return None
 
 
-def open_log(paths: Paths, params: Params) -> PromotionLog:
+def open_log(paths: Paths, params: Params, client: Client | None = None) -> PromotionLog:
     """Return the promotion log of the registered model that the parameters name."""
     author = environment.user(settings.load(paths).mlflow_tracking_username)
-    return PromotionLog(store.connect(paths), params.register_.model_name, author)
+    return PromotionLog(client or store.connect(paths), params.register_.model_name, author)
 
 
 def version_label(number: int | None) -> str:
