@@ -3,8 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import requests
-
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
@@ -69,6 +67,8 @@ def _accuracy(version: model_versions.Version) -> dict[str, float]:
 def _prefect(found: Settings) -> dict[str, Any]:
     if not found.prefect_api_url:
         return {"address": None, "embedded": True}
+    import requests  # here and below: most checkouts have no services to ask
+
     address = found.prefect_api_url
     try:
         response = requests.get(f"{found.prefect_api_url.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS)
@@ -97,6 +97,8 @@ def _work_pools(found: Settings) -> dict[str, Any]:
     The function calls Prefect's HTTP API, because importing Prefect's client takes longer than all other
     checks.
     """
+    import requests
+
     with requests.Session() as session:
         session.auth = prefect_login(found)
 
@@ -136,6 +138,8 @@ def _count_live(workers: list[dict[str, Any]]) -> int:
 
 
 def _object_store(url: str) -> dict[str, Any]:
+    import requests
+
     address = {"address": mask_urls(url)}
     try:
         requests.get(url, timeout=_TIMEOUT_SECONDS)  # without credentials, any response shows that it answers
