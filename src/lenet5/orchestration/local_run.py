@@ -20,6 +20,7 @@ from lenet5.orchestration.server_watch import EmbeddedServer, RemoteServer
 from lenet5.system import dvc, settings
 from lenet5.system.state import LocalState
 from lenet5.system.terminal import console
+from lenet5.tracking import store
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -161,7 +162,14 @@ def _load(paths: Paths) -> "Flow[..., Any]":
     with quiet_libraries():
         from prefect.flows import load_flow_from_entrypoint
 
-        return load_flow_from_entrypoint(f"{paths.root / ENTRY_POINT}", use_placeholder_flow=False)
+        flow: Flow[..., Any] = load_flow_from_entrypoint(
+            f"{paths.root / ENTRY_POINT}", use_placeholder_flow=False
+        )
+        # now, while the server starts: the promotion needs them at the end, when nothing else is left to do
+        from lenet5.registry import judgement  # noqa: F401
+
+        store.import_mlflow()
+        return flow
 
 
 def _start_server(paths: Paths, login: str) -> EmbeddedServer:

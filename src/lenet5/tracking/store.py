@@ -52,6 +52,11 @@ def connect(paths: Paths) -> Client:
     return cast("Client", client)
 
 
+def import_mlflow() -> None:
+    """Import MLflow now, for a process that needs it later and has time before."""
+    import mlflow  # noqa: F401
+
+
 def connect_read_only(paths: Paths) -> Client | None:
     """Return a client that raises ``NeedsMlflowError`` for all but a few reads; None when it could not read.
 
