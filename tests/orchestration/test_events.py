@@ -30,6 +30,9 @@ class Recorder:
     def progress(self, stage: str, epoch: int, epochs: int, accuracy: float | None) -> None:
         self.events.append(("progress", stage, epoch, epochs, accuracy))
 
+    def printed(self, stage: str, line: str) -> None:
+        self.events.append(("printed", stage, line))
+
     def interrupted(self) -> None:
         self.events.append(("interrupted",))
 
@@ -72,6 +75,19 @@ def test_a_stage_that_runs_is_done() -> None:
 )
 def test_a_stage_that_dvc_skips_is_cached(line: str) -> None:
     assert of(line) == [("finished", "train", Outcome.CACHED)]
+
+
+def test_what_the_stage_prints_is_told_from_what_dvc_prints() -> None:
+    lines = (
+        "Running stage 'train':",
+        "> lenet5 train",
+        "26 checks passed",
+        "",
+        "Generating lock file 'dvc.lock'",
+        "Updating lock file 'dvc.lock'",
+        "Use `dvc push`",
+    )
+    assert of(*lines)[:-1] == [("printed", "train", "26 checks passed")]
 
 
 def test_epochs_are_progress() -> None:

@@ -45,6 +45,8 @@ class Row:
     """The last finished epoch, from 1."""
     epochs: int = 0
     accuracy: float | None = None
+    result: str = ""
+    """The last line that the stage printed."""
 
     @property
     def seconds(self) -> float | None:
@@ -96,6 +98,11 @@ class Progress:
             row = self._row(stage)
             row.epoch, row.epochs, row.accuracy = epoch, epochs, accuracy
             self.show(row, row.training)
+
+    def printed(self, stage: str, line: str) -> None:
+        with self._lock:
+            self._row(stage).result = line.strip()
+            self.show(self._row(stage), line.strip())
 
     def interrupted(self) -> None:
         with self._lock:
@@ -164,7 +171,7 @@ class LiveLines(Progress):
             table.add_column(width=1)
             table.add_column(no_wrap=True)
             table.add_column(justify="right", no_wrap=True, min_width=6)
-            table.add_column(no_wrap=True, overflow="ellipsis")
+            table.add_column()  # it alone gives way on a narrow terminal; its text is cut to one line
             for row in self.rows.values():
                 self._add(table, row)
             if all(row.started is None and row.outcome is None for row in self.rows.values()):
@@ -182,8 +189,10 @@ class LiveLines(Progress):
         elapsed = "" if row.seconds is None or row.outcome is Outcome.CACHED else duration(row.seconds)
         state = "" if row.outcome in (None, Outcome.DONE) and row.started is not None else row.state
         place = f"on {row.where}" if row.where else ""
-        texts = [text for text in (state, place, row.training) if text]
-        table.add_row(sign, Text(row.stage, style=style), elapsed, Text(", ".join(texts), style=style))
+        result = row.result if row.outcome is Outcome.DONE and not row.training else ""
+        texts = [text for text in (state, place, row.training, result) if text]
+        rest = Text(", ".join(texts), style=style, no_wrap=True, overflow="ellipsis")
+        table.add_row(sign, Text(row.stage, style=style), elapsed, rest)
 
 
 @contextmanager

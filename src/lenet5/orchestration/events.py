@@ -22,6 +22,10 @@ PROMOTION = "promote"
 """The name of the last step, which asks the gate. It is no stage of ``dvc.yaml``."""
 _CACHED = re.compile(r"Stage '\S+' (didn't change, skipping|is cached - skipping run)")
 """What DVC prints for a stage that it does not run."""
+_COMMAND = re.compile(r"> ")
+"""How DVC announces the command of a stage. What follows is the output of the stage."""
+_RECORDS = re.compile(r"(Generating|Updating) lock file ")
+"""What DVC prints after the output of the stage."""
 _SENT = re.compile(r"\S+ is sent to (?P<where>work pool \S+): flow run ")
 
 
@@ -50,6 +54,9 @@ class StageEvents(Protocol):
 
     def progress(self, stage: str, epoch: int, epochs: int, accuracy: float | None) -> None:
         """A training finished an epoch, counted from 1. The accuracy is a share of the validation images."""
+
+    def printed(self, stage: str, line: str) -> None:
+        """A stage printed a line about its result. Lines of DVC and of epochs are none."""
 
     def interrupted(self) -> None:
         """A signal ends the flow. The stages that end after this are killed, and did not fail."""
@@ -107,16 +114,21 @@ def of_stage(name: str, log: OnLine) -> Iterator[OnLine]:
         yield log
         return
     outcome = Outcome.DONE
+    is_output = False
 
     def on_line(line: str) -> None:
-        nonlocal outcome
+        nonlocal outcome, is_output
         log(line)
-        if epoch := EpochLine.parse(line):
+        if _COMMAND.match(line) or _RECORDS.match(line):
+            is_output = _COMMAND.match(line) is not None
+        elif epoch := EpochLine.parse(line):
             observer.progress(name, epoch.number, epoch.total, epoch.accuracy)
         elif _CACHED.match(line):
             outcome = Outcome.CACHED
         elif sent := _SENT.match(line):
             observer.placed(name, sent["where"])
+        elif is_output and line.strip():
+            observer.printed(name, line)
 
     observer.started(name)
     try:
