@@ -42,7 +42,8 @@ def run(
     """Run the pipeline as a Prefect flow, from the source images to the promotion gate.
 
     Only stages whose inputs have changed are run. The flow runs in this process and reports to
-    PREFECT_API_URL, or to an embedded server. The training runs on a GPU worker if one is alive and both
+    PREFECT_API_URL, or to an embedded server. Without PREFECT_API_URL, a run with nothing to do starts no
+    flow. The training runs on a GPU worker if one is alive and both
     machines share MLFLOW_TRACKING_URI and LENET5_DVC_REMOTE. Exit code 3: the gate rejected the candidate, or
     held it back because its test data are other data. A candidate that is as good as the champion is not
     promoted, and the exit code is 0.

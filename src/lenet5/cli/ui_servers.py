@@ -19,7 +19,7 @@ from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.orchestration import embedded_server
-from lenet5.system import settings
+from lenet5.system import settings, tensorboard
 from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
 from lenet5.system.terminal import console, print_line
@@ -121,8 +121,8 @@ def _prefect(paths: Paths, port: int) -> Server:
 
 
 def _tensorboard(paths: Paths, port: int) -> Server:
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(LocalState(paths.root).tensorboard)]
-    command += ["--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", tensorboard.__name__]
+    command += ["--logdir", str(LocalState(paths.root).tensorboard), "--host", HOST, "--port", str(port)]
     return Server("TensorBoard", port, "--tensorboard-port", "/data/environment", command)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion_history
 from lenet5.registry.model_versions import Version
-from lenet5.registry.promotion import HistoryEntry
+from lenet5.registry.promotion_history import HistoryEntry
 from lenet5.stages.params import Params
 from lenet5.system import environment, git
 from lenet5.system.git import GitFailed
@@ -66,7 +66,7 @@ def of(paths: Paths, params: Params, wanted: str) -> dict[str, Any]:
     with store.reachable(paths):
         client = store.connect(paths)
         version = model_versions.find(client, params.register_.model_name, wanted)
-        changes = promotion.history(paths, params)
+        changes = promotion_history.history(paths, params)
     of_version = version.tags
     return {
         "name": version.name,

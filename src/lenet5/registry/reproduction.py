@@ -20,7 +20,7 @@ from lenet5.registry import fast_lookup, model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.system import environment
 from lenet5.tracking import tags
-from lenet5.tracking.store import Client
+from lenet5.tracking.embedded_client import Client
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,9 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow.data
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Dataset
@@ -24,6 +20,12 @@ from lenet5.core.text import mask_urls
 from lenet5.system import dvc, settings
 from lenet5.tracking import model_package, runs, source_code, tags
 from lenet5.tracking.data_set import DataSet
+from lenet5.tracking.embedded_client import Client
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+else:
+    Run = Any
 
 _LONGEST_NOTE = 8000
 """Characters of the description of a run."""
@@ -72,7 +74,7 @@ def require_recorded(paths: Paths, *results: Path) -> None:
             )
 
 
-def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
+def complete_run(client: Client, paths: Paths, record: Record) -> Run:
     """Complete the run of a model. Creates the run when the store has none.
 
     A complete run stays unchanged until the record changes, for example after another evaluation.
@@ -142,7 +144,7 @@ def version_tags(record: Record, run: Run) -> dict[str, str]:
     return {**of_run, **record.origin_tags, **metrics}
 
 
-def _log_missing_epochs(client: MlflowClient, run_id: str, epochs: pd.DataFrame) -> None:
+def _log_missing_epochs(client: Client, run_id: str, epochs: pd.DataFrame) -> None:
     """Log the epochs that the training could not log.
 
     Args:
@@ -158,7 +160,7 @@ def _log_missing_epochs(client: MlflowClient, run_id: str, epochs: pd.DataFrame)
             )
 
 
-def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str]:
+def _log_files(client: Client, run_id: str, paths: Paths) -> dict[str, str]:
     """Log inputs and results as artifacts; return tags with the digests of the files."""
     code = [path for path in (paths.params, paths.graph, paths.lock, paths.requirements) if path.exists()]
     results = [
@@ -176,9 +178,11 @@ def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str
     return {tags.ARTIFACTS: json.dumps(digests), tags.DVC_LOCK: lock}
 
 
-def _log_datasets(
-    client: MlflowClient, run_id: str, raw: Dataset, processed: Dataset, record: Record
-) -> None:
+def _log_datasets(client: Client, run_id: str, raw: Dataset, processed: Dataset, record: Record) -> None:
+    import mlflow.data
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.entities import DatasetInput, InputTag
+
     source, inputs = mask_urls(str(record.params["ingest.source"])), []
     for data, split, context in (
         (processed, "train", "training"),
@@ -202,10 +206,12 @@ def _log_datasets(
     client.log_inputs(run_id, inputs)
 
 
-def _log_model(client: MlflowClient, run: Run, paths: Paths, raw: Dataset, lineage: Lineage) -> str:
+def _log_model(client: Client, run: Run, paths: Paths, raw: Dataset, lineage: Lineage) -> str:
     """Log the model folder, unless the run has one; return the id of the logged model."""
     if tags.MODEL_ID in run.data.tags:
         return model_id(run)
+    from mlflow.entities import LoggedModelOutput
+
     logged = client.create_logged_model(
         run.info.experiment_id,
         name="lenet5",

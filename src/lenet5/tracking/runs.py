@@ -10,18 +10,20 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
-
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from typing import TYPE_CHECKING, Any, cast
 
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.core.text import fitted, mask_urls
 from lenet5.system import environment, settings
 from lenet5.tracking import source_code, store
+from lenet5.tracking.embedded_client import Client, EmbeddedClient
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+else:
+    Run = Any
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,9 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
         yield lambda epoch, metrics: None
         return
 
+    from mlflow.entities import RunStatus
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
     monitor = SystemMetricsMonitor(run_id, resume_logging=True)
     monitor.start()
@@ -89,9 +94,7 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
 class _EpochLogger:
     """Logs the metrics of each epoch. Stops logging after the first failed request."""
 
-    def __init__(
-        self, paths: Paths, client: MlflowClient, run_id: str, logged_epochs: Collection[int]
-    ) -> None:
+    def __init__(self, paths: Paths, client: Client, run_id: str, logged_epochs: Collection[int]) -> None:
         self._paths = paths
         self._client = client
         self._run_id = run_id
@@ -109,16 +112,14 @@ class _EpochLogger:
             log.warning("%s", error)
 
 
-def find_complete(client: MlflowClient, paths: Paths, training: str, weights: str) -> Run | None:
+def find_complete(client: Client, paths: Paths, training: str, weights: str) -> Run | None:
     """Return the complete run of a training that gave these weights (SHA-256)."""
     return next(
         (run for run in _search(client, paths, training) if run.data.tags.get(WEIGHTS) == weights), None
     )
 
 
-def find_unfinished(
-    client: MlflowClient, paths: Paths, training: str, params: Mapping[str, Any]
-) -> Run | None:
+def find_unfinished(client: Client, paths: Paths, training: str, params: Mapping[str, Any]) -> Run | None:
     """Return an incomplete run of a training, if its logged parameters agree with ``params``."""
     for run in _search(client, paths, training):
         logged = run.data.params
@@ -129,24 +130,26 @@ def find_unfinished(
     return None
 
 
-def create(client: MlflowClient, paths: Paths, training: str) -> Run:
+def create(client: Client, paths: Paths, training: str) -> Run:
     """Create a run for a training."""
     tags = {TRAINING: training, "mlflow.source.name": "lenet5"}
     experiment = store.experiment(client, paths)
     return client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
 
 
-def known_epochs(client: MlflowClient, run_id: str) -> set[int]:
+def known_epochs(client: Client, run_id: str) -> set[int]:
     """Return the epochs whose metrics a run holds."""
     return {metric.step for metric in client.get_metric_history(run_id, "train.loss")}
 
 
-def log_params(client: MlflowClient, run: Run, params: Mapping[str, Any]) -> None:
+def log_params(client: Client, run: Run, params: Mapping[str, Any]) -> None:
     """Log the parameters that the run lacks.
 
     MLflow does not change a logged parameter. A new value becomes a tag with the name of the parameter.
     Credentials of URLs are masked.
     """
+    from mlflow.entities import Param, RunTag
+
     logged = run.data.params
     values = {name: _shown(value) for name, value in params.items()}
     missing = [Param(k, v) for k, v in values.items() if k not in logged]
@@ -164,14 +167,14 @@ def _shown(value: object) -> str:
     return fitted(mask_urls(str(value)), _LONGEST)
 
 
-def params(client: MlflowClient, run_id: str) -> dict[str, str]:
+def params(client: Client, run_id: str) -> dict[str, str]:
     """Return the current parameters of a run, by dotted name."""
     data = client.get_run(run_id).data
     return {name: data.tags.get(name, value) for name, value in data.params.items()}
 
 
 def log_metrics(
-    client: MlflowClient,
+    client: Client,
     run_id: str,
     metrics: Mapping[str, float],
     step: int = 0,
@@ -186,15 +189,15 @@ def log_metrics(
         step: The epoch, or the number of a trial.
         model_id: The logged model that the metrics describe.
     """
+    from mlflow.entities import Metric
+
     now = time.time_ns() // 1_000_000  # MLflow counts milliseconds
     entities = [Metric(name, value, now, step, model_id=model_id) for name, value in metrics.items()]
     for first in range(0, len(entities), _MOST_METRICS):
         client.log_batch(run_id, metrics=entities[first : first + _MOST_METRICS])
 
 
-def close_orphans(
-    client: MlflowClient, paths: Paths, *, is_over: Callable[[str], bool], silent: timedelta
-) -> int:
+def close_orphans(client: Client, paths: Paths, *, is_over: Callable[[str], bool], silent: timedelta) -> int:
     """Set runs to KILLED that have the status RUNNING but no process.
 
     Args:
@@ -211,11 +214,11 @@ def close_orphans(
     orphans = [run for run in running if _is_orphan(client, run, is_over, silent)]
     for run in orphans:
         client.set_tag(run.info.run_id, CLOSED, "no process was working on this run")
-        client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+        client.set_terminated(run.info.run_id, "KILLED")
     return len(orphans)
 
 
-def _is_orphan(client: MlflowClient, run: Run, is_over: Callable[[str], bool], silent: timedelta) -> bool:
+def _is_orphan(client: Client, run: Run, is_over: Callable[[str], bool], silent: timedelta) -> bool:
     if (flow_run := run.data.tags.get(FLOW_RUN)) and not is_over(flow_run):
         return False
     logged = [
@@ -225,12 +228,14 @@ def _is_orphan(client: MlflowClient, run: Run, is_over: Callable[[str], bool], s
     return bool(time.time() * 1000 - last_activity > silent.total_seconds() * 1000)
 
 
-def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str, Any]) -> str | None:
+def _open(client: Client, paths: Paths, training: str, params: Mapping[str, Any]) -> str | None:
     """Find or create the run of a training, and set its status to RUNNING.
 
     Returns:
         The id of the run; None when a complete run exists.
     """
+    from mlflow.entities import RunTag
+
     dotted = {f"train.{name}": value for name, value in params.items()}
     if any(WEIGHTS in run.data.tags for run in _search(client, paths, training)):
         return None
@@ -245,11 +250,16 @@ def _open(client: MlflowClient, paths: Paths, training: str, params: Mapping[str
     return str(run.info.run_id)
 
 
-def _search(client: MlflowClient, paths: Paths, training: str) -> list[Run]:
+def _search(client: Client, paths: Paths, training: str) -> list[Run]:
     """Return the runs of a training, the newest first."""
+    experiment = store.experiment(client, paths)
+    if isinstance(client, EmbeddedClient):
+        known = client.read_runs(experiment, TRAINING, training)
+        if known is not None:
+            return cast("list[Run]", known)
     return list(
         client.search_runs(
-            [store.experiment(client, paths)],
+            [experiment],
             f"tags.`{TRAINING}` = '{training}'",
             order_by=["attributes.start_time DESC"],
         )

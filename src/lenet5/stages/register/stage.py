@@ -21,6 +21,7 @@ from lenet5.stages.register import card
 from lenet5.stages.register.params import Register
 from lenet5.tracking import run_record, store, tags
 from lenet5.tracking.data_set import DataSet
+from lenet5.tracking.embedded_client import Client
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Registered:
         return f"version {self.version.number} of {self.version.name} {state}, run {self.run}"
 
 
-def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Registered:
+def run(
+    paths: Paths, params: Register, all_params: Mapping[str, Any], *, client: Client | None = None
+) -> Registered:
     """Log the files of the other stages, register the version as ``challenger``, write the model card.
 
     A second call adds only what the store lacks. Every file is compared with ``dvc.lock`` first, because a
@@ -48,6 +51,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         paths: the checkout.
         params: the name of the model and the limits that the card lists.
         all_params: every parameter of ``params.yaml`` by its dotted name, for the MLflow run.
+        client: a connection to the store; None to open one.
 
     Raises:
         DataError: a file is missing or damaged, differs from what DVC recorded, or belongs to another model.
@@ -88,7 +92,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         description=text,
     )
     with store.reachable(paths):
-        client = store.connect(paths)
+        client = client or store.connect(paths)
         mlflow_run = run_record.complete_run(client, paths, record)
         version_tags = run_record.version_tags(record, mlflow_run)
         version, is_new = model_versions.register(
