@@ -163,7 +163,7 @@ def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str
     code = [path for path in (paths.params, paths.graph, paths.lock, paths.requirements) if path.exists()]
     results = [
         *(paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions),
-        *(paths.robustness, paths.slices, paths.report),
+        *(paths.evaluation_details, paths.robustness, paths.slices, paths.report),
     ]
     digests = {}
     for folder, logged_files in (("code", code), ("results", results)):

@@ -94,7 +94,7 @@ def prepare(root: Path, trained: Trained, test: Split) -> Paths:
         best_epoch=len(trained.history),
         parameters=trained.model.count_params(),
         temperature=1.0,
-        **{name: float(last[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        val_loss=float(last["val_loss"]),
     ).write(paths.training)
     place(paths, trained.model)
     return paths
