@@ -50,7 +50,8 @@ def list_versions(
     """List the registered versions, newest first.
 
     --data takes the digest of a data set, as `lenet5 lineage` prints it, or of a source file, as params.yaml
-    pins it.
+    pins it. The last column says what a version was made from that the champion was not: parameters, data,
+    code, packages.
 
     Needs: the model registry.
 
@@ -64,17 +65,21 @@ def list_versions(
                 found=repr(prefix),
             )
     paths, params = checkout()
-    from lenet5.registry import lineage, model_versions
+    from lenet5.registry import comparison, lineage, model_versions
     from lenet5.tracking import store
 
     name = params.register_.model_name
     with store.reachable(paths):
-        versions = model_versions.versions(store.connect(paths), name)
-    selected = lineage.select(versions, data=data, commit=commit)
+        client = store.connect(paths)
+        versions = model_versions.versions(client, name)
+        selected = lineage.select(versions, data=data, commit=commit)
+        changes = comparison.since_champion(client, versions, selected)
     if as_json:
-        print_json([version_as_dict(version) for version in selected])
+        print_json(
+            [version_as_dict(each) | {"changed": list(changes.get(each.number, ()))} for each in selected]
+        )
     elif selected:
-        print_versions(selected)
+        print_versions(selected, changes)
     elif versions:
         print_line(
             f"None of the {len(versions)} versions of {name} matches. "
@@ -135,7 +140,9 @@ def show_difference(
     right: Annotated[str, typer.Argument(metavar="VERSION", help="The version to compare it with.")],
     as_json: Json = False,
 ) -> None:
-    """Show what differs between two versions: parameters, data, metrics, packages, outputs, code.
+    """Say which of two versions is better, and show what differs: parameters, data, metrics, packages, code.
+
+    The first sentence compares the answers to the same test images, as the promotion gate does.
 
     Needs: the model registry; for changed source files also a clone that has both commits.
 
@@ -152,6 +159,7 @@ def show_difference(
     if not any(sections.values()):
         print_line(f"versions {numbers[0]} and {numbers[1]} do not differ")
         return
+    print_line(comparison["answer"]["sentence"])
     table = Table("", "what", *(f"version {number}" for number in numbers))
     for section, rows in sections.items():
         for index, (name, values) in enumerate(rows.items()):

@@ -126,7 +126,7 @@ def model_id(run: Run) -> str:
 
 
 def version_tags(record: Record, run: Run) -> dict[str, str]:
-    """Return the tags of a registered version: those of its run, without parameters and epochs.
+    """Return the tags of a registered version: those of its run, and the parameters in one tag.
 
     Args:
         record: What the run was completed with.
@@ -139,7 +139,8 @@ def version_tags(record: Record, run: Run) -> dict[str, str]:
     }
     # metrics of the whole test set have two parts, such as evaluate.accuracy; those of one class have three
     metrics = {name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1}
-    return {**of_run, **record.origin_tags, **metrics}
+    params = json.dumps(runs.as_logged(record.params), sort_keys=True)
+    return {**of_run, **record.origin_tags, tags.PARAMS: params, **metrics}
 
 
 def _log_missing_epochs(client: MlflowClient, run_id: str, epochs: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 The description is the model card, and the bills of materials in the run.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lenet5.core import card as data_card
-from lenet5.core import dataset, files
+from lenet5.core import dataset, files, stage_code
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, Training, Validation
 from lenet5.registry import bom, model_versions
@@ -83,7 +84,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     record = run_record.Record(
         lineage=lineage,
         data=data,
-        origin_tags=_origin_tags(all_params, lineage, details, validation) | data.tags(),
+        origin_tags=_origin_tags(paths, all_params, lineage, details, validation) | data.tags(),
         params=all_params,
         metrics=_metrics(validation, results),
         epochs=files.read_csv(paths.history),
@@ -110,7 +111,11 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
 
 
 def _origin_tags(
-    all_params: Mapping[str, Any], lineage: Lineage, details: EvaluationDetails, validation: Validation
+    paths: Paths,
+    all_params: Mapping[str, Any],
+    lineage: Lineage,
+    details: EvaluationDetails,
+    validation: Validation,
 ) -> dict[str, str]:
     """Return where the model comes from, under the tag names that ``lenet5 lineage`` prints."""
     environment = lineage.environment
@@ -123,6 +128,7 @@ def _origin_tags(
             for number, addition in enumerate(all_params["ingest.additions"], 1)
             for name, digest in addition["sha256"].items()
         },
+        tags.CODE: json.dumps(stage_code.digest_by_stage(paths), sort_keys=True),
         tags.TEST_DATA: details.test_data,
         tags.CORRUPTED_IMAGES: details.corrupted_images,
         tags.VALIDATION: f"{passed} of {len(validation.checks)} checks passed",
