@@ -10,13 +10,9 @@ from lenet5.registry import model_versions, paired_test
 from lenet5.registry.model_versions import Version
 from lenet5.registry.paired_test import Comparison
 from lenet5.stages.register.params import Gate
+from lenet5.system.experiments import changed_values
 from lenet5.tracking import runs, tags
 from lenet5.tracking.store import Client
-
-MOST_PARAMETERS = 3
-"""Parameters that :func:`changes` names; it counts the others."""
-_MISSING = "not set"
-"""In place of the value of a parameter that one of the two versions does not have."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +47,12 @@ def changes(
         Such as ``["kernel_size 5", "data", "code of train", "packages"]``; empty if nothing changed. For
         versions of earlier releases, which have no digests of the code, ``commit`` stands for it.
     """
-    names = [name for name in {**of_version, **of_base} if of_version.get(name) != of_base.get(name)]
+
     # the pins of the data change with the data, and the limits of the gate change no model
-    named = [name for name in names if not name.startswith((tags.PINS, "register."))]
-    words = [
-        f"{name.rpartition('.')[2]} {of_version.get(name, _MISSING)}" for name in named[:MOST_PARAMETERS]
-    ]
-    if left_out := len(named) - len(words):
-        words.append(f"{left_out} more parameters" if left_out > 1 else "1 more parameter")
+    def counted(parameters: Mapping[str, str]) -> dict[str, str]:
+        return {k: v for k, v in parameters.items() if not k.startswith((tags.PINS, "register."))}
+
+    words = changed_values(counted(of_version), counted(of_base))
     own, other = version.tags, base.tags
     if any(own.get(name) != other.get(name) for name in (tags.RAW_DATA, tags.TEST_DATA)):
         words.append("data")

@@ -53,9 +53,10 @@ MACHINE = "machine."
 FLOW_RUN = "prefect.flow_run_id"
 
 PARAMS = "lenet5.params"
-"""Of a version: its parameters by dotted name, as JSON. Earlier releases wrote neither this nor the next tag."""
+"""Of a version: its parameters by dotted name, as JSON. Earlier releases wrote no such tag."""
 CODE = "lenet5.code"
-"""Of a version: the first characters of the SHA-256 of each stage's code, by stage, as JSON."""
+"""Of a version: the first characters of the SHA-256 of each stage's code, by stage, as JSON.
+Earlier releases wrote no such tag."""
 
 # results
 METRICS = "evaluate."
