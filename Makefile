@@ -33,8 +33,8 @@ PROCESSES = $$($(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) +
 PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup
 
 .PHONY: test-fast
-test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (one minute on two cores)
-	$(BIN)/pytest $(PARALLEL) --fast
+test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (under a minute on two cores)
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --fast
 
 .PHONY: test
 test: .venv/installed-dev ## run every test that needs no server, except the longest (about seven minutes on two cores)
