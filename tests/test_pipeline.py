@@ -74,7 +74,10 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
     assert [m.step for m in mlflow.get_metric_history(run.info.run_id, "train.val_loss")] == [1, 2]
     evaluation = json.loads(finished.paths.evaluation.read_text())
     assert run.data.metrics["evaluate.accuracy"] == evaluation["accuracy"]
-    for name, accuracy in evaluation["corruption_accuracy"].items():
+    assert run.data.metrics["evaluate.val_accuracy"] == evaluation["val_accuracy"]
+    details = json.loads(finished.paths.evaluation_details.read_text())
+    assert run.data.metrics["evaluate.loss"] == details["loss"]
+    for name, accuracy in details["corruption_accuracy"].items():
         assert run.data.metrics[f"evaluate.corruption_accuracy.{name}"] == accuracy
     assert "system/cpu_utilization_percentage" in run.data.metrics
     inputs = {d.dataset.name: d.tags[0].value for d in run.inputs.dataset_inputs}
@@ -84,7 +87,12 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
         "code": {"params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock"},
         "figures": {"confusion.png", "learning_curves.png", "mistakes.png", "calibration.png"},
         "validation": {"index.html", "summary.html"},
-        "results": {"predictions.parquet", "robustness.parquet", "evaluation.json"},
+        "results": {
+            "predictions.parquet",
+            "robustness.parquet",
+            "evaluation.json",
+            "evaluation_details.json",
+        },
         "bom": {"model.cdx.json", "packages.cdx.json"},
     }.items():
         assert names <= {Path(f.path).name for f in mlflow.list_artifacts(run.info.run_id, folder)}

@@ -128,7 +128,7 @@ def model_id(run: Run) -> str:
 
 
 def version_tags(record: Record, run: Run) -> dict[str, str]:
-    """Return the tags of a registered version: those of its run, without parameters and epochs.
+    """Return the tags of a registered version: those of its run, and the parameters in one tag.
 
     Args:
         record: What the run was completed with.
@@ -141,7 +141,8 @@ def version_tags(record: Record, run: Run) -> dict[str, str]:
     }
     # metrics of the whole test set have two parts, such as evaluate.accuracy; those of one class have three
     metrics = {name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1}
-    return {**of_run, **record.origin_tags, **metrics}
+    params = json.dumps(runs.as_logged(record.params), sort_keys=True)
+    return {**of_run, **record.origin_tags, tags.PARAMS: params, **metrics}
 
 
 def _log_missing_epochs(client: Client, run_id: str, epochs: pd.DataFrame) -> None:
@@ -165,7 +166,7 @@ def _log_files(client: Client, run_id: str, paths: Paths) -> dict[str, str]:
     code = [path for path in (paths.params, paths.graph, paths.lock, paths.requirements) if path.exists()]
     results = [
         *(paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions),
-        *(paths.robustness, paths.slices, paths.report),
+        *(paths.evaluation_details, paths.robustness, paths.slices, paths.report),
     ]
     digests = {}
     for folder, logged_files in (("code", code), ("results", results)):

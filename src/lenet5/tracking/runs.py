@@ -162,6 +162,11 @@ def log_params(client: Client, run: Run, params: Mapping[str, Any]) -> None:
         client.log_batch(run.info.run_id, tags=changed[first : first + _LARGEST_BATCH])
 
 
+def as_logged(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return parameters as MLflow stores them: as text, without credentials, and not too long."""
+    return {name: _shown(value) for name, value in params.items()}
+
+
 def _shown(value: object) -> str:
     """Return the value of a parameter as MLflow stores it: without credentials, and not too long."""
     return fitted(mask_urls(str(value)), _LONGEST)

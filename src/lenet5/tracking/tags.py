@@ -52,6 +52,12 @@ MACHINE = "machine."
 """Prefix: the machine that trained. A run that was rebuilt from files has no such tags."""
 FLOW_RUN = "prefect.flow_run_id"
 
+PARAMS = "lenet5.params"
+"""Of a version: its parameters by dotted name, as JSON. Earlier releases wrote no such tag."""
+CODE = "lenet5.code"
+"""Of a version: the first characters of the SHA-256 of each stage's code, by stage, as JSON.
+Earlier releases wrote no such tag."""
+
 # results
 METRICS = "evaluate."
 """Prefix: metrics on the test images."""
