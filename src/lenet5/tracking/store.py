@@ -19,7 +19,7 @@ from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.system import settings
 from lenet5.system.state import LocalState
-from lenet5.tracking import embedded_store
+from lenet5.tracking import embedded_store, experiment_page
 
 _BUSY = {429, 500, 502, 503, 504}
 """HTTP status of a server that may answer later."""
@@ -75,15 +75,25 @@ def experiment(client: MlflowClient, paths: Paths) -> str:
     raise AssertionError(f"experiment {name} both exists and does not exist")
 
 
+def described_experiment(client: MlflowClient, paths: Paths) -> str:
+    """Return the id of the experiment, whose page has the columns, the charts and the note of this release."""
+    identifier = experiment(client, paths)
+    experiment_page.describe(client, client.get_experiment(identifier))
+    return identifier
+
+
 def experiment_name(paths: Paths) -> str:
     """Return the name of the experiment: that of the setting, or else that of the registered model.
 
     A folder without ``params.yaml`` has neither.
     """
-    if name := settings.load(paths).mlflow_experiment_name:
-        return name
+    return settings.load(paths).mlflow_experiment_name or model_name(paths) or DEFAULT_EXPERIMENT
+
+
+def model_name(paths: Paths) -> str | None:
+    """Return the name of the registered model; None in a folder without ``params.yaml``."""
     if not paths.params.exists():
-        return DEFAULT_EXPERIMENT
+        return None
     # not through the schema: the parameters can be those of another release
     return str(files.read_yaml(paths.params, fix="`git checkout params.yaml`")["register"]["model_name"])
 
@@ -94,7 +104,7 @@ def run_link(paths: Paths, run_id: str) -> str:
     if not uri.startswith("http"):
         return f"`{run_id}` (`make ui` shows it)"
     experiment_id = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{mask_urls(uri, replacement='')}/#/experiments/{experiment_id}/runs/{run_id}>"
+    return f"<{mask_urls(uri, replacement='')}{experiment_page.run_link(experiment_id, run_id)}>"
 
 
 @contextmanager

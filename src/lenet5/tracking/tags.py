@@ -52,6 +52,14 @@ MACHINE = "machine."
 """Prefix: the machine that trained. A run that was rebuilt from files has no such tags."""
 FLOW_RUN = "prefect.flow_run_id"
 
+# what a person looks for in a list of runs
+CHANGES = "changed_parameters"
+"""Parameters that differ from the defaults: ``train.kernel_size=5, preprocess.padding=2``, or ``none``."""
+DATA = "data"
+"""Name and digest of the raw data: ``MNIST 4f4c8e441293``, as `lenet5 versions` shows it."""
+DVC_EXPERIMENT = "dvc.experiment"
+"""Name of the DVC experiment that trained or registered the model."""
+
 # results
 METRICS = "evaluate."
 """Prefix: metrics on the test images."""
