@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _START_TIMEOUT_SECONDS = 60
@@ -30,7 +31,7 @@ def executable() -> str | None:
 class Page:
     """One page of a browser."""
 
-    def __init__(self, connection: ClientConnection, session: str) -> None:
+    def __init__(self, connection: Connection, session: str) -> None:
         self._connection = connection
         self._session = session
         self._ids = itertools.count(1)
@@ -194,7 +195,7 @@ def _address(profile: Path, process: "subprocess.Popen[bytes]") -> str:
     raise TimeoutError("the browser did not start")
 
 
-def _page(connection: ClientConnection) -> Page:
+def _page(connection: Connection) -> Page:
     """Attach to a new page of the browser."""
 
     def call(number: int, method: str, **params: Any) -> dict[str, Any]:

@@ -47,24 +47,40 @@ _CHARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("LINE", "train.val_loss"),
     ),
 }
-"""Kind and metric of each chart, by section; the sections that MLflow adds for other metrics are collapsed."""
+"""Kind and metric of each chart, by section. MLflow adds sections for other metrics; they are collapsed."""
 NOTE = f"""\
-Each run is one trained model, made by `train` and completed by `register`. Its name says what differs from the
-default parameters, which the tag `{tags.CHANGES}` lists in full.
+Each run is one trained model, made by `train` and completed by `register`. Its name says what differs from
+the default parameters; the tag `{tags.CHANGES}` has all differences.
 
 | column | meaning |
 |---|---|
 | `{ERROR}` | share of the test images that the model reads wrong, in %; lower is better |
 | `evaluate.mean_corruption_accuracy` | accuracy on corrupted test images, mean of all corruptions, 0 to 1 |
 | `evaluate.calibration_error` | mean distance between confidence and accuracy, 0 to 1; lower is better |
-| `{TRAIN_ACCURACY}`, `{VALIDATION_ACCURACY}`, `evaluate.accuracy` | accuracy on the train, validation and test images |
+| `{TRAIN_ACCURACY}`, `{VALIDATION_ACCURACY}` | accuracy on the train and on the validation images |
+| `evaluate.accuracy` | accuracy on the test images |
 | `{tags.DECISION}` | answer of the promotion gate, and why |
 | Models | the registered version; its page has the aliases, the model card and a link to the report page |
 
 A run has one row for each class in `results/per_class.csv`, one for each corruption in
 `results/robustness.csv`, and the report page in `results/report.html`, all below Artifacts. Runs of a sweep
-have the tag `{tags.SWEEP}`. `lenet5 versions`, `lenet5 diff` and `lenet5 lineage` show the same in a terminal.
+have the tag `{tags.SWEEP}`. `lenet5 versions`, `lenet5 diff` and `lenet5 lineage` print the same.
 """
+
+
+def version_links(experiment_id: str, run_id: str) -> str:
+    """Return links for the description of a version, in Markdown. They work on every server."""
+    pages = {
+        "Report page": "results/report.html",
+        "classes": "results/per_class.csv",
+        "corruptions": "results/robustness.csv",
+        "checks of the data": "validation/index.html",
+    }
+    links = [
+        f"[{title}]({run_link(experiment_id, run_id, path).removeprefix('/')})"
+        for title, path in pages.items()
+    ]
+    return " · ".join([*links, f"[run]({run_link(experiment_id, run_id).removeprefix('/')})"])
 
 
 def describe(client: MlflowClient, experiment: Experiment) -> None:

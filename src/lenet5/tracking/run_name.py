@@ -1,7 +1,7 @@
 """Names of runs: what a training changes against the default parameters.
 
-``default_params.yaml`` beside this module holds the defaults of the sections that shape a model. A name depends
-on the parameters alone, so an empty store gets the same names again.
+``default_params.yaml`` beside this module holds the defaults of the sections that shape a model. A name
+depends on the parameters alone, so an empty store gets the same names again.
 """
 
 from collections.abc import Mapping

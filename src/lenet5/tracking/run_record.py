@@ -130,6 +130,11 @@ def model_id(run: Run) -> str:
     return str(run.data.tags[tags.MODEL_ID])
 
 
+def links(run: Run) -> str:
+    """Return links from the page of a version to the pages of its run, in Markdown."""
+    return experiment_page.version_links(run.info.experiment_id, run.info.run_id)
+
+
 def version_tags(record: Record, run: Run) -> dict[str, str]:
     """Return the tags of a registered version: those of its run, without parameters and epochs.
 
@@ -154,7 +159,7 @@ def _is_of_the_whole(metric: str) -> bool:
 def _shown(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return the metrics that MLflow draws as charts. Tables in the artifacts hold the others.
 
-    MLflow draws a chart for each metric of a run, in alphabetical order, so a metric for each class would come
+    MLflow draws a chart for each metric of a run, in alphabetical order, so metrics of each class would come
     before the curves of the training.
     """
     shown = {name: value for name, value in metrics.items() if _is_of_the_whole(name) and name not in _HIDDEN}

@@ -97,7 +97,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
             run_id=mlflow_run.info.run_id,
             model_id=run_record.model_id(mlflow_run),
             tags=version_tags,
-            description=card.of_version(text, card.origin(version_tags)),
+            description=card.of_version(text, card.origin(version_tags), run_record.links(mlflow_run)),
             about=card.of_registered_model(data),
         )
         if model_versions.CHAMPION not in version.aliases:
@@ -148,6 +148,8 @@ def _metrics(
     metrics |= {f"train.best_{k}": v for k, v in best.items()}
     metrics |= {f"validate.{name}": value for name, value in validation.metrics().items()}
     metrics |= {f"evaluate.{name}": value for name, value in evaluation.metrics().items()}
+    metrics["evaluate.train_accuracy"] = evaluation.splits["train"].accuracy
+    metrics["evaluate.val_accuracy"] = evaluation.splits["validation"].accuracy
     for row in per_class.to_dict("records"):
         # MLflow allows letters, digits, spaces and ./_:- in a name, and makes folders of slashes
         name = re.sub(r"[^\w.: -]", "_", row["class"])
