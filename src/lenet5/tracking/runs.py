@@ -146,7 +146,7 @@ def create(client: MlflowClient, paths: Paths, training: str, params: Mapping[st
 
 
 def labels(paths: Paths, params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags that say in a list of runs what a run is: its changes, the DVC experiment, the flow run.
+    """Return the tags that say in a list of runs what a run is: its changes and the DVC experiment.
 
     Args:
         paths: The checkout, for its settings.

@@ -24,6 +24,8 @@ from lenet5.tracking import embedded_store, experiment_page
 _BUSY = {429, 500, 502, 503, 504}
 """HTTP status of a server that may answer later."""
 DEFAULT_EXPERIMENT = "lenet5"
+UI_PORT = 5000
+"""Where `lenet5 ui` serves the pages, unless another port is chosen."""
 Client = MlflowClient
 """The type of a connection, for modules that must not import MLflow."""
 
@@ -98,13 +100,17 @@ def model_name(paths: Paths) -> str | None:
     return str(files.read_yaml(paths.params, fix="`git checkout params.yaml`")["register"]["model_name"])
 
 
-def run_link(paths: Paths, run_id: str) -> str:
-    """Return where a person can open a run: a Markdown link to the server, or a hint to the local UI."""
+def pages(paths: Paths) -> tuple[str, str]:
+    """Return the address of MLflow's pages, and a note that says when it answers; empty for a server."""
     uri = settings.load(paths).mlflow_tracking_uri.rstrip("/")
-    if not uri.startswith("http"):
-        return f"`{run_id}` (`make ui` shows it)"
-    experiment_id = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{mask_urls(uri, replacement='')}{experiment_page.run_link(experiment_id, run_id)}>"
+    if uri.startswith("http"):
+        return mask_urls(uri, replacement=""), ""
+    return f"http://127.0.0.1:{UI_PORT}", " (on this machine, while `lenet5 ui` runs)"
+
+
+def experiment_of(paths: Paths, run_id: str) -> str:
+    """Return the id of the experiment of a run."""
+    return str(connect(paths).get_run(run_id).info.experiment_id)
 
 
 @contextmanager

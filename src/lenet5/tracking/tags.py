@@ -63,6 +63,8 @@ DVC_EXPERIMENT = "dvc.experiment"
 # results
 METRICS = "evaluate."
 """Prefix: metrics on the test images."""
+ACCURACY = f"{METRICS}accuracy"
+"""Accuracy on the test images."""
 PARENT = "lenet5.parent"
 """The version that was champion when this version was registered."""
 DECISION = "gate.decision"
