@@ -19,6 +19,7 @@ from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.orchestration import embedded_server
+from lenet5.registry import model_versions
 from lenet5.system import settings
 from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
@@ -75,9 +76,9 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int, tensorboard_port: i
             fix=f"open {address}, or unset MLFLOW_TRACKING_URI",
         )
     # created before the server starts, because several server processes must not create the database at once
-    model = store.model_name(paths)
-    versions = experiment_page.model_link(model) if model else "/#/models"
-    experiment = store.described_experiment(store.connect(paths), paths)
+    client = store.connect(paths)
+    experiment = store.described_experiment(client, paths)
+    pages = _registry_pages(paths, client)
     mlflow, prefect, tensorboard = servers
     # SIGTERM and SIGHUP stop the servers, as Ctrl-C does
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -88,7 +89,8 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int, tensorboard_port: i
                 for server, process in zip(servers, processes, strict=True):
                     wait_until_ready(server, process)
             print_line(f"MLflow      {mlflow.address}{experiment_page.runs_link(experiment)}")
-            print_line(f"            {mlflow.address}{versions}")
+            for page in pages:
+                print_line(f"            {mlflow.address}{page}")
             print_line(f"Prefect     {prefect.address}/runs")
             print_line(f"TensorBoard {tensorboard.address}")
             print_line("Ctrl-C stops all three.")
@@ -99,6 +101,14 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int, tensorboard_port: i
         )
     except KeyboardInterrupt:
         print_line("stopped")
+
+
+def _registry_pages(paths: Paths, client: store.Client) -> list[str]:
+    """Return links to the registered model and to its champion, from the address of the server on."""
+    name = store.model_name(paths)
+    champion = model_versions.aliases(client, name).get(model_versions.CHAMPION) if name else None
+    pages = [experiment_page.model_link(name)] if name else []
+    return [*pages, *([experiment_page.model_link(name, champion)] if name and champion else [])]
 
 
 def _mlflow(uri: str, port: int) -> Server:

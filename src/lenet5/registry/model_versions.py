@@ -48,7 +48,7 @@ SLICES = "results/slices.parquet"
 REPORT = "results/report.html"
 """Path of the report page that the stage ``evaluate`` wrote, in the run of a version."""
 
-_GATE = "**Gate:** "
+_GATE = "Gate: "
 _LONGEST_VERDICT = 500
 """Characters of the gate's answer in a description; the stage ``register`` leaves room for them."""
 _EARLIER = "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255."

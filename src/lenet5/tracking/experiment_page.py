@@ -23,15 +23,15 @@ ERROR = f"{tags.METRICS}error_percent"
 TRAIN_ACCURACY = f"{tags.METRICS}train_accuracy"
 VALIDATION_ACCURACY = f"{tags.METRICS}val_accuracy"
 _COLUMNS = {
-    f"metrics.`{ERROR}`": 120,
-    "metrics.`evaluate.mean_corruption_accuracy`": 215,
-    "metrics.`evaluate.calibration_error`": 155,
-    f"metrics.`{TRAIN_ACCURACY}`": 140,
-    f"metrics.`{VALIDATION_ACCURACY}`": 130,
-    "metrics.`evaluate.accuracy`": 130,
-    f"tags.`{tags.DECISION}`": 240,
-    f"tags.`{tags.CHANGES}`": 260,
-    f"tags.`{tags.DATA}`": 165,
+    f"tags.`{tags.DECISION}`": 185,
+    f"tags.`{tags.CHANGES}`": 215,
+    f"tags.`{tags.DATA}`": 160,
+    f"metrics.`{ERROR}`": 170,
+    "metrics.`evaluate.mean_corruption_accuracy`": 245,
+    "metrics.`evaluate.calibration_error`": 205,
+    f"metrics.`{TRAIN_ACCURACY}`": 185,
+    f"metrics.`{VALIDATION_ACCURACY}`": 175,
+    f"metrics.`{tags.ACCURACY}`": 160,
     "attributes.`Models`": 170,
 }
 """Widths in pixels by column, in their order."""

@@ -15,8 +15,8 @@ from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 
 DEFAULTS = Path(__file__).with_name("default_params.yaml")
-SECTIONS = ("preprocess", "train")
-"""The sections whose values shape a model."""
+SECTIONS = ("train", "preprocess")
+"""The sections whose values shape a model, in the order of a name."""
 DEFAULT = "default parameters"
 _SHOWN = 4
 """Changes in a name; of more, the number is shown."""
@@ -55,8 +55,9 @@ def changes(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     base = {**defaults(), **overrides}
     return {
         parameter: params[parameter]
+        for section in SECTIONS
         for parameter, value in base.items()
-        if parameter.partition(".")[0] in SECTIONS and params.get(parameter, value) != value
+        if parameter.startswith(f"{section}.") and params.get(parameter, value) != value
     }
 
 

@@ -70,11 +70,12 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
         return
 
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
-    monitor = SystemMetricsMonitor(run_id, resume_logging=True)
+    logger = _EpochLogger(paths, client, run_id, logged_epochs)
+    monitor = _SystemMetrics(run_id, logger)
     monitor.start()
     status = RunStatus.FAILED
     try:
-        yield _EpochLogger(paths, client, run_id, logged_epochs)
+        yield logger
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
         status = RunStatus.KILLED
@@ -99,6 +100,8 @@ class _EpochLogger:
         self._run_id = run_id
         self._logged_epochs = logged_epochs
         self._store_answers = True
+        self.has_logged = bool(logged_epochs)
+        """Whether the run has metrics of an epoch."""
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if not self._store_answers or epoch in self._logged_epochs:
@@ -106,9 +109,35 @@ class _EpochLogger:
         try:
             with store.reachable(self._paths):
                 log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
+            self.has_logged = True
         except Lenet5Error as error:
             self._store_answers = False
             log.warning("%s", error)
+
+
+class _SystemMetrics(SystemMetricsMonitor):  # type: ignore[misc]
+    """Logs CPU and memory every two seconds, from the end of the first epoch on.
+
+    MLflow's page that compares runs opens on the metric that was logged first, which has to be one of the model.
+    """
+
+    def __init__(self, run_id: str, epochs: _EpochLogger) -> None:
+        super().__init__(run_id, resume_logging=True)
+        self._epochs = epochs
+        self._latest: dict[str, float] | None = None
+        """The newest sample while the run has no epoch."""
+
+    def publish_metrics(self, metrics: dict[str, float]) -> None:
+        if self._epochs.has_logged:
+            self._latest = None
+            super().publish_metrics(metrics)
+        else:
+            self._latest = metrics
+
+    def finish(self) -> None:
+        if self._latest:  # the training ended sooner than the next sample
+            self.publish_metrics(self._latest)
+        super().finish()
 
 
 def find_complete(client: MlflowClient, paths: Paths, training: str, weights: str) -> Run | None:

@@ -78,7 +78,7 @@ def experiment(client: MlflowClient, paths: Paths) -> str:
 
 
 def described_experiment(client: MlflowClient, paths: Paths) -> str:
-    """Return the id of the experiment, whose page has the columns, the charts and the note of this release."""
+    """Return the id of the experiment, and give its page the columns, charts and note of this release."""
     identifier = experiment(client, paths)
     experiment_page.describe(client, client.get_experiment(identifier))
     return identifier
