@@ -115,10 +115,10 @@ class _EpochLogger:
             log.warning("%s", error)
 
 
-class _SystemMetrics(SystemMetricsMonitor):  # type: ignore[misc]
+class _SystemMetrics(SystemMetricsMonitor):
     """Logs CPU and memory every two seconds, from the end of the first epoch on.
 
-    MLflow's page that compares runs opens on the metric that was logged first, which has to be one of the model.
+    MLflow's page that compares runs opens on the metric that was logged first: it has to be the model's.
     """
 
     def __init__(self, run_id: str, epochs: _EpochLogger) -> None:
