@@ -1,8 +1,8 @@
 """Make the pictures of the pages in docs/images: `make screenshots`.
 
 It clones this repository, runs the pipeline there with several sets of parameters, serves MLflow and Prefect,
-and opens their pages in a headless browser with an empty profile, as a new user does. A page that lacks what it
-has to show is an error. `--project FOLDER` makes the clone there and keeps it, or uses the one that is there.
+and opens their pages in a headless browser with an empty profile, as a new user does. A page that lacks what
+it has to show is an error. `--project FOLDER` makes the clone there and keeps it, or uses one that is there.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import browser
 import requests
-from browser import Page
 
 from lenet5.core.errors import Refused
 from lenet5.stages import params
+from tools import browser
+from tools.browser import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -237,8 +237,9 @@ def validation(page: Page, _servers: Servers, project: Path) -> None:
 
 
 def _flow_runs(servers: Servers) -> list[dict[str, str]]:
-    query = {"sort": "START_TIME_DESC", "flows": {"name": {"any_": ["lenet5"]}}, "limit": 10}
-    answer = requests.post(f"{servers.prefect}/api/flow_runs/filter", json=query, timeout=60)
+    answer = requests.post(
+        f"{servers.prefect}/api/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 10}, timeout=60
+    )
     answer.raise_for_status()
     return list(answer.json())
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from lenet5.core import files
@@ -94,26 +95,25 @@ weights `{version.tags[tags.WEIGHTS][:12]}`. `lenet5 lineage {version.number}` p
 
 def _metrics(of_version: Mapping[str, str]) -> str:
     """Return the table of the metrics of a version."""
-    values = {
-        title: f"{float(of_version[f'{tags.METRICS}{name}']):.4f}"
-        for name, title in _FIGURES.items()
-        if f"{tags.METRICS}{name}" in of_version
-    }
-    error = {"**error rate on the test images**": f"**{100 * (1 - float(of_version[tags.ACCURACY])):.2f} %**"}
-    rows = "\n".join(f"| {title} | {value} |" for title, value in {**error, **values}.items())
-    return f"| Metric | Value |\n|---|---|\n{rows}"
+    rows = []
+    if tags.ACCURACY in of_version:
+        error = 100 * (1 - float(of_version[tags.ACCURACY]))
+        rows.append(f"| **error rate on the test images** | **{error:.2f} %** |")
+    for name, title in _FIGURES.items():
+        if (value := of_version.get(f"{tags.METRICS}{name}")) is not None:
+            rows.append(f"| {title} | {float(value):.4f} |")
+    return "\n".join(["| Metric | Value |", "|---|---|", *rows])
 
 
 def _links(paths: Paths, promotion: Promotion) -> str:
     """Return where the version, its report page and its run can be seen, as Markdown."""
     version = promotion.version
     address, note = store.pages(paths)
-    experiment = store.experiment_of(paths, version.run_id)
-    links = {
-        f"version {version.number}": experiment_page.model_link(version.name, version.number),
-        "report page": experiment_page.run_link(experiment, version.run_id, "results/report.html"),
-        "run": experiment_page.run_link(experiment, version.run_id),
-    }
+    links = {f"version {version.number}": experiment_page.model_link(version.name, version.number)}
+    with suppress(Lenet5Error):  # the links to a run need the store; the report does without them
+        experiment = store.experiment_of(paths, version.run_id)
+        links["report page"] = experiment_page.run_link(experiment, version.run_id, "results/report.html")
+        links["run"] = experiment_page.run_link(experiment, version.run_id)
     shown = " · ".join(f"[{title}]({address}{link})" for title, link in links.items())
     return f"MLflow: {shown}{note}"
 

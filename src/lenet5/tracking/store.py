@@ -109,8 +109,14 @@ def pages(paths: Paths) -> tuple[str, str]:
 
 
 def experiment_of(paths: Paths, run_id: str) -> str:
-    """Return the id of the experiment of a run."""
-    return str(connect(paths).get_run(run_id).info.experiment_id)
+    """Return the id of the experiment of a run.
+
+    Raises:
+        Unavailable: the store does not answer.
+        DataError: it has no such run.
+    """
+    with reachable(paths):
+        return str(connect(paths).get_run(run_id).info.experiment_id)
 
 
 @contextmanager
