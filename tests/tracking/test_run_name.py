@@ -29,7 +29,7 @@ def test_the_defaults_are_those_of_params_yaml() -> None:
         ({}, "default parameters"),
         ({"preprocess.padding": 2, "train.kernel_size": 5}, "kernel 5, padding 2"),
         ({"train.padding": "same"}, "padding same"),
-        ({"train.distortion.shift": 1.0}, "distortion shift 1.0"),
+        ({"train.distortion.shift": 1.0}, "distortion shift 1"),
         ({"register.floors.accuracy": 0.9, "evaluate.mistakes": 3}, "default parameters"),
         (
             {

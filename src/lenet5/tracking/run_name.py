@@ -89,4 +89,4 @@ def _recipes(paths: Paths) -> dict[str, dict[str, Any]]:
 def _words(parameter: str, value: object) -> str:
     """Return a parameter and its value in words: ``kernel 5``."""
     words = parameter.partition(".")[2].replace(".", " ").replace("_", " ").removesuffix(" size")
-    return f"{words} {value}"
+    return f"{words} {value:.4g}" if isinstance(value, float) else f"{words} {value}"
