@@ -49,8 +49,9 @@ _CHARTS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """Kind and metric of each chart, by section. MLflow adds sections for other metrics; they are collapsed."""
 NOTE = f"""\
-Each run is one trained model, made by `train` and completed by `register`. Its name says what differs from
-the default parameters; the tag `{tags.CHANGES}` has all differences.
+Each run is one trained model. The arrow on the right opens what the columns mean.
+
+The name of a run says what differs from the default parameters; `{tags.CHANGES}` has all differences.
 
 | column | meaning |
 |---|---|
