@@ -21,7 +21,8 @@ MODEL = "digits"
 
 
 def test_a_report_has_verdict_error_rate_picture_and_links(client: MlflowClient, paths: Paths) -> None:
-    add(client, paths, MODEL, wrong=range(40))
+    of_version = {tags.RAW_DATA: "e" * 64, tags.WEIGHTS: "f" * 64, tags.ACCURACY: "0.96"}
+    add(client, paths, MODEL, wrong=range(40), extra_tags=of_version)
     paths.figures.mkdir(parents=True)
     (paths.figures / "confusion.png").write_bytes(b"picture")
     promoted = promotion.promote(paths, params(MODEL), "1")
