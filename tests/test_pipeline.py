@@ -178,6 +178,8 @@ def second_run(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> S
 @pytest.mark.integration
 def test_a_second_run_trains_nothing_and_makes_no_new_run(second_run: SecondRun) -> None:
     assert "Running stage" not in second_run.output
+    stages = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
+    assert [f"{stage}: cached" in second_run.output.splitlines() for stage in stages] == [True] * len(stages)
     assert len(runs(client(second_run.project))) == 1
     assert len(versions(second_run.project)) == 1
     assert second_run.project.paths.lock.read_bytes() == second_run.before
@@ -375,7 +377,17 @@ def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: 
         # a terminal's Ctrl-C reaches the whole group, Prefect's server too
         (os.killpg if how is signal.SIGINT else os.kill)(flow.pid, how)
         rest = flow.stdout.read()  # ends when nobody holds it open any more
-        assert flow.wait(timeout=60) == 130, rest
+        assert flow.wait(timeout=60) == 128 + how, rest
+    assert "Crash detected" not in rest
+    assert "Traceback" not in rest
+    epochs = re.search(
+        r"^Interrupted\. Kept: the results of ingest, validate and preprocess and (\d+) of 500 epochs "
+        r"of train\. `lenet5 run` goes on from there\.$",
+        rest,
+        re.MULTILINE,
+    )
+    assert epochs, rest
+    assert int(epochs[1]) >= 2
     assert copy.paths.lock.read_bytes() == before
     assert copy.processes() == []
     states = json.loads(copy.run("lenet5", "status", "--json"))

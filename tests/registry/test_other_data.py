@@ -359,8 +359,8 @@ def test_champion_without_a_recorded_test_set_is_not_read_as_the_same_data(
 
 def test_version_without_an_onnx_file_is_scored_with_keras(checkout: Checkout, model: MakeModel) -> None:
     checkout.promote(checkout.add(model(same), onnx=False))
-    with_keras = checkout.promote(checkout.add(model(swapped), onnx=False)).verdict
-    with_onnx = checkout.promote(checkout.add(model(swapped))).verdict
+    with_keras = checkout.promote(checkout.add(model(transposed), onnx=False)).verdict
+    with_onnx = checkout.promote(checkout.add(model(transposed))).verdict
     assert with_keras
     assert with_onnx
     assert with_keras.decision == with_onnx.decision == "other_data"
@@ -397,8 +397,8 @@ def test_champion_that_cannot_read_the_new_images_is_wrong_on_all_of_them(
 
 def test_images_of_the_candidate_must_be_in_the_checkout(checkout: Checkout, model: MakeModel) -> None:
     checkout.promote(checkout.add(model(same)))
-    candidate = checkout.add(model(swapped))
-    dataset.save(checkout.paths.raw, model(transposed).data)
+    candidate = checkout.add(model(transposed))
+    dataset.save(checkout.paths.raw, model(same, sample=1).data)
     with pytest.raises(DataError, match="its test images are not in this checkout"):
         checkout.promote(candidate)
 

@@ -188,7 +188,8 @@ def test_a_laptop_sends_its_training_with_what_is_not_committed(stack: Stack, cu
     """`lenet5 run`, as ever; only the training is elsewhere."""
     earlier = {version["version"] for version in stack.versions()}
     stack.developer.set_params(**{"train.seed": 7})
-    done = stack.developer.command("lenet5", "run", "--placement", "strict", environment=stack.environment)
+    words = ("lenet5", "-v", "run", "--placement", "strict")
+    done = stack.developer.command(*words, environment=stack.environment)
     assert done.returncode == 0, done.stderr
     told = done.stdout + done.stderr
     assert "train is sent to work pool gpu" in told

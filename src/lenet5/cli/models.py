@@ -1,5 +1,7 @@
 """Commands that read the model registry: list, trace, compare, reproduce and use versions."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from lenet5.cli import completion
 from lenet5.cli.app import (
     MODELS,
     Json,
@@ -18,18 +21,30 @@ from lenet5.cli.app import (
     print_versions,
     version_as_dict,
 )
-from lenet5.core.errors import Refused, UsageError
+from lenet5.core.errors import DataError, Refused, UsageError
 from lenet5.core.quiet import quiet_libraries
 from lenet5.system.terminal import console, errors, print_line
+
+log = logging.getLogger(__name__)
 
 ImagesArgument = Annotated[
     list[Path], typer.Argument(help="PNG or JPEG files of any size, with one object in each.")
 ]
 VersionOption = Annotated[
-    str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
+    str,
+    typer.Option(
+        metavar="VERSION",
+        help="The version to use: a number or an alias.",
+        autocompletion=completion.versions,
+    ),
 ]
 VersionArgument = Annotated[
-    str, typer.Argument(metavar="VERSION", help="A version number, or an alias such as @champion.")
+    str,
+    typer.Argument(
+        metavar="VERSION",
+        help="A version number, or an alias such as @champion.",
+        autocompletion=completion.versions,
+    ),
 ]
 _SHORTEST_PREFIX = 6
 """Characters of a digest or a commit that --data and --commit need."""
@@ -51,6 +66,8 @@ def list_versions(
 
     --data takes the digest of a data set, as `lenet5 lineage` prints it, or of a source file, as params.yaml
     pins it.
+
+    Example: `lenet5 versions --json`
 
     Needs: the model registry.
 
@@ -88,6 +105,8 @@ def list_versions(
 def show_lineage(version: VersionArgument, as_json: Json = False) -> None:
     """Show the origin of a version: run, code, data, environment, gate decision and promotions.
 
+    Example: `lenet5 lineage @champion`
+
     Needs: the model registry.
 
     Next: `lenet5 reproduce VERSION`, `lenet5 versions --data SHA256`.
@@ -118,6 +137,8 @@ def show_bill_of_materials(
     It names the files of the model, data, hyper-parameters, metrics, code and packages, each with its
     digest.
 
+    Example: `lenet5 bom @champion > model.cdx.json`
+
     Needs: the model registry.
 
     Next: `lenet5 bom @champion > model.cdx.json` stores it in a file.
@@ -131,11 +152,20 @@ def show_bill_of_materials(
 
 @app.command("diff", rich_help_panel=MODELS)
 def show_difference(
-    left: Annotated[str, typer.Argument(metavar="VERSION", help="A version number or an alias.")],
-    right: Annotated[str, typer.Argument(metavar="VERSION", help="The version to compare it with.")],
+    left: VersionArgument,
+    right: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            help="The version to compare it with.",
+            autocompletion=completion.versions,
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
     """Show what differs between two versions: parameters, data, metrics, packages, outputs, code.
+
+    Example: `lenet5 diff champion challenger`
 
     Needs: the model registry; for changed source files also a clone that has both commits.
 
@@ -181,6 +211,8 @@ def reproduce_version(
     """Make a version again from its commit and its data, and compare the two bit for bit.
 
     Exit code 3: the result differs. The message shows how much, and the likely cause.
+
+    Example: `lenet5 reproduce @champion`
 
     Needs: a clone that has the commit of the version, the model registry, and the time of one training.
 
@@ -235,7 +267,11 @@ def predict(
 ) -> None:
     """Classify image files with the champion.
 
-    The model file names the classes, and says how pictures are converted to the images of its data set.
+    The model file names the classes, and says how pictures are converted to the images of its data set. A
+    picture that cannot be used does not hold up the others: exit code 4 says that there is one. With --json,
+    its entry has the key `error` instead of an answer.
+
+    Example: `lenet5 predict four.png seven.jpg`
 
     Needs: the model registry and a champion. The model file is downloaded once and checked against its
     digest.
@@ -245,9 +281,35 @@ def predict(
     paths, params = checkout()
     from lenet5.serving import predictor
 
-    answers = predictor.predict(paths, params.register_.model_name, version, images)
+    unusable: dict[str, DataError] = {}
+    answers = predictor.predict(
+        paths,
+        params.register_.model_name,
+        version,
+        images,
+        on_unusable=lambda image, error: unusable.update({str(image): error}),
+    )
     if as_json:
-        print_json(answers)
+        by_image = {answer["image"]: answer for answer in answers}
+        by_image |= {image: {"image": image, "error": error.as_dict()} for image, error in unusable.items()}
+        print_json([by_image[str(image)] for image in images])
+    else:
+        _print_answers(answers)
+    if len(unusable) == 1 == len(images):
+        raise next(iter(unusable.values()))
+    if unusable:
+        if not as_json:
+            for error in unusable.values():
+                log.error("%s", error)
+        raise DataError(
+            f"{len(unusable)} of {len(images)} pictures cannot be used; the others have answers.",
+            found=", ".join(unusable),
+        )
+
+
+def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
+    """Print a table of answers; nothing without any."""
+    if not answers:
         return
     table = Table("image", "class", "probability", "next best")
     for answer in answers:

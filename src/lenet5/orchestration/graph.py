@@ -10,6 +10,7 @@ from dvc.repo import Repo
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from lenet5.core.errors import UsageError
+from lenet5.core.text import did_you_mean
 from lenet5.system import dvc
 
 
@@ -70,7 +71,10 @@ def require(names: Sequence[str], stages: Sequence[Stage]) -> None:
     known = [stage.name for stage in stages]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(
-            f"There is no stage {unknown[0]}.", expected=", ".join(known), found=", ".join(unknown)
+            f"There is no stage {unknown[0]}.",
+            expected=", ".join(known),
+            found=", ".join(unknown),
+            fix=did_you_mean(unknown[0], known) or "choose one of them",
         )
 
 

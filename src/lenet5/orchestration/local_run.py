@@ -4,11 +4,11 @@ import atexit
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,7 +17,7 @@ from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
-from lenet5.orchestration import checkout_lock, embedded_server, graph
+from lenet5.orchestration import checkout_lock, embedded_server, events, graph
 from lenet5.orchestration.server_watch import EmbeddedServer, RemoteServer
 from lenet5.system import dvc, settings
 from lenet5.system.state import LocalState
@@ -29,17 +29,26 @@ if TYPE_CHECKING:
     from lenet5.registry.promotion import Promotion
 
 ENTRY_POINT = "pipelines/training.py:training"
+logger = logging.getLogger(__name__)
+
 _API = "PREFECT_API_URL"
 _LOGIN = "PREFECT_API_AUTH_STRING"
 
 
-def run(force: Sequence[str] = (), everything: bool = False, placement: str = "auto") -> "Promotion":
+def run(
+    force: Sequence[str] = (),
+    everything: bool = False,
+    placement: str = "auto",
+    *,
+    observer: events.StageEvents | None = None,
+) -> "Promotion":
     """Run the flow in this process.
 
     Args:
         force: stages to run even if nothing changed.
         everything: all of them.
         placement: what to do with stages that name a work pool: a value of ``placement.Mode``.
+        observer: receives what happens to the stages.
 
     Raises:
         Lenet5Error: the error of a stage, or the refusal of the gate.
@@ -51,8 +60,8 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     graph.require(force, nodes)
     with checkout_lock.hold(paths):
         pass
-    # ended by SIGTERM, this process still ends its stages and its server
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if observer:
+        observer.planned([*(node.name for node in nodes), events.PROMOTION])
     api = settings.load(paths).prefect_api_url
     login = f"lenet5:{secrets.token_urlsafe(32)}"
     server = RemoteServer(api) if api else _start_server(paths, login)
@@ -60,8 +69,10 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
     atexit.register(server.stop)
     try:
         training = _load(paths) if isinstance(server, RemoteServer) else _load_beside(server, paths, login)
+        _log_to_file(LocalState(paths.root).run_log)
         named = [node.name for node in nodes] if everything else list(force)
-        promoted = training(force=named, placement=placement)
+        with events.publish_to(observer):
+            promoted = training(force=named, placement=placement)
     except Lenet5Error:
         raise
     except Exception as error:
@@ -78,6 +89,24 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
 
     assert isinstance(promoted, Promotion)
     return promoted
+
+
+def _log_to_file(path: Path) -> None:
+    """Write what Prefect, DVC and the stages log to a file; with ``-v``, the terminal shows it, too.
+
+    At the end, the command itself prints the outcome, an error included.
+    """
+    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("prefect").addHandler(file)
+    shown = logger.isEnabledFor(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            continue
+        if shown:
+            handler.addFilter(lambda record: "Crash detected!" not in record.getMessage())
+        else:
+            handler.setLevel(logging.CRITICAL)
 
 
 def _exit_without_prefect(server: EmbeddedServer | RemoteServer) -> None:

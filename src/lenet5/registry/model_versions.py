@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
-from lenet5.core.text import fitted
+from lenet5.core.text import did_you_mean, fitted
 from lenet5.registry import fast_lookup
 from lenet5.tracking import model_package, store
 from lenet5.tracking.source_code import PATCH_FILE
@@ -128,7 +128,8 @@ def not_found(versions: Sequence[Version], name: str, reference: str) -> UsageEr
     """Return the error for a version that does not exist. It lists the existing ones."""
     numbers = ", ".join(str(version.number) for version in versions) or "none"
     aliases = ", ".join(sorted(f"@{alias}" for version in versions for alias in version.aliases)) or "none"
-    fix = "`lenet5 versions` lists them" if versions else FIRST_VERSION
+    question = did_you_mean(reference, (f"@{alias}" for version in versions for alias in version.aliases))
+    fix = question or ("`lenet5 versions` lists them" if versions else FIRST_VERSION)
     return UsageError(
         f"{name} has no version {reference!r}.",
         expected=f"a version ({numbers}) or an alias ({aliases})",

@@ -22,7 +22,7 @@ from lenet5.model import metrics, onnx_export, onnx_session
 from lenet5.stages.evaluate import robustness, stage
 from lenet5.stages.evaluate.params import Evaluate, Robustness
 from tests.conftest import flip_a_bit
-from tests.stages.evaluate.conftest import PARAMS, Trained, place, prepare
+from tests.stages.evaluate.conftest import PARAMS, Trained, place
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share one evaluated project
 
@@ -58,9 +58,9 @@ def made(paths: Paths) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory, trained: Trained, test: Split) -> Paths:
+def evaluated(tmp_path_factory: pytest.TempPathFactory, prepared: Paths) -> Paths:
     """A project after the stage. It is shared: read it, or work in a copy."""
-    paths = prepare(tmp_path_factory.mktemp("evaluated") / "project", trained, test)
+    paths = Paths(shutil.copytree(prepared.root, tmp_path_factory.mktemp("evaluated") / "project"))
     stage.run(paths, PARAMS)
     return paths
 
