@@ -12,7 +12,7 @@ from lenet5.registry.paired_test import Comparison
 from lenet5.stages.register.params import Gate
 from lenet5.system.experiments import changed_values
 from lenet5.tracking import runs, tags
-from lenet5.tracking.store import Client
+from lenet5.tracking.embedded_client import Client
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lenet5.stages.params import Params
 from lenet5.system import environment, git
 from lenet5.system.git import GitFailed
 from lenet5.tracking import runs, source_code, store, tags
-from lenet5.tracking.store import Client
+from lenet5.tracking.embedded_client import Client
 
 Pair = tuple[Any, Any]
 

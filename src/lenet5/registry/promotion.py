@@ -474,7 +474,7 @@ def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdi
     """Store the verdict in tags of the candidate, for readers of the registry."""
     against = f" against version {state.holder_number}" if state.holder_number else ""
     decision = f"{verdict.decision}{against}: {verdict.why}"
-    model_versions.tag(log.client, candidate, tags.DECISION, decision)
+    model_versions.set_verdict(log.client, candidate, decision)
     comparison = str(verdict.comparison or "with none")
     if verdict.change and (old := verdict.change.on_champions):
         comparison += f"; on the champion's test images: {old.comparison}"

@@ -25,8 +25,8 @@ PAIRS = 5
 LABEL_ERRORS = 10
 SLICES = 10
 """Rows of the other tables."""
-LONGEST = 5000
-"""Characters of a description in MLflow's database."""
+LONGEST = 4400
+"""Characters of a description. MLflow's database takes 5,000; the gate's answer is added to them."""
 _LEFT_OUT = "`model_card.md` in the run has more sections: {}.\n"
 
 
@@ -326,18 +326,19 @@ def _mark(passed: bool) -> str:
     return "✓" if passed else "✗"
 
 
-def of_version(card: str, where: str) -> str:
+def of_version(card: str, where: str, links: str = "") -> str:
     """Return the description of a version: the card without its title, and where the version was made.
 
-    MLflow's list of versions shows the first line, and it shows the name already. MLflow's database takes
-    5,000 characters, so the last sections of a long card are left out here. The run has the whole card.
+    MLflow's list of versions shows the name already. MLflow's database takes 5,000 characters, so the last
+    sections of a long card are left out here. The run has the whole card.
 
     Args:
         card: the model card.
         where: the result of :func:`origin`.
+        links: to the pages that belong to the version, in Markdown.
     """
     first, *sections = re.split(r"(?=^## )", card.partition("\n\n")[2], flags=re.MULTILINE)
-    text, left_out = first, list[str]()
+    text, left_out = f"{links}\n\n{first}" if links else first, list[str]()
     for section in sections:
         if left_out or len(text) + len(section) + len(where) > LONGEST - len(_LEFT_OUT) - 200:
             left_out.append(section.partition("\n")[0].removeprefix("## "))

@@ -104,7 +104,7 @@ def run(
             run_id=mlflow_run.info.run_id,
             model_id=run_record.model_id(mlflow_run),
             tags=version_tags,
-            description=card.of_version(text, card.origin(version_tags)),
+            description=card.of_version(text, card.origin(version_tags), run_record.links(mlflow_run)),
             about=card.of_registered_model(data),
         )
         if model_versions.CHAMPION not in version.aliases:
