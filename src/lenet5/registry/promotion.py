@@ -158,6 +158,8 @@ class Review:
     against: Version | None
     """The version in the place of the champion; None without one."""
     verdict: gate.Verdict
+    answers: robustness.PairedAnswers
+    """Of both versions on corrupted images."""
 
 
 def review(paths: Paths, params: Params, wanted: str, against: str | None = None) -> Review:
@@ -190,7 +192,7 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
         collected = predictions.collect(log.client, paths, candidate, other, data)
         answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, other)
     withdrawal = state.withdrawal_of(candidate.number) if against is None else None
-    return Review(candidate, other, judge(params, collected, answers, withdrawal))
+    return Review(candidate, other, judge(params, collected, answers, withdrawal), answers)
 
 
 def _replaced(state: AliasState) -> Version | None:
