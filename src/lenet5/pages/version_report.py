@@ -42,7 +42,7 @@ class Facts:
 
     @property
     def origin(self) -> dict[str, str]:
-        """Return where the version was made, by title. The section on lineage has the packages and the device."""
+        """Return where the version was made, by title; the page has the packages and the device already."""
         return {
             title: self.version.tags[name]
             for name, title in tags.ORIGIN.items()
@@ -174,8 +174,8 @@ def _heat_map(review: Review | None) -> dict[str, Any] | None:
 
     Returns:
         ``severities``, ``images``, and ``rows``, the largest loss of the candidate first: for each corruption
-        its ``name``, the mean ``difference`` over the severities, and ``cells``, one for each severity: a row of
-        :attr:`lenet5.registry.robustness.PairedAnswers.by_severity`, or None.
+        its ``name``, the mean ``difference`` over the severities, and ``cells``, one for each severity: a
+        row of :attr:`lenet5.registry.robustness.PairedAnswers.by_severity`, or None.
     """
     table = review.answers.by_severity if review else None
     if table is None:
