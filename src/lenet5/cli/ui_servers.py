@@ -25,6 +25,7 @@ from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
 from lenet5.system.terminal import console, print_line
 from lenet5.tracking import experiment_page, store
+from lenet5.tracking.embedded_client import Client
 
 log = logging.getLogger(__name__)
 

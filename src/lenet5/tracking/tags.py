@@ -51,6 +51,23 @@ SWITCHES = f"{ENVIRONMENT}switches"
 MACHINE = "machine."
 """Prefix: the machine that trained. A run that was rebuilt from files has no such tags."""
 FLOW_RUN = "prefect.flow_run_id"
+ORIGIN = {
+    COMMIT: "Git commit",
+    PATCH: "Uncommitted changes (SHA-256 of code/uncommitted.patch in the run)",
+    DVC_LOCK: "dvc.lock (SHA-256)",
+    VALIDATION: "Great Expectations (Data Docs: validation/ in the run)",
+    FLOW_RUN: "Prefect flow run",
+    f"{ENVIRONMENT}packages": "Packages",
+    f"{ENVIRONMENT}requirements": "requirements.lock (SHA-256)",
+    SWITCHES: "Engine variables",
+    f"{ENVIRONMENT}device": "Device",
+    f"{ENVIRONMENT}threads": "Threads",
+    f"{MACHINE}processor": "Processor",
+    f"{MACHINE}instruction_set": "Instruction set",
+    f"{MACHINE}host": "Host",
+    f"{MACHINE}python": "Python",
+}
+"""The tags of a version that say where it was made, with their titles for people."""
 
 PARAMS = "lenet5.params"
 """Of a version: its parameters by dotted name, as JSON. Earlier releases wrote no such tag."""

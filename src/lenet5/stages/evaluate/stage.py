@@ -6,11 +6,12 @@ It imports neither TensorFlow nor Keras: the stage ``train`` compared the ONNX f
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Dataset, Description, Split
@@ -18,11 +19,9 @@ from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
 from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, SplitInterval
 from lenet5.model import metrics, onnx_session
-from lenet5.stages.evaluate import figures, label_errors, report, robustness, slices
+from lenet5.stages.evaluate import figures, label_errors, out_of_fold, report, robustness, slices
+from lenet5.stages.evaluate.inspection import Inspector
 from lenet5.stages.evaluate.params import Evaluate
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 LABEL_ERRORS = 25
 """Pictures in the figure of likely label errors."""
@@ -64,7 +63,10 @@ def run(paths: Paths, params: Evaluate) -> str:
         )
     predictions = metrics.predictions(test.labels, probabilities)
     calibration = metrics.calibration(predictions, params.calibration_bins)
-    scores = {name: _score(session, processed, name, raw.splits["train"]) for name in ("train", "validation")}
+    inspector = Inspector(content)
+    scores = {
+        name: _score(inspector, processed, name, raw.splits["train"]) for name in ("train", "validation")
+    }
     scores["test"] = _Score(
         int((probabilities.argmax(axis=1) == test.labels).sum()),
         len(test.labels),
@@ -177,23 +179,35 @@ class _Score:
     label_errors: pd.DataFrame
 
 
-def _score(session: "InferenceSession", processed: Dataset, name: str, raw: Split) -> _Score:
+def _score(inspector: Inspector, processed: Dataset, name: str, raw: Split) -> _Score:
     """Score the raw pixels of a processed split.
 
     Args:
-        session: the model.
+        inspector: the model.
         processed: the dataset that was made from the raw train split.
         name: ``train`` or ``validation``.
         raw: the raw train split, whose positions the label errors have.
     """
     split = processed.splits[name]
+    *_, features, _ = inspector.layers
+    parts = list(dataset.chunks(len(split.images)))
+    labels = np.concatenate([split.labels[part].argmax(axis=1) for part in parts])
+
+    def pixels(part: slice) -> NDArray[np.uint8]:
+        return dataset.raw_pixels(split.images[part], processed.manifest.padding)
+
+    def activations(part: slice) -> NDArray[np.float32]:
+        return inspector.activations(pixels(part), [features.name])[features.name]
+
     correct, tables = 0, []
-    for part in dataset.chunks(len(split.images)):
-        pixels = dataset.raw_pixels(split.images[part], processed.manifest.padding)
-        labels = split.labels[part].argmax(axis=1)
-        probabilities = onnx_session.probabilities(session, pixels)
-        correct += int((probabilities.argmax(axis=1) == labels).sum())
-        tables.append(label_errors.rank(name, labels, probabilities, part.start))
+    for part in parts:
+        probabilities = inspector.probabilities(pixels(part))
+        correct += int((probabilities.argmax(axis=1) == labels[part]).sum())
+        if name != "train":
+            tables.append(label_errors.rank(name, labels[part], probabilities, part.start))
+    if name == "train":
+        scored = out_of_fold.probabilities(activations, labels, split.labels.shape[1], parts)
+        tables = [label_errors.rank(name, labels[part], shares, part.start) for part, shares in scored]
     doubted = label_errors.lowest(pd.concat(tables))
     pictures = dataset.raw_pixels(split.images[doubted["index"]], processed.manifest.padding)
     doubted["index"] = label_errors.positions(pictures, doubted["label"].to_numpy(), raw)

@@ -355,7 +355,9 @@ def origin(version_tags: Mapping[str, str]) -> str:
         version_tags: the tags of the version; rows of missing tags are left out.
     """
     rows = "\n".join(
-        f"| {title} | `{version_tags[name]}` |" for name, title in _ORIGIN.items() if version_tags.get(name)
+        f"| {title} | `{version_tags[name]}` |"
+        for name, title in tags.ORIGIN.items()
+        if version_tags.get(name)
     )
     return f"""
 ## Where it was made
@@ -365,21 +367,3 @@ def origin(version_tags: Mapping[str, str]) -> str:
 
 `lenet5 lineage` prints the complete lineage; `lenet5 reproduce` makes the version again.
 """
-
-
-_ORIGIN = {
-    tags.COMMIT: "Git commit",
-    tags.PATCH: "Uncommitted changes (SHA-256 of `code/uncommitted.patch` in the run)",
-    tags.DVC_LOCK: "dvc.lock (SHA-256)",
-    tags.VALIDATION: "Great Expectations (Data Docs: `validation/` in the run)",
-    tags.FLOW_RUN: "Prefect flow run",
-    f"{tags.ENVIRONMENT}packages": "Packages",
-    f"{tags.ENVIRONMENT}requirements": "requirements.lock (SHA-256)",
-    f"{tags.ENVIRONMENT}switches": "Engine variables",
-    f"{tags.ENVIRONMENT}device": "Device",
-    f"{tags.ENVIRONMENT}threads": "Threads",
-    f"{tags.MACHINE}processor": "Processor",
-    f"{tags.MACHINE}instruction_set": "Instruction set",
-    f"{tags.MACHINE}host": "Host",
-    f"{tags.MACHINE}python": "Python",
-}
