@@ -42,7 +42,8 @@ class Batches(keras.utils.PyDataset):
             params: batch size, seed and augmentation.
             first_epoch: counted from 0; a resumed training starts after the epochs of its checkpoint.
             group: the processes that share out each batch.
-            batches_per_item: batches that ``[index]`` returns, one after the other; the last item may have fewer.
+            batches_per_item: batches that ``[index]`` returns, one after the other; the last item may have
+                fewer.
         """
         super().__init__()
         self._group = group
@@ -64,22 +65,31 @@ class Batches(keras.utils.PyDataset):
         return math.ceil(self.steps / self._batches_per_item)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        first = index * self._batches_per_item
-        last = min(first + self._batches_per_item, self.steps)
-        images, labels = zip(*(self._batch(number) for number in range(first, last)), strict=True)
-        return (images[0], labels[0]) if len(images) == 1 else (np.concatenate(images), np.concatenate(labels))
+        size, first = self._params.batch_size, index * self._batches_per_item
+        batches = range(first, min(first + self._batches_per_item, self.steps))
+        rows = [self._order[number * size : (number + 1) * size] for number in batches]
+        taken = np.concatenate([self._group.share(each) for each in rows])
+        images = self._split.images[taken]
+        if self._params.distortion.is_used:
+            start = 0
+            for number, each in zip(batches, rows, strict=True):
+                share = self._group.share(np.arange(len(each)))
+                part = slice(start, start := start + len(share))
+                images[part] = self._distorted(images[part], number, len(each), share)
+        return images, self._split.labels[taken]
 
-    def _batch(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        size = self._params.batch_size
-        rows = self._order[number * size : (number + 1) * size]
-        random = np.random.default_rng([self._params.seed, self._epoch, number])
+    def _distorted(
+        self, images: NDArray[np.float32], number: int, count: int, share: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        """Distort this process's share of the batch ``number``, which has ``count`` images."""
+        limits, random = (
+            self._params.distortion,
+            np.random.default_rng([self._params.seed, self._epoch, number]),
+        )
         # every process draws for the whole batch, so the images do not depend on the number of processes
-        limits, shape = self._params.distortion, self._split.images.shape[1:3]
-        amounts = augment.draw_amounts(limits, len(rows), random)
-        disturbance = augment.draw_disturbance(limits, len(rows), shape, random)
-        share = self._group.share(np.arange(len(rows)))
-        images = augment.augment(self._split.images[rows[share]], amounts[:, share])
-        return augment.disturb(images, disturbance.of(share)), self._split.labels[rows[share]]
+        amounts = augment.draw_amounts(limits, count, random)
+        disturbance = augment.draw_disturbance(limits, count, images.shape[1:3], random)
+        return augment.disturb(augment.augment(images, amounts[:, share]), disturbance.of(share))
 
     def on_epoch_begin(self) -> None:
         self._shuffle()

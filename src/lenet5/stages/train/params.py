@@ -41,6 +41,12 @@ class Distortion(Section):
     undistorted: Annotated[float, Field(ge=0, le=1)] = 0
     """Share of the images of each batch that stay as they are."""
 
+    @property
+    def is_used(self) -> bool:
+        """Return whether any image is distorted."""
+        changes = self.model_dump(exclude={"combined", "undistorted"})
+        return any(changes.values()) and self.undistorted < 1
+
 
 class Train(Section):
     """The section ``train``; the comments in ``params.yaml`` describe each value."""
