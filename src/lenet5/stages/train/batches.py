@@ -88,8 +88,10 @@ class Batches(keras.utils.PyDataset):
         )
         # every process draws for the whole batch, so the images do not depend on the number of processes
         amounts = augment.draw_amounts(limits, count, random)
+        fields = augment.draw_fields(limits, count, images.shape[1:3], random)
         disturbance = augment.draw_disturbance(limits, count, images.shape[1:3], random)
-        return augment.disturb(augment.augment(images, amounts[:, share]), disturbance.of(share))
+        moved = augment.augment(images, amounts[:, share], None if fields is None else fields[:, share])
+        return augment.disturb(moved, disturbance.of(share))
 
     def on_epoch_begin(self) -> None:
         self._shuffle()

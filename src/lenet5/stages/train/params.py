@@ -24,6 +24,8 @@ class Distortion(Section):
     """Degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)]
     """Share of the height and of the width."""
+    elastic: Annotated[float, Field(ge=0, le=14)] = 0
+    """Standard deviation of the displacement of a pixel, in pixels; near pixels move alike."""
     blur: Annotated[float, Field(ge=0, le=1)] = 0
     """Share of the blurred image in the mixture with the sharp one."""
     background: Annotated[float, Field(ge=0)] = 0
