@@ -27,7 +27,7 @@ VARIANTS: list[dict[str, Any]] = [
 
 
 def trained(train: Split, settings: Train, *, fused: bool) -> tuple[keras.Sequential, dict[str, list[float]]]:
-    """Train from the same initial weights, with the fused step or with Keras' own; return metrics by epoch."""
+    """Train from the same weights, with the fused step or with Keras' own; return the metrics by epoch."""
     keras.utils.set_random_seed(settings.seed)
     model = untrained_network((28, 28, 1), 10, settings)
     steps = settings.steps_per_execution

@@ -53,9 +53,7 @@ def fit(
     keras.utils.set_random_seed(params.seed)
     model = untrained_network(train.images.shape[1:], train.labels.shape[1], params)
     trained_epochs = resume_from.epoch if resume_from else 0
-    # Keras has 16-bit layers and other engines; its own step is called for each batch
-    fused = backend.name() == "tensorflow" and params.precision == "float32"
-    if fused:
+    if fused := takes_fused_step(params):
         from lenet5.stages.train.fused import FusedSequential  # imports TensorFlow
 
         model = FusedSequential(model, params.batch_size)
@@ -94,6 +92,14 @@ def fit(
         ],
     )
     return network.in_float32(model), pd.DataFrame(history.rows)
+
+
+def takes_fused_step(params: Train) -> bool:
+    """Return whether a training takes the step of ``fused.py``, or else Keras' own.
+
+    The fused step is for TensorFlow, and it does not convert weights to 16 bits.
+    """
+    return backend.name() == "tensorflow" and params.precision == "float32"
 
 
 def untrained_network(shape: tuple[int, ...], classes: int, params: Train) -> keras.Sequential:
