@@ -20,7 +20,7 @@ from lenet5.core.errors import DataError, UsageError
 from lenet5.core.paths import Paths
 from lenet5.images.corruptions import scoring
 from lenet5.model import keras_file, metrics, network, onnx_export, onnx_session
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion, promotion_history
 from lenet5.stages.preprocess.transform import encode
 from lenet5.stages.register.params import Ceilings
 from lenet5.system import dvc
@@ -166,8 +166,8 @@ class Checkout:
         ceilings = Ceilings(calibration_error=0.5)
         return limits.model_copy(update={"register_": register.model_copy(update={"ceilings": ceilings})})
 
-    def history(self) -> list[promotion.HistoryEntry]:
-        return promotion.history(self.paths, self.params())
+    def history(self) -> list[promotion_history.HistoryEntry]:
+        return promotion_history.history(self.paths, self.params())
 
     def champion(self) -> int:
         return model_versions.aliases(self.client, NAME)["champion"]

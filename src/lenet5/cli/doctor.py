@@ -26,7 +26,7 @@ from lenet5.cli.app import UI_PORTS
 from lenet5.core import files
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
-from lenet5.registry import fast_lookup, model_versions, promotion
+from lenet5.registry import fast_lookup, model_versions, promotion_history
 from lenet5.stages import params
 from lenet5.stages.register import stage as register
 from lenet5.system import dvc, environment, git, settings
@@ -283,7 +283,8 @@ def _registry(paths: Paths) -> Iterator[Finding]:
         client = store.connect(paths)
         versions = model_versions.versions(client, configured.register_.model_name)
         champion = model_versions.holder(versions, model_versions.CHAMPION)
-        for problem in promotion.drifted(versions, promotion.history(paths, configured)).values():
+        changes = promotion_history.history(paths, configured)
+        for problem in promotion_history.drifted(versions, changes).values():
             yield Finding("registry", False, problem, "`lenet5 history`, then `lenet5 rollback` or `promote`")
         if champion is None:
             yield Finding("registry", True, f"{len(versions)} versions, no champion (`lenet5 promote`)")

@@ -145,9 +145,9 @@ def show_history(as_json: Json = False) -> None:
     Next: `lenet5 lineage VERSION`.
     """
     paths, params = checkout()
-    from lenet5.registry import promotion
+    from lenet5.registry import promotion_history
 
-    lines = promotion.history(paths, params)
+    lines = promotion_history.history(paths, params)
     if as_json:
         print_json([line.entry.model_dump(mode="json") | {"happened": line.happened} for line in lines])
         return

@@ -17,12 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lenet5.system.settings import Settings, any_variable_matches
+from lenet5.tracking.embedded_client import OTHER_REGISTRY
 from lenet5.tracking.tags import MODEL_FOLDER, ONNX_FILE
 
-_OTHER_REGISTRY = re.compile(
-    "MLFLOW_(REGISTRY_URI|.*WORKSPACE.*|TRACKING_(AUTH|AWS_SIGV4|INSECURE_TLS|(SERVER|CLIENT)_CERT_PATH))"
-)
-"""Variables that make MLflow's client use another registry, or connect to this one in another way."""
 _API = "api/2.0/mlflow"
 """https://mlflow.org/docs/latest/api_reference/rest-api.html"""
 _TIMEOUT = 3
@@ -77,7 +74,7 @@ def find(settings: Settings, name: str, reference: str) -> VersionTags | None:
     Returns:
         The version; None when MLflow's client has to decide.
     """
-    if any_variable_matches(_OTHER_REGISTRY):
+    if any_variable_matches(OTHER_REGISTRY):
         return None
     by_number = re.fullmatch("[1-9][0-9]*", reference) is not None
     label = reference if by_number else reference.removeprefix("@")

@@ -103,6 +103,11 @@ class LocalState:
         return self.folder / "workspaces"
 
     @property
+    def in_workspace(self) -> bool:
+        """Return whether the checkout is one of these."""
+        return self.root.parent == self.workspaces
+
+    @property
     def checkout_lock(self) -> Path:
         """Return the file that a flow run locks while it works in this checkout."""
         return self.root / ".dvc" / "tmp" / "lenet5-flow.lock"
