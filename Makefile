@@ -31,22 +31,24 @@ pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, reg
 # and for other programs, so one process more than there are processors is faster.
 PROCESSES = $$($(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup
+# OpenBLAS waits for its threads in a loop, which takes the processors from the other processes.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
 
 .PHONY: test-fast
 test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (under a minute on two cores)
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --fast
+	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadgroup --fast
 
 .PHONY: test
 test: .venv/installed-dev ## run every test that needs no server, except the longest (about seven minutes on two cores)
-	$(BIN)/pytest $(PARALLEL) -m "not (integration or stack or long)"
+	$(PYTEST) $(PARALLEL) -m "not (integration or stack or long)"
 
 .PHONY: test-integration
 test-integration: .venv/installed-dev ## run the tests that start servers, workers, flows or other programs, except the longest (a quarter of an hour)
-	$(BIN)/pytest $(PARALLEL) -m "(integration or stack) and not long"
+	$(PYTEST) $(PARALLEL) -m "(integration or stack) and not long"
 
 .PHONY: test-all
 test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
-	$(BIN)/pytest $(PARALLEL)
+	$(PYTEST) $(PARALLEL)
 
 .PHONY: portability
 portability: ## run the pipeline in a fresh clone on another Python: make portability PYTHON=python3.13
@@ -54,7 +56,7 @@ portability: ## run the pipeline in a fresh clone on another Python: make portab
 
 .PHONY: coverage
 coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files
-	$(BIN)/pytest $(PARALLEL) -m "not (integration or stack or long)" --cov --cov-report=
+	$(PYTEST) $(PARALLEL) -m "not (integration or stack or long)" --cov --cov-report=
 	$(BIN)/coverage report --sort cover | awk 'NR <= 12 || /^TOTAL/'
 
 .PHONY: check

@@ -61,7 +61,13 @@ TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
 FINISHED = "PYTEST_FINISHED_PROJECT"
 """Variable with the folder of ``finished``, for runs of pytest that share it."""
-KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+KEPT = (
+    "LANG",
+    "PYTHONDONTWRITEBYTECODE",
+    "OPENBLAS_NUM_THREADS",
+    "COVERAGE_PROCESS_CONFIG",
+    "COVERAGE_PROCESS_START",
+)
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
 IN_PROCESS = {
     *("versions", "status", "history", "lineage", "bom", "diff", "promote", "rollback", "predict", "doctor"),
