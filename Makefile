@@ -104,6 +104,10 @@ bench: .venv/installed-dev ## measure the figures that the README quotes; PARTS=
 	test -f models/lenet5.keras || $(BIN)/dvc repro
 	$(BIN)/python -m benchmarks --seeds $(or $(SEEDS),5) $(PARTS)
 
+.PHONY: screenshots
+screenshots: .venv/installed-dev ## make the pictures of MLflow, Prefect and the reports in docs/images (needs Chromium; ten minutes)
+	$(BIN)/python -m tools.screenshots
+
 .PHONY: soak
 soak: .venv/installed-dev ## measure what grows in 200 flow runs on servers (hours); RUNS=20 makes fewer
 	$(BIN)/python -m benchmarks.soak --runs $(or $(RUNS),200)

@@ -54,6 +54,8 @@ CLONED = (
     ".gitignore",
     ".dvc/config",
     ".dvc/.gitignore",
+    ".dvc/plots.html",
+    *(f".dvc/plots/{name}.json" for name in ("calibration", "classes", "corruptions", "slices")),
 )
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"

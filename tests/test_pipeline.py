@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import requests
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 
 from lenet5.core.results import Lineage
 from lenet5.system import settings
@@ -74,8 +76,26 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
     assert [m.step for m in mlflow.get_metric_history(run.info.run_id, "train.val_loss")] == [1, 2]
     evaluation = json.loads(finished.paths.evaluation.read_text())
     assert run.data.metrics["evaluate.accuracy"] == evaluation["accuracy"]
-    for name, accuracy in evaluation["corruption_accuracy"].items():
-        assert run.data.metrics[f"evaluate.corruption_accuracy.{name}"] == accuracy
+    assert run.data.metrics["evaluate.val_accuracy"] == evaluation["val_accuracy"]
+    details = json.loads(finished.paths.evaluation_details.read_text())
+    assert run.data.metrics["evaluate.loss"] == details["loss"]
+    assert run.data.metrics["evaluate.error_percent"] == pytest.approx(100 * (1 - evaluation["accuracy"]))
+    assert {"evaluate.train_accuracy", "evaluate.val_accuracy"} <= set(run.data.metrics)
+    assert run.info.run_name == "seed 7, epochs 2"
+    tables = {
+        name: pd.read_csv(
+            download_artifacts(
+                f"runs:/{run.info.run_id}/results/{name}.csv", tracking_uri=mlflow.tracking_uri
+            )
+        )
+        for name in ("per_class", "robustness")
+    }
+    assert len(tables["per_class"]) == 10
+    for name, accuracy in details["corruption_accuracy"].items():
+        of_corruption = tables["robustness"][tables["robustness"]["corruption"] == name]
+        assert of_corruption["accuracy"].mean() == pytest.approx(accuracy)
+    # a chart for each class or corruption would hide the curves
+    assert not [name for name in run.data.metrics if name.count(".") > 1]
     assert "system/cpu_utilization_percentage" in run.data.metrics
     inputs = {d.dataset.name: d.tags[0].value for d in run.inputs.dataset_inputs}
     assert inputs == {"mnist-train": "training", "mnist-validation": "validation", "mnist-test": "testing"}
@@ -84,7 +104,12 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
         "code": {"params.yaml", "dvc.yaml", "dvc.lock", "requirements.lock"},
         "figures": {"confusion.png", "learning_curves.png", "mistakes.png", "calibration.png"},
         "validation": {"index.html", "summary.html"},
-        "results": {"predictions.parquet", "robustness.parquet", "evaluation.json"},
+        "results": {
+            "predictions.parquet",
+            "robustness.parquet",
+            "evaluation.json",
+            "evaluation_details.json",
+        },
         "bom": {"model.cdx.json", "packages.cdx.json"},
     }.items():
         assert names <= {Path(f.path).name for f in mlflow.list_artifacts(run.info.run_id, folder)}

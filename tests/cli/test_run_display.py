@@ -14,6 +14,11 @@ from lenet5.orchestration.events import PROMOTION, Outcome
 STAGES = ("ingest", "preprocess", "train", "evaluate", PROMOTION)
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def at_work(progress: Progress) -> Progress:
     """Let a run reach epoch 7 of 12: one stage was cached, one ran, the training is on a worker."""
     progress.planned(STAGES)
@@ -131,5 +136,6 @@ def test_durations_are_words(seconds: float, text: str) -> None:
 def test_lines_are_live_only_on_a_terminal_without_log_lines(
     terminal: bool, name: str, log: bool, live: bool
 ) -> None:
-    console = Console(file=io.StringIO(), force_terminal=terminal, _environ={"TERM": name})
+    file = Terminal() if terminal else io.StringIO()
+    console = Console(file=file, _environ={"TERM": name, "FORCE_COLOR": "1"})
     assert run_display.is_live(console, log=log) is live

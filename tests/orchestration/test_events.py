@@ -90,6 +90,16 @@ def test_what_the_stage_prints_is_told_from_what_dvc_prints() -> None:
     assert of(*lines)[:-1] == [("printed", "train", "26 checks passed")]
 
 
+def test_an_error_of_a_stage_is_no_result() -> None:
+    lines = (
+        "> lenet5 train",
+        "error: it diverged",
+        "  fix:      lower it",
+        "ERROR: failed to reproduce 'train'",
+    )
+    assert of(*lines)[:-1] == []
+
+
 def test_epochs_are_progress() -> None:
     line = str(EpochLine(2, 5, {"accuracy": 0.9, "loss": 0.1, "val_accuracy": 0.95, "val_loss": 0.2}))
     assert of(line)[0] == ("progress", "train", 2, 5, 0.95)

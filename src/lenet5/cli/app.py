@@ -137,9 +137,15 @@ def format_value(value: object) -> str:
     return "none" if value is None else escape(str(value))
 
 
-def print_versions(versions: Sequence["Version"]) -> None:
-    """Print a table of registered versions."""
-    table = Table("version", "aliases", "test accuracy", "data", "commit", "registered")
+def print_versions(versions: Sequence["Version"], changes: Mapping[int, Sequence[str]] | None = None) -> None:
+    """Print a table of registered versions.
+
+    Args:
+        versions: The rows.
+        changes: What a version was made from that the champion was not, by number; None for no such column.
+    """
+    titles = ["version", "aliases", "test accuracy", "data", "commit", "registered"]
+    table = Table(*titles, *([] if changes is None else ["changed against the champion"]))
     for version in versions:
         row = version_as_dict(version)
         table.add_row(
@@ -149,6 +155,7 @@ def print_versions(versions: Sequence["Version"]) -> None:
             escape(" ".join(filter(None, (row["data_name"], (row["data"] or "")[:12])))),
             (row["commit"] or "")[:8] + ("+" if row["dirty"] else ""),
             f"{version.created.astimezone():%Y-%m-%d %H:%M}",
+            *([] if changes is None else [escape(", ".join(changes.get(version.number, ())))]),
         )
     console.print(table)
 

@@ -65,7 +65,8 @@ def list_versions(
     """List the registered versions, newest first.
 
     --data takes the digest of a data set, as `lenet5 lineage` prints it, or of a source file, as params.yaml
-    pins it.
+    pins it. The last column says what a version was made from that the champion was not: parameters, data,
+    code, packages.
 
     Example: `lenet5 versions --json`
 
@@ -81,17 +82,21 @@ def list_versions(
                 found=repr(prefix),
             )
     paths, params = checkout()
-    from lenet5.registry import lineage, model_versions
+    from lenet5.registry import comparison, lineage, model_versions
     from lenet5.tracking import store
 
     name = params.register_.model_name
     with store.reachable(paths):
-        versions = model_versions.versions(store.connect(paths), name)
-    selected = lineage.select(versions, data=data, commit=commit)
+        client = store.connect(paths)
+        versions = model_versions.versions(client, name)
+        selected = lineage.select(versions, data=data, commit=commit)
+        changes = comparison.since_champion(client, versions, selected)
     if as_json:
-        print_json([version_as_dict(version) for version in selected])
+        print_json(
+            [version_as_dict(each) | {"changed": list(changes.get(each.number, ()))} for each in selected]
+        )
     elif selected:
-        print_versions(selected)
+        print_versions(selected, changes)
     elif versions:
         print_line(
             f"None of the {len(versions)} versions of {name} matches. "
@@ -163,7 +168,9 @@ def show_difference(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show what differs between two versions: parameters, data, metrics, packages, outputs, code.
+    """Say which of two versions is better, and show what differs: parameters, data, metrics, packages, code.
+
+    The first sentence compares the answers to the same test images, as the promotion gate does.
 
     Example: `lenet5 diff champion challenger`
 
@@ -182,6 +189,7 @@ def show_difference(
     if not any(sections.values()):
         print_line(f"versions {numbers[0]} and {numbers[1]} do not differ")
         return
+    print_line(comparison["answer"]["sentence"])
     table = Table("", "what", *(f"version {number}" for number in numbers))
     for section, rows in sections.items():
         for index, (name, values) in enumerate(rows.items()):

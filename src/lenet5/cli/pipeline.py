@@ -3,6 +3,7 @@
 import logging
 import shlex
 import signal
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
@@ -112,6 +113,40 @@ def recipe(
             table.add_row(label, escape(content.about), format_value(content.overrides))
         console.print(table)
         print_line("Next: dvc exp run $(lenet5 recipe fast)")
+
+
+@app.command(rich_help_panel=PIPELINE)
+def experiments(
+    commits: Annotated[int, typer.Option(min=1, help="Show the experiments of this many commits.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Compare the experiments of `dvc exp run`: metrics, and the parameters that they changed.
+
+    `dvc exp show` has every parameter and every file in a column of its own. This table fits a terminal.
+
+    Needs: a git checkout in which the pipeline ran.
+
+    Example: `lenet5 experiments --commits 3`
+
+    Next: `dvc exp apply NAME` brings an experiment into the workspace, `dvc metrics diff NAME` compares it.
+    """
+    from lenet5.core.results import Evaluation
+    from lenet5.system import experiments as dvc_experiments
+
+    paths, _ = checkout()
+    rows = dvc_experiments.collect(paths.root, commits)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    columns = list(Evaluation.model_fields)
+    table = Table("experiment", *(name.replace("_", "\n") for name in columns), "changed parameters")
+    for row in rows:
+        state = f" ({row.state})" if row.state else ""
+        figures = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in columns]
+        table.add_row(
+            escape(f"{'  ' if row.base else ''}{row.name}{state}"), *figures, escape(", ".join(row.changed))
+        )
+    console.print(table)
 
 
 @app.command(rich_help_panel=PIPELINE)

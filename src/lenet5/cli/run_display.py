@@ -258,7 +258,8 @@ def summary(promotion: "Promotion") -> str:
 
 def is_live(target: Console = console, *, log: bool) -> bool:
     """Return whether lines can be drawn again: on a terminal that no log lines cut through."""
-    return target.is_terminal and not target.is_dumb_terminal and not log
+    # FORCE_COLOR makes Rich take a pipe for a terminal
+    return target.file.isatty() and not target.is_dumb_terminal and not log
 
 
 def duration(seconds: float) -> str:

@@ -24,8 +24,8 @@ _CACHED = re.compile(r"Stage '\S+' (didn't change, skipping|is cached - skipping
 """What DVC prints for a stage that it does not run."""
 _COMMAND = re.compile(r"> ")
 """How DVC announces the command of a stage. What follows is the output of the stage."""
-_RECORDS = re.compile(r"(Generating|Updating) lock file ")
-"""What DVC prints after the output of the stage."""
+_NO_RESULT = re.compile(r"(Generating|Updating) lock file |error: |ERROR: failed to ")
+"""What DVC prints after the output of the stage, and an error, which the command itself prints at its end."""
 _SENT = re.compile(r"\S+ is sent to (?P<where>work pool \S+): flow run ")
 
 
@@ -119,7 +119,7 @@ def of_stage(name: str, log: OnLine) -> Iterator[OnLine]:
     def on_line(line: str) -> None:
         nonlocal outcome, is_output
         log(line)
-        if _COMMAND.match(line) or _RECORDS.match(line):
+        if _COMMAND.match(line) or _NO_RESULT.match(line):
             is_output = _COMMAND.match(line) is not None
         elif epoch := EpochLine.parse(line):
             observer.progress(name, epoch.number, epoch.total, epoch.accuracy)

@@ -176,7 +176,9 @@ def _start_server(paths: Paths, login: str) -> EmbeddedServer:
     """Start the server of this run. It asks every request for ``login``, which is new for each run."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)  # early requests wait in it
     server = EmbeddedServer(partial(embedded_server.start, paths, listening, login), listening)
-    console.print(f"Starting a Prefect server for this run: {server.address}")
+    console.print(
+        f"Starting a Prefect server for this run: {server.address} (`lenet5 ui` shows the run after its end)"
+    )
     return server
 
 

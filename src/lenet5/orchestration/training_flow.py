@@ -65,8 +65,11 @@ def run(
             assert isinstance(promoted, promotion.Promotion)
     except Lenet5Error as error:
         return _failed(error)
-    run_link = store.run_link(paths, promoted.version.run_id)
-    create_markdown_artifact(report.markdown(promoted, run_link), key="lenet5")
+    create_markdown_artifact(
+        report.markdown(paths, promoted),
+        key=report.artifact_key(promoted),
+        description=report.line(promoted),
+    )
     workspace.remove(paths)
     return Completed(message=report.line(promoted), data=promoted)
 

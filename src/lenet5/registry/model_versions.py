@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
-from lenet5.core.text import did_you_mean
+from lenet5.core.text import did_you_mean, fitted
 from lenet5.registry import fast_lookup
 from lenet5.tracking import model_package, store
 from lenet5.tracking.embedded_client import Client, EmbeddedClient, StoredVersion
@@ -18,6 +18,7 @@ from lenet5.tracking.source_code import PATCH_FILE
 from lenet5.tracking.tags import (
     ABOUT,
     ARTIFACTS,
+    DECISION,
     KERAS_FILE,
     MODEL_FILE,
     MODEL_FOLDER,
@@ -46,6 +47,9 @@ SLICES = "results/slices.parquet"
 REPORT = "results/report.html"
 """Path of the report page that the stage ``evaluate`` wrote, in the run of a version."""
 
+_GATE = "Gate: "
+_LONGEST_VERDICT = 500
+"""Characters of the gate's answer in a description; the stage ``register`` leaves room for them."""
 _EARLIER = "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255."
 """What earlier releases said about every registered model, whatever its data."""
 
@@ -176,6 +180,7 @@ def register(
             for key, value in changed.items():
                 client.set_model_version_tag(name, str(version.number), key, value)
             if changed:
+                description = with_verdict(description, version.tags.get(DECISION))
                 client.update_model_version(name, str(version.number), description)
                 _describe(client, name, about)
             return replace(version, tags={**version.tags, **changed}), False
@@ -215,6 +220,30 @@ def _describe(client: Client, name: str, about: str) -> None:
         client.update_registered_model(name, about)
     if registered_model.tags.get(ABOUT) != about:
         client.set_registered_model_tag(name, ABOUT, about)
+
+
+def with_verdict(description: str, decision: str | None) -> str:
+    """Return the description of a version with the answer of the gate in its first line.
+
+    MLflow's list of versions shows the first line.
+
+    Args:
+        description: The description, in Markdown, with or without an earlier answer.
+        decision: The value of the tag ``gate.decision``; None before the gate was asked.
+    """
+    if description.startswith(_GATE):
+        description = description.partition("\n\n")[2]
+    first = f"{_GATE}{fitted(decision, _LONGEST_VERDICT)}\n\n" if decision else ""
+    return first + description
+
+
+def set_verdict(client: Client, version: Version, decision: str) -> None:
+    """Store the answer of the gate in the version's tags and description, and in the tags of its run."""
+    tag(client, version, DECISION, decision)
+    number = str(version.number)
+    description = client.get_model_version(version.name, number).description or ""
+    client.update_model_version(version.name, number, with_verdict(description, decision))
+    client.set_tag(version.run_id, DECISION, decision)
 
 
 def set_alias(client: Client, name: str, alias: str, number: int | None) -> None:

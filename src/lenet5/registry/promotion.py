@@ -39,7 +39,7 @@ from lenet5.tracking import data_set, store, tags
 from lenet5.tracking.embedded_client import Client
 
 if TYPE_CHECKING:
-    from lenet5.registry import gate
+    from lenet5.registry import gate, robustness
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +161,8 @@ class Review:
     against: Version | None
     """The version in the place of the champion; None without one."""
     verdict: "gate.Verdict"
+    answers: "robustness.PairedAnswers"
+    """Of both versions on corrupted images."""
 
 
 def review(paths: Paths, params: Params, wanted: str, against: str | None = None) -> Review:
@@ -195,7 +197,7 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
         collected = predictions.collect(log.client, paths, candidate, other, data)
         answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, other)
     withdrawal = state.withdrawal_of(candidate.number) if against is None else None
-    return Review(candidate, other, judgement.judge(params, collected, answers, withdrawal))
+    return Review(candidate, other, judgement.judge(params, collected, answers, withdrawal), answers)
 
 
 def _replaced(state: AliasState) -> Version | None:
@@ -474,7 +476,7 @@ def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdi
     """Store the verdict in tags of the candidate, for readers of the registry."""
     against = f" against version {state.holder_number}" if state.holder_number else ""
     decision = f"{verdict.decision}{against}: {verdict.why}"
-    model_versions.tag(log.client, candidate, tags.DECISION, decision)
+    model_versions.set_verdict(log.client, candidate, decision)
     comparison = str(verdict.comparison or "with none")
     if verdict.change and (old := verdict.change.on_champions):
         comparison += f"; on the champion's test images: {old.comparison}"

@@ -66,6 +66,8 @@ def compare_digests(
         ),
         DigestComparison("metrics", artifacts["results/evaluation.json"], files.sha256(made.evaluation)),
     ]
+    if details := artifacts.get("results/evaluation_details.json"):  # earlier releases had one file
+        rows.append(DigestComparison("metrics in detail", details, files.sha256(made.evaluation_details)))
     return [*rows, _compare_outputs(_outputs(lock, stages), _outputs(files.read_text(made.lock), stages))]
 
 

@@ -177,6 +177,15 @@ def changes(root: Path, stage: str) -> dict[str, str]:
     return found
 
 
+def experiments(root: Path, commits: int) -> str:
+    """Return what ``dvc exp show`` knows of the last commits, as JSON.
+
+    Raises:
+        Unavailable: DVC cannot say.
+    """
+    return _output(root, "exp", "show", "--json", "--num", str(commits))
+
+
 def exchange(root: Path, *arguments: str) -> None:
     """Run ``dvc push`` or ``dvc pull``.
 

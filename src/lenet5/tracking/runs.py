@@ -16,9 +16,9 @@ from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.core.text import fitted, mask_urls
 from lenet5.system import environment, settings
-from lenet5.tracking import source_code, store
+from lenet5.tracking import run_name, source_code, store
 from lenet5.tracking.embedded_client import Client, EmbeddedClient
-from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
+from lenet5.tracking.tags import CHANGES, CLOSED, DVC_EXPERIMENT, FLOW_RUN, MACHINE, TRAINING, WEIGHTS
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,6 +34,8 @@ _ACTIVITY_METRICS = ("system/cpu_utilization_percentage", "train.loss", SCORE)
 """Metrics that a running process logs: every two seconds, each epoch, each trial of a sweep."""
 
 
+_DVC_EXPERIMENT = "DVC_EXP_NAME"
+"""DVC sets it for the stages of an experiment."""
 _LARGEST_BATCH = 100
 """Parameters, or tags, in one request to MLflow."""
 _MOST_METRICS = 1000
@@ -70,14 +72,16 @@ def training_run(paths: Paths, training: str, params: Mapping[str, Any]) -> Iter
         return
 
     from mlflow.entities import RunStatus
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    from lenet5.tracking.system_metrics import SystemMetrics
 
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
-    monitor = SystemMetricsMonitor(run_id, resume_logging=True)
+    logger = _EpochLogger(paths, client, run_id, logged_epochs)
+    monitor = SystemMetrics(run_id, lambda: logger.has_logged)
     monitor.start()
     status = RunStatus.FAILED
     try:
-        yield _EpochLogger(paths, client, run_id, logged_epochs)
+        yield logger
         status = RunStatus.FINISHED
     except KeyboardInterrupt:
         status = RunStatus.KILLED
@@ -100,6 +104,8 @@ class _EpochLogger:
         self._run_id = run_id
         self._logged_epochs = logged_epochs
         self._store_answers = True
+        self.has_logged = bool(logged_epochs)
+        """Whether the run has metrics of an epoch."""
 
     def __call__(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if not self._store_answers or epoch in self._logged_epochs:
@@ -107,6 +113,7 @@ class _EpochLogger:
         try:
             with store.reachable(self._paths):
                 log_metrics(self._client, self._run_id, {f"train.{k}": v for k, v in metrics.items()}, epoch)
+            self.has_logged = True
         except Lenet5Error as error:
             self._store_answers = False
             log.warning("%s", error)
@@ -130,11 +137,40 @@ def find_unfinished(client: Client, paths: Paths, training: str, params: Mapping
     return None
 
 
-def create(client: Client, paths: Paths, training: str) -> Run:
-    """Create a run for a training."""
+def create(client: Client, paths: Paths, training: str, params: Mapping[str, Any]) -> Run:
+    """Create a run for a training. Its name says what the parameters change against the defaults.
+
+    Args:
+        client: The store.
+        paths: The checkout, for the experiment and the recipes.
+        training: Identity of the training.
+        params: Every parameter that is known, by dotted name.
+    """
     tags = {TRAINING: training, "mlflow.source.name": "lenet5"}
-    experiment = store.experiment(client, paths)
-    return client.create_run(experiment, tags=tags, run_name=f"lenet5-{training[:8]}")
+    experiment = store.described_experiment(client, paths)
+    return client.create_run(experiment, tags=tags, run_name=run_name.name(paths, params))
+
+
+def labels(paths: Paths, params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags that say in a list of runs what a run is: its changes and the DVC experiment.
+
+    Args:
+        paths: The checkout, for its settings.
+        params: Every parameter that is known, by dotted name.
+    """
+    found = {CHANGES: fitted(run_name.summary(params), _LONGEST)}
+    if experiment := settings.given([_DVC_EXPERIMENT]).get(_DVC_EXPERIMENT):
+        found[DVC_EXPERIMENT] = experiment
+    return found
+
+
+def set_tags(client: Client, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run in as few requests as MLflow allows."""
+    from mlflow.entities import RunTag
+
+    entities = [RunTag(name, value) for name, value in tags.items()]
+    for first in range(0, len(entities), _LARGEST_BATCH):
+        client.log_batch(run_id, tags=entities[first : first + _LARGEST_BATCH])
 
 
 def known_epochs(client: Client, run_id: str) -> set[int]:
@@ -160,6 +196,11 @@ def log_params(client: Client, run: Run, params: Mapping[str, Any]) -> None:
         client.log_batch(run.info.run_id, params=missing[first : first + _LARGEST_BATCH])
     for first in range(0, len(changed), _LARGEST_BATCH):
         client.log_batch(run.info.run_id, tags=changed[first : first + _LARGEST_BATCH])
+
+
+def as_logged(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return parameters as MLflow stores them: as text, without credentials, and not too long."""
+    return {name: _shown(value) for name, value in params.items()}
 
 
 def _shown(value: object) -> str:
@@ -234,18 +275,19 @@ def _open(client: Client, paths: Paths, training: str, params: Mapping[str, Any]
     Returns:
         The id of the run; None when a complete run exists.
     """
-    from mlflow.entities import RunTag
-
     dotted = {f"train.{name}": value for name, value in params.items()}
     if any(WEIGHTS in run.data.tags for run in _search(client, paths, training)):
         return None
-    run = find_unfinished(client, paths, training, dotted) or create(client, paths, training)
+    # the sections of other stages are no parameters of this training, but one of them shapes the model
+    known = {**run_name.other_sections(paths), **dotted}
+    run = find_unfinished(client, paths, training, dotted) or create(client, paths, training, known)
     log_params(client, run, dotted)
     source_code.record(client, run.info.run_id, source_code.find(paths))
     tags = {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
+    tags |= labels(paths, known)
     if flow_run := settings.load(paths).lenet5_flow_run_id:
         tags[FLOW_RUN] = flow_run
-    client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in tags.items()])
+    set_tags(client, run.info.run_id, tags)
     client.update_run(run.info.run_id, "RUNNING")
     return str(run.info.run_id)
 

@@ -13,12 +13,14 @@ from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.system import settings
 from lenet5.system.state import LocalState
-from lenet5.tracking import embedded_store
+from lenet5.tracking import embedded_store, experiment_page
 from lenet5.tracking.embedded_client import Client, EmbeddedClient, NeedsMlflowError
 
 _BUSY = {429, 500, 502, 503, 504}
 """HTTP status of a server that may answer later."""
 DEFAULT_EXPERIMENT = "lenet5"
+UI_PORT = 5000
+"""Where `lenet5 ui` serves the pages, unless another port is chosen."""
 
 
 def connect(paths: Paths) -> Client:
@@ -105,28 +107,46 @@ def experiment(client: Client, paths: Paths) -> str:
     raise AssertionError(f"experiment {name} both exists and does not exist")
 
 
+def described_experiment(client: Client, paths: Paths) -> str:
+    """Return the id of the experiment, and give its page the columns, charts and note of this release."""
+    identifier = experiment(client, paths)
+    experiment_page.describe(client, client.get_experiment(identifier))
+    return identifier
+
+
 def experiment_name(paths: Paths) -> str:
     """Return the name of the experiment: that of the setting, or else that of the registered model.
 
     A folder without ``params.yaml`` has neither.
     """
-    if name := settings.load(paths).mlflow_experiment_name:
-        return name
+    return settings.load(paths).mlflow_experiment_name or model_name(paths) or DEFAULT_EXPERIMENT
+
+
+def model_name(paths: Paths) -> str | None:
+    """Return the name of the registered model; None in a folder without ``params.yaml``."""
     if not paths.params.exists():
-        return DEFAULT_EXPERIMENT
+        return None
     # not through the schema: the parameters can be those of another release
     return str(files.read_yaml(paths.params, fix="`git checkout params.yaml`")["register"]["model_name"])
 
 
-def run_link(paths: Paths, run_id: str) -> str:
-    """Return where a person can open a run: a Markdown link to the server, or a hint to the local UI."""
+def pages(paths: Paths) -> tuple[str, str]:
+    """Return the address of MLflow's pages, and a note that says when it answers; empty for a server."""
     uri = settings.load(paths).mlflow_tracking_uri.rstrip("/")
-    if not uri.startswith("http"):
-        return f"`{run_id}` (`make ui` shows it)"
-    from mlflow import MlflowClient
+    if uri.startswith("http"):
+        return mask_urls(uri, replacement=""), ""
+    return f"http://127.0.0.1:{UI_PORT}", " (on this machine, while `lenet5 ui` runs)"
 
-    experiment_id = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{mask_urls(uri, replacement='')}/#/experiments/{experiment_id}/runs/{run_id}>"
+
+def experiment_of(paths: Paths, run_id: str) -> str:
+    """Return the id of the experiment of a run.
+
+    Raises:
+        Unavailable: the store does not answer.
+        DataError: it has no such run.
+    """
+    with reachable(paths):
+        return str(connect(paths).get_run(run_id).info.experiment_id)
 
 
 @contextmanager
