@@ -178,10 +178,6 @@ def leave_a_promotion_pending(project: Project) -> None:
     client(project).delete_model_version_tag(f"{MODEL}.history", "1", "settled")
 
 
-def forget_the_promotion(project: Project) -> None:
-    client(project).delete_registered_model(f"{MODEL}.history")
-
-
 def damage_the_log_of_promotions(project: Project) -> None:
     client(project).set_model_version_tag(f"{MODEL}.history", "1", "move", "{}")
 
@@ -212,7 +208,6 @@ def change_the_tables(project: Project) -> None:
         change_a_tag_of_the_version,
         lose_the_champion,
         leave_a_promotion_pending,
-        forget_the_promotion,
         damage_the_log_of_promotions,
         change_the_tables,
     ],
