@@ -145,6 +145,7 @@ def _view() -> dict[str, Any]:
         "compareRunSections": sections,
         "compareRunCharts": charts,
         "isAccordionReordered": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
 
 
