@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from lenet5.core.dataset import Description
 from lenet5.core.results import Environment, Evaluation, Lineage, SplitAccuracy, Training
-from lenet5.stages.params import Params, load
 from lenet5.registry import model_versions
+from lenet5.stages.params import Params, load
 from lenet5.stages.register import card
 from lenet5.tracking.data_set import DataSet
 from tests.conftest import REPOSITORY
