@@ -35,8 +35,6 @@ class Page:
         self._connection = connection
         self._session = session
         self._ids = itertools.count(1)
-        self.errors: list[str] = []
-        """Exceptions that scripts of the page raised."""
         for domain in ("Page", "Runtime"):
             self.send(f"{domain}.enable")
 
@@ -51,9 +49,6 @@ class Page:
         self._connection.send(json.dumps(message))
         while True:
             answer = json.loads(self._connection.recv(timeout=120))
-            if answer.get("method") == "Runtime.exceptionThrown":
-                details = answer["params"]["exceptionDetails"]
-                self.errors.append(details.get("exception", {}).get("description", details["text"]))
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")

@@ -146,6 +146,7 @@ def _view() -> dict[str, Any]:
         "compareRunSections": sections,
         "compareRunCharts": charts,
         "isAccordionReordered": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
 
 

@@ -9,7 +9,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from lenet5.core.dataset import Description
-from lenet5.core.results import Environment, Evaluation, EvaluationDetails, Lineage, SplitInterval, Training
+from lenet5.core.results import (
+    Environment,
+    Evaluation,
+    EvaluationDetails,
+    Lineage,
+    SplitInterval,
+    Training,
+)
+from lenet5.registry import model_versions
 from lenet5.stages.params import Params, load
 from lenet5.stages.register import card
 from lenet5.tracking.data_set import DataSet
@@ -269,4 +277,6 @@ def test_description_of_a_version_fits_into_the_database_of_the_registry() -> No
     assert LINEAGE.processed_data in text
     assert len(text) <= 5000
     huge = card.of_version("# name\n\n" + "long " * 2000, where)
-    assert len(huge) == 5000
+    assert len(huge) == card.LONGEST
+    # the gate's answer is added later
+    assert len(model_versions.with_verdict(huge, "reject: " + "because " * 200)) <= 5000
