@@ -129,8 +129,9 @@ def proposal(
         name = name or default_name(source)
         values = _from_source(found, name, transpose)
         ingest_params = params.changed(values).ingest
-        here = ingest_params.model_copy(update={"source": _absolute(source, paths.root)})
-        checksums = ingest.run_unpinned(scratch, here, progress=Progress(disable=True))
+        checksums = ingest.run_unpinned(
+            paths.root, ingest_params, scratch.raw, progress=Progress(disable=True)
+        )
         values |= {f"ingest.sha256.{key}": digest for key, digest in checksums.model_dump().items()}
         raw = dataset.load_manifest(scratch.raw)
         train, test = (raw.splits[split].images.shape[0] for split in ("train", "test"))
@@ -200,10 +201,6 @@ def _named(found: Found, classes: Sequence[str]) -> Found:
         split: dict(zip(classes, numbers.values(), strict=True)) for split, numbers in found.counts.items()
     }
     return replace(found, classes=tuple(classes), counts=counts)
-
-
-def _absolute(source: str, root: Path) -> str:
-    return source if "://" in source or ":" in source else str(root / Path(source).expanduser())
 
 
 def _from_source(found: Found, name: str, transpose: bool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from lenet5.registry.model_versions import Version
 from lenet5.registry.predictions import NO_CLASS
 from lenet5.stages.evaluate.params import Robustness
 from lenet5.tracking import tags
-from lenet5.tracking.store import Client
+from lenet5.tracking.embedded_client import Client
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lenet5.core import card, files, html
 from lenet5.core.dataset import Array, Split
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation, Lineage, Training, Validation
+from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, Training, Validation
 from lenet5.images.kernels import KERNELS
 from lenet5.stages.evaluate import inspection, pictures, slices
 from lenet5.stages.evaluate.inspection import Embedding, Inspector, Layer
@@ -70,6 +70,7 @@ def build(paths: Paths, test: Split) -> str:
         training=Training.read(paths.training),
         lineage=Lineage.read(paths.lineage),
         evaluation=Evaluation.read(paths.evaluation),
+        details=EvaluationDetails.read(paths.evaluation_details),
         per_class=per_class.to_dict("records"),
         worst_classes=per_class.nsmallest(MOST_CLASSES, "recall").to_dict("records"),
         calibration=files.read_csv(paths.calibration).to_dict("records"),

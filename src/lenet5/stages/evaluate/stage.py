@@ -17,7 +17,7 @@ from lenet5.core import dataset, files
 from lenet5.core.dataset import Dataset, Description, Split
 from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation, Lineage, SplitAccuracy
+from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, SplitInterval
 from lenet5.model import metrics, onnx_session
 from lenet5.stages.evaluate import figures, label_errors, out_of_fold, report, robustness, slices
 from lenet5.stages.evaluate.inspection import Inspector
@@ -72,7 +72,8 @@ def run(paths: Paths, params: Evaluate) -> str:
         len(test.labels),
         label_errors.rank("test", test.labels, probabilities),
     )
-    splits = {name: _accuracy(score.correct, score.images) for name, score in scores.items()}
+    accuracy = {name: score.correct / score.images for name, score in scores.items()}
+    splits = {name: _interval(accuracy[name], score.images) for name, score in scores.items()}
     ranked = label_errors.lowest(pd.concat([score.label_errors for score in scores.values()]))
     doubted = label_errors.named(ranked, classes)
     train = raw.splits["train"]
@@ -82,13 +83,18 @@ def run(paths: Paths, params: Evaluate) -> str:
     answers = robustness.score(session, test.images, test.labels, params.robustness)
     by_severity = robustness.summary(answers)
     summaries: dict[str, Any] = {
+        "train_accuracy": accuracy["train"],
+        "val_accuracy": accuracy["validation"],
         **metrics.summarize(predictions, params.calibration_bins),
         **robustness.summarize(answers),
     }
+    main = {name: summaries.pop(name) for name in Evaluation.model_fields}
 
     files.write_parquet(paths.predictions, predictions)
     files.write_parquet(paths.robustness, robustness.table(answers))
-    evaluation = Evaluation(
+    evaluation = Evaluation(**main)
+    evaluation.write(paths.evaluation)
+    details = EvaluationDetails(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
         predictions=files.sha256(paths.predictions)[:16],
@@ -97,7 +103,7 @@ def run(paths: Paths, params: Evaluate) -> str:
         splits=splits,
         **summaries,
     )
-    evaluation.write(paths.evaluation)
+    details.write(paths.evaluation_details)
     files.write_csv(paths.per_class, metrics.by_class(predictions, classes))
     files.write_csv(paths.confusion, _named(predictions[["label", "predicted"]], classes))
     files.write_csv(paths.calibration, calibration)
@@ -122,10 +128,10 @@ def run(paths: Paths, params: Evaluate) -> str:
             figure.savefig(partial / f"{name}.png", dpi=120, metadata={"Software": None})
     files.write_text(paths.report, report.build(paths, test))
     return "\n".join(
-        f"{each.images:,} {name} images: accuracy {each.accuracy:.4f} ({each.low:.4f} to {each.high:.4f})"
+        f"{each.images:,} {name} images: accuracy {accuracy[name]:.4f} ({each.low:.4f} to {each.high:.4f})"
         for name, each in splits.items()
     ) + (
-        f", worst class recall {evaluation.worst_class_recall:.4f}, loss {evaluation.loss:.4f}, "
+        f", worst class recall {evaluation.worst_class_recall:.4f}, loss {details.loss:.4f}, "
         f"calibration error {evaluation.calibration_error:.4f}, "
         f"mean accuracy on corrupted images {evaluation.mean_corruption_accuracy:.4f}"
     )
@@ -216,6 +222,6 @@ def _draw_label_errors(raw: Dataset, doubted: pd.DataFrame) -> Figure:
     return figures.label_errors(images, doubted, raw.manifest.description.pictures)
 
 
-def _accuracy(correct: int, images: int) -> SplitAccuracy:
-    low, high = metrics.wilson(correct / images, images)
-    return SplitAccuracy(images=images, accuracy=correct / images, low=low, high=high)
+def _interval(accuracy: float, images: int) -> SplitInterval:
+    low, high = metrics.wilson(accuracy, images)
+    return SplitInterval(images=images, low=low, high=high)

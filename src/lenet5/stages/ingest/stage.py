@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich.progress import Progress
 
@@ -43,34 +44,40 @@ def run(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> s
             image or a label is not as ``params`` states.
     """
     with progress:
-        base = _read(paths, params, progress)
+        base = _read(paths.root, params, paths.raw.parent, progress)
         _require_pinned(base, params.sha256.model_dump(), "ingest.sha256")
         additions = []
         for number, addition in enumerate(params.additions):
-            content = _read_addition(paths, params, number, progress)
+            content = _read_addition(paths.root, params, number, paths.raw.parent, progress)
             _require_pinned(content, addition.sha256.model_dump(), f"ingest.additions.{number}.sha256")
             additions.append(content)
-    return _save(paths, params, base, additions)
+    return _save(paths.raw, params, base, additions)
 
 
-def run_unpinned(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGRESS) -> Checksums:
-    """Write what the source holds now to ``data/raw``, without its additions, and return its checksums.
+def run_unpinned(root: Path, params: Ingest, raw: Path, *, progress: Progress = _NO_PROGRESS) -> Checksums:
+    """Write what the source holds now to the folder ``raw``, without its additions; return its checksums.
 
     This is for data that ``params.yaml`` does not describe yet; :func:`run` compares checksums.
+
+    Args:
+        root: the checkout, to which a relative path of the source belongs.
+        params: the source and the look of its images.
+        raw: the folder for the arrays; temporary files lie beside it.
+        progress: shows the transfer of each file.
 
     Raises:
         UsageError, Unavailable, DataError: as in :func:`run`.
     """
     with progress:
-        base = _read(paths, params, progress)
-    _save(paths, params.model_copy(update={"additions": []}), base, [])
+        base = _read(root, params, raw.parent, progress)
+    _save(raw, params.model_copy(update={"additions": []}), base, [])
     return Checksums(**{key: content.sha256 for key, content in base.items()})
 
 
 def _save(
-    paths: Paths, params: Ingest, base: Mapping[str, Content], additions: Sequence[Mapping[str, Content]]
+    raw: Path, params: Ingest, base: Mapping[str, Content], additions: Sequence[Mapping[str, Content]]
 ) -> str:
-    """Write ``data/raw`` and return a line for each split and for each addition."""
+    """Write the folder ``raw`` and return a line for each split and for each addition."""
     arrays = _arrays(base)
     added = [_arrays(content) for content in additions]
     train = Split(arrays["train_images"], arrays["train_labels"])
@@ -87,10 +94,9 @@ def _save(
     origins.append(
         Rows(source=mask_urls(params.source), split=TEST, start=0, count=len(arrays["test_images"]))
     )
-    manifest = dataset.save(paths.raw, splits, description=params.description, origins=origins)
+    manifest = dataset.save(raw, splits, description=params.description, origins=origins)
     lines = [
-        f"{name:<6} {manifest.splits[name].images.shape} {base[f'{name}_images'].sha256[:12]} "
-        f"→ {paths.raw / name}"
+        f"{name:<6} {manifest.splits[name].images.shape} {base[f'{name}_images'].sha256[:12]} → {raw / name}"
         for name in (TRAIN, TEST)
     ]
     for rows, content in zip(origins[1:-1], additions, strict=True):
@@ -107,10 +113,11 @@ def current_pins(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGR
         UsageError, Unavailable, DataError: as in :func:`run`.
     """
     with progress:
-        base = _read(paths, params, progress)
+        base = _read(paths.root, params, paths.raw.parent, progress)
         _arrays(base)
         additions = [
-            _read_addition(paths, params, number, progress) for number in range(len(params.additions))
+            _read_addition(paths.root, params, number, paths.raw.parent, progress)
+            for number in range(len(params.additions))
         ]
     return Pins(
         base=Checksums(**{key: content.sha256 for key, content in base.items()}),
@@ -121,34 +128,35 @@ def current_pins(paths: Paths, params: Ingest, *, progress: Progress = _NO_PROGR
     )
 
 
-def _read(paths: Paths, params: Ingest, progress: Progress) -> dict[str, Content]:
+def _read(root: Path, params: Ingest, scratch: Path, progress: Progress) -> dict[str, Content]:
     """Return the arrays of the source by the keys of ``Checksums``."""
-    contents = _collect(paths, params, params.source, params.format, progress)
-    return divided(contents, params, paths.raw.parent)
+    contents = _collect(root, params, params.source, params.format, scratch, progress)
+    return divided(contents, params, scratch)
 
 
-def _read_addition(paths: Paths, params: Ingest, number: int, progress: Progress) -> dict[str, Content]:
+def _read_addition(
+    root: Path, params: Ingest, number: int, scratch: Path, progress: Progress
+) -> dict[str, Content]:
     """Return the arrays of an addition, all its splits, by the keys of ``AdditionChecksums``."""
     addition = params.additions[number]
-    contents = _collect(paths, params, addition.source, addition.format, progress)
+    contents = _collect(root, params, addition.source, addition.format, scratch, progress)
     arrays = _arrays(contents)
     joined = {}
     for role in ("images", "labels"):
         parts = [arrays[f"{split}_{role}"] for split in (TRAIN, TEST) if f"{split}_{role}" in arrays]
-        joined[role] = concatenated(contents[f"train_{role}"].origin, parts, paths.raw.parent)
+        joined[role] = concatenated(contents[f"train_{role}"].origin, parts, scratch)
     require_pairs(joined["images"], joined["labels"])
     return joined
 
 
 def _collect(
-    paths: Paths, params: Ingest, source: str, format: Format, progress: Progress
+    root: Path, params: Ingest, source: str, format: Format, scratch: Path, progress: Progress
 ) -> dict[str, Content]:
-    scratch = paths.raw.parent
     scratch.mkdir(parents=True, exist_ok=True)
     reading = open_source(
         source,
         format,
-        paths.root,
+        root,
         max_megabytes=params.max_megabytes,
         attempts=params.attempts,
         scratch=scratch,
