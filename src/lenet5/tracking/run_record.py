@@ -150,7 +150,7 @@ def version_tags(record: Record, run: Run) -> dict[str, str]:
         name: value for name, value in run.data.tags.items() if name in names or name.startswith(tags.MACHINE)
     }
     metrics = {name: repr(value) for name, value in record.metrics.items() if _is_of_the_whole(name)}
-    params = json.dumps(runs.as_logged(record.params), sort_keys=True)
+    params = json.dumps(runs.as_logged(record.params))
     return {**of_run, **record.origin_tags, tags.PARAMS: params, **metrics}
 
 
