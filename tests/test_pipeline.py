@@ -81,7 +81,7 @@ def test_the_run_holds_everything_about_the_model(finished: Project) -> None:
     assert run.data.metrics["evaluate.loss"] == details["loss"]
     assert run.data.metrics["evaluate.error_percent"] == pytest.approx(100 * (1 - evaluation["accuracy"]))
     assert {"evaluate.train_accuracy", "evaluate.val_accuracy"} <= set(run.data.metrics)
-    assert run.info.run_name == "seed 7, epochs 2"
+    assert run.info.run_name == "batch 32, validation images 300"
     tables = {
         name: pd.read_csv(
             download_artifacts(

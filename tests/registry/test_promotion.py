@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow.artifacts
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -577,7 +578,7 @@ def test_failed_connection_does_not_abort_a_pending_change(
         raise requests.ConnectionError("connection refused")
 
     with monkeypatch.context() as down:
-        down.setattr(model_versions, "download_artifacts", refuse)
+        down.setattr(mlflow.artifacts, "download_artifacts", refuse)
         with pytest.raises(Unavailable):
             sqlite.rollback()
     assert sqlite.drifted()["champion"].startswith("the change to version 2 is pending")  # not aborted

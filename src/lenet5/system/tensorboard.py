@@ -10,8 +10,12 @@ import runpy
 import sys
 from types import ModuleType
 
+from lenet5.system import logs
+
 
 def main() -> None:
+    """Run TensorBoard with the arguments of this process."""
+    logs.configure()
     sys.modules["tensorboard.compat.notf"] = ModuleType("tensorboard.compat.notf")
     runpy.run_module("tensorboard.main", run_name="__main__", alter_sys=True)
 

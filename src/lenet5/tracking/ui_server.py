@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from lenet5.core import files
 from lenet5.system import logs, parent_watch, settings
 
 HOST = "127.0.0.1"
@@ -62,7 +63,7 @@ def main() -> None:
     )
     from mlflow.server.fastapi_app import app
 
-    content = page(_INDEX.read_text(encoding="utf-8"))
+    content = page(files.read_text(_INDEX))
 
     async def index(_request: Request) -> HTMLResponse:
         return HTMLResponse(content)
