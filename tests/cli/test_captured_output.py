@@ -145,7 +145,7 @@ def test_settings_are_on_one_line_each(trained: Project, lines: Lines) -> None:
 
 
 def test_tables_of_versions_have_one_line_per_version(lines: Lines) -> None:
-    line = one(lines("versions"), "champion")
+    line = one(lines("versions"), "│ champion")
     data, commit, date = r"MNIST [0-9a-f]{12}", r"[0-9a-f]{8}\+?", r"\d{4}-\d\d-\d\d \d\d:\d\d"
     assert re.search(rf"│ 1 +│ champion +│ 0\.\d{{4}} +│ {data} +│ {commit} +│ {date} +│", line)
     one(lines("history"), "champion", "none", "promote", "@")

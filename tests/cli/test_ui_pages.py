@@ -40,7 +40,7 @@ def test_runs_show_what_matters_first(links: list[str]) -> None:
     with browser.fresh() as page:
         page.resize(1900, 700).open(links[0])
         page.wait_for(
-            "epochs 2", "gate.decision", "changed_parameters", "evaluate.error_percent", "promote: "
+            "batch 32", "gate.decision", "changed_parameters", "evaluate.error_percent", "promote: "
         )
         assert "Model registry" in page.text(), "the menu of model training"
 

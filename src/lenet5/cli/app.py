@@ -30,8 +30,6 @@ or a picture cannot be used ·
 uses the checkout · 7 the disk is full, over its quota, read-only or broken · 130 interrupted by Ctrl-C,
 143 by SIGTERM
 """
-UI_PORTS = {"mlflow": 5000, "prefect": 4200, "tensorboard": 6006}
-"""The ports of `lenet5 ui`, which its options --mlflow-port, --prefect-port and --tensorboard-port change."""
 PIPELINE = "Pipeline"
 WORKERS = "Schedules and workers (docs/workers.md)"
 MODELS = "Model versions (VERSION is a number, or an alias such as @champion)"

@@ -22,7 +22,6 @@ from typing import Any
 import requests
 
 from lenet5.cli import status_report, ui_servers
-from lenet5.cli.app import UI_PORTS
 from lenet5.core import files
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
@@ -31,7 +30,7 @@ from lenet5.stages import params
 from lenet5.stages.register import stage as register
 from lenet5.system import dvc, environment, git, settings
 from lenet5.system.git import GitFailed
-from lenet5.system.state import LocalState
+from lenet5.system.state import UI_PORTS, LocalState
 from lenet5.tracking import embedded_store, store
 
 _FREE_BYTES = 2_000_000_000

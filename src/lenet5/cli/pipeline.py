@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from lenet5.cli import completion
-from lenet5.cli.app import PIPELINE, UI_PORTS, Json, app, checkout, format_value, print_json, print_versions
+from lenet5.cli.app import PIPELINE, Json, app, checkout, format_value, print_json, print_versions
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
+from lenet5.system.state import UI_PORTS
 from lenet5.system.terminal import console, errors, print_line
 
 log = logging.getLogger(__name__)

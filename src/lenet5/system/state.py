@@ -9,6 +9,9 @@ from lenet5.core import files
 
 _OWNER_ONLY = 0o700
 
+UI_PORTS = {"mlflow": 5000, "prefect": 4200, "tensorboard": 6006}
+"""Where `lenet5 ui` serves the local state, unless other ports are chosen."""
+
 
 @dataclass(frozen=True)
 class LocalState:

@@ -12,15 +12,13 @@ from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.system import settings
-from lenet5.system.state import LocalState
+from lenet5.system.state import UI_PORTS, LocalState
 from lenet5.tracking import embedded_store, experiment_page
 from lenet5.tracking.embedded_client import Client, EmbeddedClient, NeedsMlflowError
 
 _BUSY = {429, 500, 502, 503, 504}
 """HTTP status of a server that may answer later."""
 DEFAULT_EXPERIMENT = "lenet5"
-UI_PORT = 5000
-"""Where `lenet5 ui` serves the pages, unless another port is chosen."""
 
 
 def connect(paths: Paths) -> Client:
@@ -135,7 +133,7 @@ def pages(paths: Paths) -> tuple[str, str]:
     uri = settings.load(paths).mlflow_tracking_uri.rstrip("/")
     if uri.startswith("http"):
         return mask_urls(uri, replacement=""), ""
-    return f"http://127.0.0.1:{UI_PORT}", " (on this machine, while `lenet5 ui` runs)"
+    return f"http://127.0.0.1:{UI_PORTS['mlflow']}", " (on this machine, while `lenet5 ui` runs)"
 
 
 def experiment_of(paths: Paths, run_id: str) -> str:
