@@ -78,6 +78,11 @@ class LocalState:
         return self.folder / "reports"
 
     @property
+    def serving(self) -> Path:
+        """Return the folder of the HTTP service: its inference log, and the version that it served last."""
+        return self.folder / "serving"
+
+    @property
     def sweeps(self) -> Path:
         """Return the folder of the embedded sweep database, with one lock file for each running sweep."""
         return self.folder / "sweeps"
