@@ -59,7 +59,7 @@ def serve(
     paths, params = checkout()
     from lenet5.serving import server
     from lenet5.serving.access import Limits, host_names
-    from lenet5.serving.http_app import ServiceOptions
+    from lenet5.serving.service import ServiceOptions
     from lenet5.system import settings
 
     key = settings.load(paths).lenet5_serve_key

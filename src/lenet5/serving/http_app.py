@@ -10,30 +10,23 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.types import ASGIApp
 
 from lenet5 import __version__
-from lenet5.core.paths import Paths
-from lenet5.model import onnx_session
-from lenet5.serving import picture, request_images
-from lenet5.serving.access import AccessControl, Limits
+from lenet5.serving import open_inference, picture, request_images
+from lenet5.serving.access import AccessControl
 from lenet5.serving.errors import RequestError
-from lenet5.serving.inference_log import InferenceLog, Record
-from lenet5.serving.model_watch import ModelWatch, ServedModel
+from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.predictor import Probabilities
-from lenet5.serving.request_id import RequestIds
 from lenet5.serving.request_images import Images
-from lenet5.serving.service_metrics import CONTENT_TYPE, ServiceMetrics
-from lenet5.system.state import LocalState
+from lenet5.serving.service import Answer, Service, ServiceOptions, json_response
+from lenet5.serving.service_metrics import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 
@@ -43,121 +36,10 @@ _PICTURES = ("image/png", "image/jpeg", "application/octet-stream")
 _FORM = "multipart/form-data"
 _SMALL_PICTURE = 32_768
 """Bytes. A larger picture is decoded in a thread, so that other requests are answered meanwhile."""
+_MAX_ROWS = 2**31
 _MAX_FILES = 1000
 """Pictures in one form."""
 _PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
-
-
-@dataclass(frozen=True)
-class ServiceOptions:
-    """What a worker process needs to know."""
-
-    root: Path
-    """The checkout, for settings, downloaded models and the log."""
-    model_name: str
-    reference: str
-    """An alias, or a number, which pins a version."""
-    limits: Limits
-    poll_seconds: float
-    metrics_folder: Path | None
-    log_pixels: bool
-    log_days: float
-    log_megabytes: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one request got."""
-
-    request_id: str
-    served: ServedModel
-    probabilities: Probabilities
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Return the headers that name the request, and the version that answered it."""
-        return {"X-Request-Id": self.request_id, "X-Model-Version": str(self.served.number)}
-
-
-class Service:
-    """The state of one worker process: the served version, the log and the metrics."""
-
-    def __init__(self, options: ServiceOptions) -> None:
-        paths = Paths(options.root)
-        folder = LocalState(options.root).serving
-        self.metrics = ServiceMetrics(options.metrics_folder)
-        self.watch = ModelWatch(
-            paths,
-            options.model_name,
-            options.reference,
-            poll_seconds=options.poll_seconds,
-            on_change=self._changed,
-        )
-        self.log = InferenceLog(
-            folder / "log",
-            pixels=options.log_pixels,
-            max_days=options.log_days,
-            max_megabytes=options.log_megabytes,
-        )
-        self.ids = RequestIds.of_folder(folder)
-
-    def _changed(self, served: ServedModel) -> None:
-        self.metrics.version.set(served.number)
-
-    def model(self) -> ServedModel:
-        """Return the version that answers.
-
-        Raises:
-            RequestError: there is none.
-        """
-        served = self.watch.served
-        if served is None:
-            raise RequestError(
-                503,
-                "no_model",
-                "No version is loaded.",
-                expected=f"a version {self.watch.reference}",
-                found=self.watch.state.problem.splitlines()[0]
-                if self.watch.state.problem
-                else "no answer of the registry",
-                fix="`lenet5 promote`, or look at the log of the service",
-                headers={"Retry-After": "5"},
-            )
-        return served
-
-    async def answer(self, served: ServedModel, images: Images, route: str) -> Answer:
-        """Score images, count and log them.
-
-        Args:
-            served: the version that the images were checked for.
-            images: uint8 (N, ...).
-            route: for metrics and log.
-        """
-        # a batch needs longer than other requests may wait
-        if len(images) > onnx_session.BATCH:
-            probabilities = await run_in_threadpool(served.model.probabilities, images)
-        else:
-            probabilities = served.model.probabilities(images)
-        answer = Answer(self.ids.new(), served, probabilities)
-        self.log.append(
-            Record(
-                answer.request_id,
-                time.time_ns() // 1000,
-                route,
-                served.name,
-                served.number,
-                served.digest,
-                served.model.description.classes,
-                images,
-                probabilities,
-            )
-        )
-        version, classes = str(served.number), served.model.description.classes
-        best = probabilities.argmax(axis=1)
-        for position, count in zip(*np.unique(best, return_counts=True), strict=True):
-            self.metrics.images.labels(version, classes[position]).inc(int(count))
-        self.metrics.confidence.labels(version).inc(float(probabilities.max(axis=1).sum()))
-        return answer
 
 
 def create(options: ServiceOptions) -> ASGIApp:
@@ -182,6 +64,8 @@ def create(options: ServiceOptions) -> ASGIApp:
     )
     _add_predict(app, service)
     _add_invocations(app, service)
+    open_inference.add_routes(app, service)
+    _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
     measured = _Measured(app, service)
@@ -197,7 +81,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         answer = await service.answer(served, images, "/predict")
         if any(kind in request.headers.get("accept", "") for kind in _NPY):
             return Response(_npy(answer.probabilities), media_type=_NPY[0], headers=answer.headers)
-        return _json(_predictions(answer), headers=answer.headers)
+        return json_response(_predictions(answer), headers=answer.headers)
 
 
 async def _read_images(request: Request, kind: str, served: ServedModel) -> Images:
@@ -259,7 +143,6 @@ async def _aside(size: int, call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _predictions(answer: Answer) -> dict[str, Any]:
     classes = answer.served.model.description.classes
-    best = answer.probabilities.argmax(axis=1)
     return {
         "request_id": answer.request_id,
         "model": answer.served.name,
@@ -267,7 +150,7 @@ def _predictions(answer: Answer) -> dict[str, Any]:
         "classes": classes,
         "predictions": [
             {"class": classes[position], "probability": row[position], "probabilities": row}
-            for position, row in zip(best, answer.probabilities, strict=True)
+            for position, row in zip(answer.best, answer.probabilities, strict=True)
         ],
     }
 
@@ -288,7 +171,7 @@ def _add_invocations(app: FastAPI, service: Service) -> None:
             )
         images = await run_in_threadpool(request_images.of_numbers, body[key], served.model)
         answer = await service.answer(served, images, "/invocations")
-        return _json({"predictions": answer.probabilities}, headers=answer.headers)
+        return json_response({"predictions": answer.probabilities}, headers=answer.headers)
 
     @app.get("/ping", include_in_schema=False)
     async def ping() -> Response:
@@ -300,11 +183,46 @@ def _add_invocations(app: FastAPI, service: Service) -> None:
         return Response(__version__, media_type="text/plain")
 
 
+def _add_feedback(app: FastAPI, service: Service) -> None:
+    @app.post("/feedback", summary="Say what an image really shows")
+    async def feedback(request: Request) -> Response:
+        served = service.model()
+        body = request_images.json_object(await request.body())
+        identifier, row, label = body.get("request_id"), body.get("row", 0), body.get("label")
+        if not isinstance(identifier, str) or not service.ids.is_ours(identifier):
+            raise RequestError(
+                404,
+                "unknown_request",
+                "This service gave no such request_id.",
+                expected="the request_id of an answer",
+                found=repr(identifier),
+            )
+        if type(row) is not int or not 0 <= row < _MAX_ROWS:
+            raise RequestError(
+                422,
+                "invalid_row",
+                "The row is no position of an image.",
+                expected="0 or more",
+                found=repr(row),
+            )
+        classes = served.model.description.classes
+        if label not in classes:
+            raise RequestError(
+                422,
+                "unknown_label",
+                "The label is no class of the served version.",
+                expected=", ".join(classes[:20]),
+                found=repr(label),
+            )
+        await run_in_threadpool(service.feedback.append, identifier, row, str(label))
+        return json_response({"request_id": identifier, "row": row, "label": label}, status=202)
+
+
 def _add_probes(app: FastAPI, service: Service) -> None:
     @app.get("/health/live", summary="The process runs")
     @app.get("/v2/health/live", include_in_schema=False)
     async def live() -> Response:
-        return _json({"live": True})
+        return json_response({"live": True})
 
     @app.get("/health/ready", summary="A version is loaded")
     @app.get("/v2/health/ready", include_in_schema=False)
@@ -317,7 +235,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
             "registry_answers": state.registry_answers,
             "problem": state.problem or None,
         }
-        return _json(answer, status=200 if served else 503)
+        return json_response(answer, status=200 if served else 503)
 
     @app.get("/metrics", summary="Prometheus metrics")
     async def metrics() -> Response:
@@ -374,12 +292,7 @@ def _refusal(error: RequestError, path: str) -> Response:
         content = {"error": error.in_one_line()}
     else:
         content = {"error": error.as_json()}
-    return _json(content, status=error.status, headers=error.headers)
-
-
-def _json(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, status, headers, _JSON)
+    return json_response(content, status=error.status, headers=error.headers)
 
 
 def _npy(array: Probabilities) -> bytes:

@@ -16,10 +16,10 @@ import fcntl
 import hashlib
 import logging
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +99,7 @@ class InferenceLog:
         pixels: bool,
         max_days: float,
         max_megabytes: float,
+        observe: Callable[[Sequence[Record]], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Remember what to write where. Nothing is written before :meth:`start`.
@@ -108,6 +109,7 @@ class InferenceLog:
             pixels: whether the images are kept, and not only their digests.
             max_days: the age after which closed parts are removed.
             max_megabytes: the size of all closed parts beyond which the oldest are removed.
+            observe: called in the thread with the records of each second.
             clock: the time in seconds since 1970.
         """
         self.counts = LogCounts()
@@ -115,9 +117,12 @@ class InferenceLog:
         self._pixels = pixels
         self._max_days = max_days
         self._max_bytes = max_megabytes * 1e6
+        self._observe = observe
         self._clock = clock
-        self._queue: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
+        # a queue that wakes the thread at each record would take the interpreter away from the requests
+        self._queue: deque[Record] = deque()
         self._queued_bytes = 0
+        self._stop = threading.Event()
         self._part: _Part | None = None
         self._number = 0
         self._full = False
@@ -138,35 +143,23 @@ class InferenceLog:
             self.counts.dropped += len(record.images)
             return
         self._queued_bytes += record.size
-        self._queue.put(record)
+        self._queue.append(record)
 
     def stop(self) -> None:
         """Write what is queued, close the part and end the thread."""
         if self._thread.is_alive():
-            self._queue.put(None)
+            self._stop.set()
             self._thread.join(timeout=30)
 
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            records, stopping = self._collect()
+            stopping = self._stop.wait(_FLUSH_SECONDS)
+            records = [self._queue.popleft() for _ in range(len(self._queue))]
+            self._observe(records)
             self._write(records)
             if self._part and (stopping or self._part.is_full()):
                 self._close()
-
-    def _collect(self) -> tuple[list[Record], bool]:
-        """Return the records of the next second, and whether they are the last ones."""
-        records: list[Record] = []
-        deadline = time.monotonic() + _FLUSH_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                record = self._queue.get(timeout=left)
-            except queue.Empty:
-                break
-            if record is None:
-                return records, True
-            records.append(record)
-        return records, False
 
     def _write(self, records: list[Record]) -> None:
         if not records:
@@ -337,7 +330,7 @@ def _batch(records: list[Record], *, pixels: bool) -> pa.RecordBatch:
         repeated = np.repeat(np.arange(len(records)), counts)
         return pa.array(values, kind).take(pa.array(repeated))
 
-    images = [np.ascontiguousarray(image) for record in records for image in record.images]
+    images = [image for record in records for image in record.images]
     best = [record.probabilities.argmax(axis=1) for record in records]
     lengths = np.concatenate([[0], np.repeat([len(record.classes) for record in records], counts)])
     columns = [
@@ -354,7 +347,7 @@ def _batch(records: list[Record], *, pixels: bool) -> pa.RecordBatch:
             pa.array(lengths.cumsum().astype(np.int32)),
             pa.array(np.concatenate([record.probabilities.ravel() for record in records])),
         ),
-        pa.array([hashlib.sha256(image.data).digest() for image in images], pa.binary(32)),
+        pa.array([hashlib.sha256(image).digest() for image in images], pa.binary(32)),
         pa.array([image.tobytes() for image in images] if pixels else [None] * len(images), pa.binary()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)

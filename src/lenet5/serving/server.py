@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 
 from lenet5.core.errors import UsageError
 from lenet5.serving import http_app
-from lenet5.serving.http_app import ServiceOptions
+from lenet5.serving.service import ServiceOptions
 from lenet5.system import settings
 
 log = logging.getLogger(__name__)
