@@ -125,8 +125,11 @@ def test_part_of_a_living_process_stays_open(tmp_path: Path, digits: Arrays) -> 
     log = started(tmp_path)
     log.append(record(digits["test_images"][:1]))
     until(lambda: list(tmp_path.glob("*/*.arrows")), 30, "the thread writes an open part")
-    program = f"from pathlib import Path; from lenet5.serving import inference_log; inference_log.recover(Path({str(tmp_path)!r}))"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    program = (
+        "import pathlib, sys; from lenet5.serving import inference_log; "
+        "inference_log.recover(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     assert list(tmp_path.glob("*/*.arrows"))
     log.stop()
     assert rows(tmp_path).num_rows == 1

