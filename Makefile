@@ -31,22 +31,24 @@ pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, reg
 # and for other programs, so one process more than there are processors is faster.
 PROCESSES = $$($(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup
+# OpenBLAS waits for its threads in a loop, which takes the processors from the other processes.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
 
 .PHONY: test-fast
-test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (one minute on two cores)
-	$(BIN)/pytest $(PARALLEL) --fast
+test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (under a minute on two cores)
+	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadgroup --fast
 
 .PHONY: test
 test: .venv/installed-dev ## run every test that needs no server, except the longest (about seven minutes on two cores)
-	$(BIN)/pytest $(PARALLEL) -m "not (integration or stack or long)"
+	$(PYTEST) $(PARALLEL) -m "not (integration or stack or long)"
 
 .PHONY: test-integration
 test-integration: .venv/installed-dev ## run the tests that start servers, workers, flows or other programs, except the longest (a quarter of an hour)
-	$(BIN)/pytest $(PARALLEL) -m "(integration or stack) and not long"
+	$(PYTEST) $(PARALLEL) -m "(integration or stack) and not long"
 
 .PHONY: test-all
 test-all: .venv/installed-dev ## run every test there is (an hour on two cores)
-	$(BIN)/pytest $(PARALLEL)
+	$(PYTEST) $(PARALLEL)
 
 .PHONY: portability
 portability: ## run the pipeline in a fresh clone on another Python: make portability PYTHON=python3.13
@@ -54,7 +56,7 @@ portability: ## run the pipeline in a fresh clone on another Python: make portab
 
 .PHONY: coverage
 coverage: .venv/installed-dev ## run the tests of `make test`, then print which lines they miss in the ten weakest files
-	$(BIN)/pytest $(PARALLEL) -m "not (integration or stack or long)" --cov --cov-report=
+	$(PYTEST) $(PARALLEL) -m "not (integration or stack or long)" --cov --cov-report=
 	$(BIN)/coverage report --sort cover | awk 'NR <= 12 || /^TOTAL/'
 
 .PHONY: check
@@ -104,6 +106,10 @@ bench: .venv/installed-dev ## measure the figures that the README quotes; PARTS=
 	test -f models/lenet5.keras || $(BIN)/dvc repro
 	$(BIN)/python -m benchmarks --seeds $(or $(SEEDS),5) $(PARTS)
 
+.PHONY: screenshots
+screenshots: .venv/installed-dev ## make the pictures of MLflow, Prefect and the reports in docs/images (needs Chromium; ten minutes)
+	$(BIN)/python -m tools.screenshots
+
 .PHONY: soak
 soak: .venv/installed-dev ## measure what grows in 200 flow runs on servers (hours); RUNS=20 makes fewer
 	$(BIN)/python -m benchmarks.soak --runs $(or $(RUNS),200)
@@ -138,6 +144,8 @@ endif
 
 # The lock is complete, so nothing has to be resolved.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes --requirements
+# On a terminal, uv shows what it downloads, with the size of each package and a bar; elsewhere it prints nothing.
+PROGRESS := $(shell test -t 2 || echo --quiet)
 # uv counts the packages that are missing: for this platform, and without those that are installed.
 MISSING = $$($(INSTALL) $(1) --dry-run 2>&1 | awk '/^Would install/ {print $$3}')
 
@@ -151,17 +159,18 @@ MISSING = $$($(INSTALL) $(1) --dry-run 2>&1 | awk '/^Would install/ {print $$3}'
 	@$(PYTHON) -m venv --clear .venv
 	@awk '/^[a-z0-9]/ {keep = /^uv==/} keep' requirements.lock > .venv/uv.txt
 	@$(BIN)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	@echo "Installing $(call MISSING,requirements.lock) packages for the pipeline into .venv" \
-		"(a download of about 0.9 GB, half of it TensorFlow; one to two minutes) ..."
-	@$(INSTALL) requirements.lock --quiet
+	@echo "Downloading $(call MISSING,requirements.lock) packages that the pipeline needs:" \
+		"about 0.9 GB, half of it TensorFlow; one to two minutes."
+	@echo "They are kept in .venv; the downloads in $(UV_CACHE_DIR). \`make clean\` removes .venv and .lenet5/uv."
+	@$(INSTALL) requirements.lock $(PROGRESS)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@pwd -P > $@
 	@echo "Installed: .venv has $$(du -sh .venv | cut -f 1)."
 
 # requirements-dev.lock holds requirements.lock in the same versions, so this only adds packages.
 .venv/installed-dev: .venv/installed requirements-dev.lock
-	@echo "Installing $(call MISSING,requirements-dev.lock) more packages for tests and checks into .venv" \
-		"(a download of about 0.3 GB) ..."
-	@$(INSTALL) requirements-dev.lock --quiet
+	@echo "Downloading $(call MISSING,requirements-dev.lock) more packages for tests and checks:" \
+		"about 0.3 GB, kept in .venv."
+	@$(INSTALL) requirements-dev.lock $(PROGRESS)
 	@touch $@
 	@echo "Installed: .venv has $$(du -sh .venv | cut -f 1)."

@@ -20,7 +20,10 @@ from lenet5.system.terminal import console, errors, print_error
 
 PARTS = {
     "time": "time_to_accuracy",
-    **{name: name for name in ("rate", "inference", "pipeline", "gate", "robustness", "large", "soak")},
+    **{
+        name: name
+        for name in ("rate", "ablation", "inference", "pipeline", "gate", "robustness", "large", "soak")
+    },
 }
 """A part is a module of this package with ``run(bench)``, which returns lines and verdicts."""
 ALONE = {"soak"}

@@ -43,7 +43,10 @@ def main() -> None:
         fit(some, splits["validation"], short, on_epoch=lambda epoch, metrics: None, callbacks=[clock])
     else:
         stage.run(paths, section, observe=lambda training: nullcontext(stage.Observers(callbacks=[clock])))
-    print(json.dumps(clock.rate(section.batch_size)))
+    from lenet5.stages.train.fit import takes_fused_step
+
+    steps = section.steps_per_execution if takes_fused_step(section) else 1
+    print(json.dumps(clock.rate(section.batch_size * steps)))
 
 
 def _clock() -> Any:
@@ -63,12 +66,17 @@ def _clock() -> Any:
             self.epochs[-1].append((batch, time.perf_counter()))
 
         def rate(self, batch_size: int) -> float:
-            """Images per second: the median of the epochs, each without its first call, which may compile."""
+            """Images per second: the median of the epochs, each without its first call, which may compile,
+            and its last one, which may have fewer steps.
+
+            Args:
+                batch_size: images in what Keras counts as a batch.
+            """
             return float(
                 np.median(
                     [
                         (last - first) * batch_size / (ended - began)
-                        for (first, began), *_, (last, ended) in self.epochs
+                        for (first, began), *_, (last, ended), _ in self.epochs
                     ]
                 )
             )

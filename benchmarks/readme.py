@@ -18,7 +18,7 @@ from lenet5.core.errors import DataError, UsageError
 from lenet5.system.terminal import console
 
 PICTURE = Path("docs/images/benchmarks.png")
-ORDER = ("time", "rate", "inference", "pipeline", "large")
+ORDER = ("time", "rate", "ablation", "inference", "pipeline", "large")
 """Of the parts; others follow by name."""
 
 

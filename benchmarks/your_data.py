@@ -23,7 +23,7 @@ from benchmarks.readme import replaced
 from lenet5.core import files
 from lenet5.core.errors import UsageError
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation
+from lenet5.core.results import Evaluation, EvaluationDetails
 from lenet5.system.terminal import console
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -132,7 +132,7 @@ def row(name: str, words: str, make: Callable[[Path], object], checkout: Path) -
     evaluation, params = Evaluation.read(paths.evaluation), YAML(typ="safe").load(paths.params)
     image = params["ingest"]["image"]
     size = f"{image['size']}x{image['size']}" + (" RGB" if image["channels"] == 3 else "")
-    images = sum(split.images for split in evaluation.splits.values())
+    images = sum(split.images for split in EvaluationDetails.read(paths.evaluation_details).splits.values())
     champion = f"version {version['version']} of `{params['register']['model_name']}`"
     return [
         name,

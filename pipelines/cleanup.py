@@ -1,5 +1,6 @@
 """The flow that removes what runs leave on a worker's machine."""
 
+import platform
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -13,7 +14,7 @@ from lenet5.orchestration import workspace
 from lenet5.system import settings
 
 
-@flow(name="lenet5-cleanup")
+@flow(name="lenet5-cleanup", flow_run_name=lambda: f"clean up {platform.node()}")
 def cleanup(keep_days: int | None = None, ref: str | None = None) -> State[Any]:
     """Remove old workspaces, checkpoints and cached data of this machine; close orphan MLflow runs.
 

@@ -5,15 +5,19 @@ It runs in a checkout of this machine or, as a deployment, in a workspace that a
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from lenet5.orchestration import training_flow
+from lenet5.orchestration import report, training_flow
 from lenet5.orchestration.placement import Mode
 
 
-@flow(name="lenet5", task_runner=ThreadPoolTaskRunner(max_workers=32))  # type: ignore[arg-type]
+def _name() -> str:
+    return report.flow_run_name(runtime.flow_run.parameters)
+
+
+@flow(name="lenet5", flow_run_name=_name, task_runner=ThreadPoolTaskRunner(max_workers=32))  # type: ignore[arg-type]
 def training(
     force: list[str] | None = None,
     placement: Mode = Mode.AUTO,

@@ -12,7 +12,7 @@ from lenet5.orchestration import source_watch, workspace
 from lenet5.system import settings
 
 
-@flow(name="lenet5-watch")
+@flow(name="lenet5-watch", flow_run_name="look for new data")
 def watch_source(ref: str | None = None) -> State[Any]:
     """Compare what the source holds with what was seen last; emit an event when it differs.
 

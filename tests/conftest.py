@@ -54,12 +54,20 @@ CLONED = (
     ".gitignore",
     ".dvc/config",
     ".dvc/.gitignore",
+    ".dvc/plots.html",
+    *(f".dvc/plots/{name}.json" for name in ("calibration", "classes", "corruptions", "slices")),
 )
 TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
 FINISHED = "PYTEST_FINISHED_PROJECT"
 """Variable with the folder of ``finished``, for runs of pytest that share it."""
-KEPT = ("LANG", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+KEPT = (
+    "LANG",
+    "PYTHONDONTWRITEBYTECODE",
+    "OPENBLAS_NUM_THREADS",
+    "COVERAGE_PROCESS_CONFIG",
+    "COVERAGE_PROCESS_START",
+)
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
 IN_PROCESS = {
     *("versions", "status", "history", "lineage", "bom", "diff", "promote", "rollback", "predict", "doctor"),
@@ -315,10 +323,16 @@ def clone(project: Project, folder: Path) -> Project:
     return Project(folder / "project", folder / "home")
 
 
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory: pytest.TempPathFactory, digits: Arrays) -> Project:
+    """A new checkout, in which nothing was run. It is shared: work in a ``copy``."""
+    return make_project(tmp_path_factory.mktemp("new"), digits)
+
+
 @pytest.fixture
-def project(tmp_path: Path, digits: Arrays) -> Project:
+def project(tmp_path: Path, new_project: Project) -> Project:
     """A new checkout, in which nothing was run."""
-    return make_project(tmp_path, digits)
+    return new_project.copy(tmp_path)
 
 
 @pytest.fixture(scope="session")

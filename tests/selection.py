@@ -1,10 +1,11 @@
 """Which tests a run takes, and in which order.
 
-``--fast`` is for ``make test-fast``. TensorFlow and Keras cannot be imported in such a run: a file that needs
-them is skipped, and a test that imports them nevertheless fails. Tests that are marked ``slow`` are left out,
-and so are those that need a project, a tracking store, Great Expectations or a server.
+``--fast`` is for ``make test-fast``. TensorFlow, Keras and Great Expectations cannot be imported in such a
+run: a file that needs one of them is skipped, and a test that imports one nevertheless fails. Tests that are
+marked ``slow`` are left out, and so are those that need a project, a tracking store or a server.
 """
 
+import gc
 import itertools
 import sys
 from collections.abc import Generator
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-HIDDEN = ("tensorflow", "keras")
+HIDDEN = ("tensorflow", "keras", "great_expectations")
+"""Packages that take seconds to import in each process, and whose tests take seconds, too."""
 SLOW_FIXTURES = {"finished", "project", "empty_database", "examine", "origin", "repository"}
 """A test that needs one of these is slow, directly or through another fixture."""
 SERVER_FIXTURES = {"postgres", "serve", "mlflow_server", "prefect_server"}
@@ -28,12 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast",
         action="store_true",
-        help="hide TensorFlow, skip the files that need it, and leave out tests that are marked "
-        + ", ".join(sorted(LEFT_OUT)),
+        help="hide TensorFlow and Great Expectations, skip the files that need them, and leave out the tests "
+        "that are marked " + ", ".join(sorted(LEFT_OUT)),
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a process imports a million objects; to look for garbage among them takes a fifth of that time
+    gc.disable()
     if config.getoption("fast"):
         _require_hidden("before the first test")
         for name in HIDDEN:
@@ -48,13 +52,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _require_hidden(when: str) -> None:
     if imported := [name for name in HIDDEN if sys.modules.get(name) is not None]:
         raise RuntimeError(
-            f"A fast run imported {imported[0]} {when}.\n  expected: `make test-fast` needs no TensorFlow\n"
+            f"A fast run imported {imported[0]} {when}.\n  expected: `make test-fast` does without it\n"
             "  fix:      import it where it is needed, or mark the test `slow`"
         )
 
 
 class _FastModule(pytest.Module):
-    """A file of tests, which is skipped where it cannot be imported without TensorFlow."""
+    """A file of tests, which is skipped where it needs a package that is hidden."""
 
     def collect(self) -> Generator[pytest.Item | pytest.Collector]:
         try:
@@ -106,7 +110,13 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Require that pytest-xdist sees the groups: it would spread the tests of one group without a word."""
+    """Collect garbage again, and require that pytest-xdist sees the groups.
+
+    Without this check, it would spread the tests of one group without a word.
+    """
+    gc.collect()
+    gc.freeze()  # what was imported stays
+    gc.enable()
     if not getattr(session.config.option, "loadgroup", False):
         return
     for item in session.items:

@@ -1,4 +1,7 @@
-"""The product's own training on its own processed data: ``lenet5 train`` without MLflow and TensorBoard."""
+"""The product's own training on its own processed data: ``lenet5 train`` without MLflow and TensorBoard.
+
+``--without`` takes one measure out of the training, for the part `ablation`.
+"""
 
 import argparse
 import json
@@ -12,6 +15,31 @@ from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.model import engine
 from lenet5.system import settings
+
+
+def _without_fused_step() -> None:
+    from lenet5.stages.train import fit
+
+    fit.takes_fused_step = lambda params: False
+
+
+def _without_kernel_of_adam() -> None:
+    from lenet5.stages.train import fused
+
+    fused.update = lambda optimizer, gradients, variables: optimizer.apply(gradients, variables)
+
+
+def _without_late_relu() -> None:
+    from lenet5.stages.train import fused
+
+    fused._is_before_maximum = lambda layer, following: False
+
+
+WITHOUT = {
+    "fused-step": _without_fused_step,
+    "kernel-of-adam": _without_kernel_of_adam,
+    "late-relu": _without_late_relu,
+}
 
 
 def main() -> None:
@@ -29,18 +57,21 @@ def main() -> None:
     train = Split(train.images[: arguments.images], train.labels[: arguments.images])
     if arguments.mode == "rate":  # so few that they take no time
         validation = Split(validation.images[:10], validation.labels[:10])
+    if arguments.without:
+        WITHOUT[arguments.without]()
     epochs = Epochs()
     network, _ = fit(train, validation, params, on_epoch=lambda epoch, metrics: epochs.end())
     facts = epochs.facts(len(train.images))
     if arguments.mode == "train":
         test = dataset.load(paths.raw).splits["test"]
         facts["test_accuracy"] = float(correct(network, processed.manifest.padding, test).mean())
-    answer(weights=network.count_params(), **facts)
+    answer(weights=network.count_params(), **facts, **epochs.cpu(len(train.images)))
 
 
 def _arguments() -> argparse.Namespace:
     parser = options()
     parser.add_argument("--recipe", default=DEFAULT)
+    parser.add_argument("--without", choices=WITHOUT)
     parser.add_argument("--set", action="append", default=[], type=_override, metavar="NAME=VALUE")
     return parser.parse_args()
 

@@ -87,6 +87,7 @@ class Epochs:
 
     def __init__(self) -> None:
         self._began = self._last = time.perf_counter()
+        self._cpu: list[float] = []
         self.rows: list[dict[str, float]] = []
 
     def end(self, **metrics: float) -> None:
@@ -94,6 +95,13 @@ class Epochs:
         now = time.perf_counter()
         self.rows.append({"seconds": now - self._last, **metrics})
         self._last = now
+        self._cpu.append(time.process_time())
+
+    def cpu(self, images: int) -> dict[str, float]:
+        """CPU time per image in microseconds, of all threads, without the first epoch, which compiles."""
+        if len(self._cpu) < 2:
+            return {}
+        return {"cpu_us_per_image": (self._cpu[-1] - self._cpu[0]) / images / (len(self._cpu) - 1) * 1e6}
 
     def facts(self, images: int) -> dict[str, Any]:
         """The whole training, each epoch, and the rate without the first epoch, which compiles."""

@@ -2,19 +2,23 @@
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 from PIL import Image
+from ruamel.yaml import YAML
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from lenet5.cli import app
-from tests.conftest import BIN, Arrays, Project, free_port
+from tests.conftest import BIN, REPOSITORY, Arrays, Project, free_port
 
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
@@ -38,6 +42,63 @@ def test_help_of_a_command_describes_it_and_every_option(command: str) -> None:
     for line in result.output.splitlines():
         if option := re.match(r"│ .*?(--[a-z-]+)", line):
             assert re.search(r"[A-Z].*[.]|Show this message", line), option[1]
+
+
+GROUP: Any = get_command(app)
+COMMANDS = [
+    *((name,) for name in GROUP.commands if name != "data"),
+    *(("data", name) for name in GROUP.commands["data"].commands),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_of_a_command_has_an_example_that_can_be_typed(words: tuple[str, ...]) -> None:
+    command = GROUP
+    for word in words:
+        command = command.commands[word]
+    if words == ("env",):
+        assert 'eval "$(lenet5 env)"' in command.help
+        return
+    example = re.search(r"Example: `lenet5 (.+)`", command.help)
+    assert example, command.help
+    typed = shlex.split(re.split(r" (?:>|&&) ", example[1])[0])
+    assert tuple(typed[: len(words)]) == words
+    command.make_context(
+        words[-1], typed[len(words) :]
+    )  # raises an error for an unknown option or a bad value
+
+
+def test_help_has_the_stages_in_the_order_of_the_graph() -> None:
+    lines = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output.splitlines()
+    panel = lines[next(number for number, line in enumerate(lines) if "Stages" in line) + 1 :]
+    graph = list(YAML(typ="safe").load(REPOSITORY / "dvc.yaml")["stages"])
+    assert [line.split()[1] for line in panel[: len(graph)]] == graph
+
+
+@pytest.mark.parametrize(
+    ("words", "question"),
+    [
+        (("rn",), "Did you mean 'run'?"),
+        (("run", "--force-stage", "trian"), "did you mean train?"),
+        (("data", "shw"), "Did you mean 'show'?"),
+        (("data", "init", "sklearn:digits", "--yes", "--format", "foldr"), "did you mean folder?"),
+        (("lineage", "champoin"), "did you mean @champion?"),
+    ],
+)
+def test_a_word_with_a_slip_is_answered_with_the_right_one(
+    finished: Project, words: tuple[str, ...], question: str
+) -> None:
+    done = finished.command("lenet5", *words)
+    assert done.returncode == 2
+    assert question in done.stderr
+
+
+def test_a_parameter_with_a_slip_is_answered_with_the_right_one(project: Project) -> None:
+    text = project.paths.params.read_text()
+    project.paths.params.write_text(text.replace("learning_rate:", "learnin_rate:"))
+    done = project.command("lenet5", "preprocess")
+    assert done.returncode == 2
+    assert "did you mean learning_rate?" in done.stderr
 
 
 def test_version_is_that_of_the_package() -> None:

@@ -10,10 +10,11 @@ from mlflow import MlflowClient
 
 from lenet5.core import dataset, files
 from lenet5.core.results import Lineage
-from lenet5.registry import model_versions
+from lenet5.registry import model_versions, reproduction
 from lenet5.registry.lineage import select
 from lenet5.stages.params import load
 from lenet5.system import settings
+from lenet5.tracking import tags
 from tests.conftest import Arrays, Project
 from tests.orchestration.test_reproduce import IDENTITY
 from tests.stages.evaluate.test_report import Page
@@ -129,6 +130,59 @@ def test_diff_separates_params_metrics_packages_outputs_and_code(two: Project) -
     shown = two.run("lenet5", "diff", "1", "2")
     assert re.search(r"params +│ train.epochs +│ 2 +│ 1 ", shown)
     assert "do not differ" in two.run("lenet5", "diff", "2", "2")
+
+
+def test_diff_starts_with_the_answer(two: Project) -> None:
+    answer = json.loads(two.run("lenet5", "diff", "1", "2", "--json"))["answer"]
+    assert answer["comparison"]["images"] == 1000
+    shown = two.run("lenet5", "diff", "1", "2")
+    assert shown.startswith(answer["sentence"])
+    verdict = json.loads(two.command("lenet5", "promote", "2", "--json").stdout)
+    for name in ("gained", "lost", "p_value"):
+        assert answer["comparison"][name] == verdict["comparison"][name]
+
+
+def test_versions_say_what_changed_against_the_champion(two: Project) -> None:
+    later, champion = json.loads(two.run("lenet5", "versions", "--json"))
+    assert (later["version"], champion["version"]) == (2, 1)
+    assert later["changed"] == ["epochs 1", "mistakes 20", "packages"]
+    assert champion["changed"] == []
+    assert "epochs 1, mistakes 20, packages" in two.run("lenet5", "versions")
+
+
+def test_champion_of_an_earlier_release_is_compared_and_judged(project: Project) -> None:
+    """Its metrics were in one file with the digests; its tags lack its parameters and its code."""
+    client = MlflowClient(settings.embedded(project.paths)["MLFLOW_TRACKING_URI"])
+    version = client.get_model_version(MODEL, "1")
+    old = {"accuracy": 0.9, "model": "m" * 16, "splits": {"train": {"accuracy": 0.9, "images": 1}}}
+    file = project.root / "evaluation.json"
+    file.write_text(json.dumps(old))
+    client.log_artifact(version.run_id, str(file), "results")
+    artifacts = json.loads(version.tags[tags.ARTIFACTS])
+    del artifacts["results/evaluation_details.json"]
+    artifacts["results/evaluation.json"] = files.sha256(file)
+    client.set_model_version_tag(MODEL, "1", tags.ARTIFACTS, json.dumps(artifacts))
+    for name in (tags.PARAMS, tags.CODE, "evaluate.train_accuracy", "evaluate.val_accuracy"):
+        client.delete_model_version_tag(MODEL, "1", name)
+
+    later, champion = json.loads(project.run("lenet5", "versions", "--json"))
+    assert later["changed"] == ["epochs 1", "mistakes 20", "commit", "packages"]
+    found = json.loads(project.run("lenet5", "diff", "1", "2", "--json"))
+    assert found["answer"]["comparison"]["images"] == 1000
+    assert found["differences"]["params"] == {"train.epochs": ["2", "1"], "evaluate.mistakes": ["25", "20"]}
+    assert found["differences"]["metrics"]["evaluate.val_accuracy"][0] is None
+    assert json.loads(project.run("lenet5", "lineage", "1", "--json"))["version"] == champion["version"]
+    verdict = json.loads(project.command("lenet5", "promote", "2", "--json").stdout)
+    assert verdict["comparison"]["images"] == 1000
+
+    known = model_versions.find(client, MODEL, "1")
+    lock = project.paths.lock.read_text()
+    rows = [row.what for row in reproduction.compare_digests(known, project.paths, lock, ["train"])]
+    assert "metrics" in rows
+    assert "metrics in detail" not in rows
+    of_later = model_versions.find(client, MODEL, "2")
+    rows_of_later = reproduction.compare_digests(of_later, project.paths, lock, ["train", "evaluate"])
+    assert {row.what: row.same for row in rows_of_later}["metrics in detail"]
 
 
 def test_promote_history_and_rollback_from_the_command_line(project: Project) -> None:

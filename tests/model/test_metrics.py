@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as reference
 
 from lenet5.core.dataset import DIGITS
-from lenet5.core.results import Evaluation
+from lenet5.core.results import Evaluation, EvaluationDetails
 from lenet5.model import metrics
 
 PROBABILITIES = [f"p{digit}" for digit in range(10)]
@@ -38,7 +38,7 @@ def random() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
 
 def evaluate(frame: pd.DataFrame, bins: int = 10) -> SimpleNamespace:
     summary = metrics.summarize(frame, bins)
-    assert summary.keys() <= Evaluation.model_fields.keys()
+    assert summary.keys() <= Evaluation.model_fields.keys() | EvaluationDetails.model_fields.keys()
     return SimpleNamespace(images=len(frame), **summary)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from dvc.repo import Repo
 
 from lenet5.core.paths import Paths
 from lenet5.orchestration import checkout_lock, cleanup
@@ -83,6 +84,7 @@ def test_a_folder_without_checkpoints_is_no_error(tmp_path: Path) -> None:
 def repository(machine: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Paths:
     """A repository whose cache holds an output that a commit names, and one that none does."""
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
 
@@ -90,10 +92,10 @@ def repository(machine: Paths, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         subprocess.run(words, cwd=machine.root, check=True, capture_output=True)
 
     run("git", "init", "--quiet")
-    run("dvc", "init", "--quiet")
-    for content in ("unused", "used"):
-        (machine.root / "data.txt").write_text(content)
-        run("dvc", "add", "--quiet", "data.txt")
+    with Repo.init(str(machine.root)) as repo:
+        for content in ("unused", "used"):
+            (machine.root / "data.txt").write_text(content)
+            repo.add(str(machine.root / "data.txt"))
     run("git", "add", "--all")
     run("git", *identity, "commit", "--quiet", "--message", "Data")
     return machine

@@ -16,8 +16,9 @@ def test_every_stage_comes_after_those_it_depends_on() -> None:
 
 
 def test_a_stage_that_is_added_to_the_graph_is_a_task_of_the_flow(project: Project) -> None:
-    with project.paths.graph.open("a") as file:
-        file.write("\n  export:\n    cmd: echo\n    deps: [models/lenet5.keras]\n    meta: {retries: 7}\n")
+    stage = "  export:\n    cmd: echo\n    deps: [models/lenet5.keras]\n    meta: {retries: 7}\n"
+    text = project.paths.graph.read_text()
+    project.paths.graph.write_text(text.replace("stages:\n", f"stages:\n{stage}", 1))
     [added] = [stage for stage in graph.stages(project.root) if stage.name == "export"]
     assert added.after == {"train"}
     assert added.meta.retries == 7

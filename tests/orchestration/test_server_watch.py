@@ -104,7 +104,7 @@ def test_a_run_outlives_its_server_or_says_what_is_done(
 
     project = finished.copy(tmp_path)
     with subprocess.Popen(
-        ["lenet5", "run"],
+        ["lenet5", "-v", "run", "--force-stage", "ingest"],  # or nothing would be to do
         cwd=project.root,
         env=project.environment() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

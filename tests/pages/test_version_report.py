@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -28,9 +29,66 @@ def test_report_of_the_champion_is_its_page_with_the_verdict(finished: Project) 
     page = Page(text)
     assert "version 1 (champion)" in page.text
     assert "Without a champion to compare with, the gate decides: promote" in page.text
+    assert "No heat map compares the corruptions, because there is no champion." in page.text
     assert "floor of accuracy" in page.text
     assert finished.git("rev-parse", "HEAD").strip() in page.text
     assert "train.learning_rate" in page.text
+
+
+def test_recipe_without_convolutions_is_held_back_and_the_message_has_the_numbers(
+    rejected: tuple[Project, str],
+) -> None:
+    project, said = rejected
+    assert "Version 2 is not promoted. Version 1 stays champion." in said
+    assert "lowest likely difference in accuracy:" in said
+    [why] = re.findall(r"^reject: .*", said, re.MULTILINE)
+    by_name = _corruptions(project)
+    named = re.findall(r"corruption (\w+): accuracy ([\d.]+) against ([\d.]+), difference", why)
+    assert named, why
+    for name, candidate, champion in named:
+        assert by_name.loc[name].round(4).tolist() == [float(champion), float(candidate)]
+    versions = json.loads(project.run("lenet5", "versions", "--json"))
+    assert [str(each["version"]) for each in versions if "champion" in each["aliases"]] == ["1"]
+
+
+@pytest.mark.parametrize("words", [("report", "2"), ("compare", "1", "2")])
+def test_heat_map_has_the_difference_to_the_champion_for_each_severity(
+    rejected: tuple[Project, str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    project, _ = rejected
+    output = tmp_path / "page.html"
+    project.run("lenet5", *words, "--output", str(output))
+    text = output.read_text(encoding="utf-8")
+    assert "Corruptions by severity: version 2 against version 1 (champion)" in Page(text).text
+    accuracy = _accuracies(project, ["corruption", "severity"])
+    points = (100 * (accuracy["candidate"] - accuracy["champion"])).unstack("severity")
+    assert points.to_numpy().min() < -10 < 0 < points.to_numpy().max()
+    rows = re.findall(r'<tr><th scope="row">([\w ]+)</th>(<td class="count heat".*)</tr>', text)
+    shown = {name: re.findall(r">([+−][\d.]+)<", cells) for name, cells in rows}
+    assert list(shown) == [
+        name.replace("_", " ") for name in points.mean(axis=1).sort_values(kind="stable").index
+    ]
+    for name, row in points.iterrows():
+        expected = [f"{value:+.1f}".replace("-", "−") for value in (*row, row.mean())]
+        assert shown[str(name).replace("_", " ")] == expected
+
+
+def _corruptions(project: Project) -> pd.DataFrame:
+    return _accuracies(project, ["corruption"])
+
+
+def _accuracies(project: Project, keys: list[str]) -> pd.DataFrame:
+    """The accuracies of version 1 and of version 2, from the files that their evaluations wrote."""
+    client = MlflowClient(settings.embedded(project.paths)["MLFLOW_TRACKING_URI"])
+    accuracies = {}
+    for column, number in (("champion", "1"), ("candidate", "2")):
+        run = client.get_model_version(MODEL, number).run_id
+        [file] = (project.root / ".lenet5").rglob(f"{run}/artifacts/results/robustness.parquet")
+        table = pd.read_parquet(file)
+        accuracies[column] = (
+            (table["label"] == table["predicted"]).groupby([table[key] for key in keys]).mean()
+        )
+    return pd.DataFrame(accuracies)
 
 
 def test_page_that_was_changed_in_the_store_is_refused(

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 
 from lenet5.core.errors import Refused
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion, promotion_history
 from lenet5.tracking import data_set, tags
 from tests.data_sets import MNIST, SHOES
 from tests.registry.factory import add, of_data, params
@@ -59,7 +59,7 @@ def test_version_of_another_data_set_is_refused_and_nothing_changes(
     with pytest.raises(Refused):
         promotion.review(paths, params(model_name), "2")
     assert model_versions.aliases(client, model_name) == {"champion": 1, "challenger": 2}
-    assert len(promotion.history(paths, params(model_name))) == 1
+    assert len(promotion_history.history(paths, params(model_name))) == 1
     decision = model_versions.find(client, model_name, "2").tags[tags.DECISION]
     assert decision.startswith("reject: Version 2")
     # the same version is fine under a name of its own

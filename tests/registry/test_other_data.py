@@ -20,7 +20,7 @@ from lenet5.core.errors import DataError, UsageError
 from lenet5.core.paths import Paths
 from lenet5.images.corruptions import scoring
 from lenet5.model import keras_file, metrics, network, onnx_export, onnx_session
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion, promotion_history
 from lenet5.stages.preprocess.transform import encode
 from lenet5.stages.register.params import Ceilings
 from lenet5.system import dvc
@@ -166,8 +166,8 @@ class Checkout:
         ceilings = Ceilings(calibration_error=0.5)
         return limits.model_copy(update={"register_": register.model_copy(update={"ceilings": ceilings})})
 
-    def history(self) -> list[promotion.HistoryEntry]:
-        return promotion.history(self.paths, self.params())
+    def history(self) -> list[promotion_history.HistoryEntry]:
+        return promotion_history.history(self.paths, self.params())
 
     def champion(self) -> int:
         return model_versions.aliases(self.client, NAME)["champion"]
@@ -359,8 +359,8 @@ def test_champion_without_a_recorded_test_set_is_not_read_as_the_same_data(
 
 def test_version_without_an_onnx_file_is_scored_with_keras(checkout: Checkout, model: MakeModel) -> None:
     checkout.promote(checkout.add(model(same), onnx=False))
-    with_keras = checkout.promote(checkout.add(model(swapped), onnx=False)).verdict
-    with_onnx = checkout.promote(checkout.add(model(swapped))).verdict
+    with_keras = checkout.promote(checkout.add(model(transposed), onnx=False)).verdict
+    with_onnx = checkout.promote(checkout.add(model(transposed))).verdict
     assert with_keras
     assert with_onnx
     assert with_keras.decision == with_onnx.decision == "other_data"
@@ -397,8 +397,8 @@ def test_champion_that_cannot_read_the_new_images_is_wrong_on_all_of_them(
 
 def test_images_of_the_candidate_must_be_in_the_checkout(checkout: Checkout, model: MakeModel) -> None:
     checkout.promote(checkout.add(model(same)))
-    candidate = checkout.add(model(swapped))
-    dataset.save(checkout.paths.raw, model(transposed).data)
+    candidate = checkout.add(model(transposed))
+    dataset.save(checkout.paths.raw, model(same, sample=1).data)
     with pytest.raises(DataError, match="its test images are not in this checkout"):
         checkout.promote(candidate)
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow.artifacts
 import pytest
 import requests
 from mlflow import MlflowClient
 
 from lenet5.core.errors import DataError, Refused, Unavailable, UsageError
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion, promotion_history
 from lenet5.registry.promotion_log import PromotionLog
 from lenet5.system import settings
 from lenet5.system.state import LocalState
@@ -77,8 +78,8 @@ class Registry:
     def rollback(self, to: str | None = None, reason: str = "it reads sevens as ones") -> promotion.Rollback:
         return promotion.rollback(self.paths, params(self.name), to=to, reason=reason)
 
-    def changes(self) -> list[promotion.HistoryEntry]:
-        return promotion.history(self.paths, params(self.name))
+    def changes(self) -> list[promotion_history.HistoryEntry]:
+        return promotion_history.history(self.paths, params(self.name))
 
     def history(self) -> list[tuple[int | None, int | None, str]]:
         """Return before, to and kind of the changes that happened, the oldest first."""
@@ -92,7 +93,7 @@ class Registry:
         return model_versions.aliases(self.client, self.name)
 
     def drifted(self) -> dict[str, str]:
-        return promotion.drifted(model_versions.versions(self.client, self.name), self.changes())
+        return promotion_history.drifted(model_versions.versions(self.client, self.name), self.changes())
 
     def start_held(self, number: int, method: str) -> Promoter:
         """Start a promoter, and wait until it is held before its first call of a method."""
@@ -577,7 +578,7 @@ def test_failed_connection_does_not_abort_a_pending_change(
         raise requests.ConnectionError("connection refused")
 
     with monkeypatch.context() as down:
-        down.setattr(model_versions, "download_artifacts", refuse)
+        down.setattr(mlflow.artifacts, "download_artifacts", refuse)
         with pytest.raises(Unavailable):
             sqlite.rollback()
     assert sqlite.drifted()["champion"].startswith("the change to version 2 is pending")  # not aborted

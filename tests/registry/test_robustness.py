@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion, promotion_history
 from lenet5.registry.promotion import Promotion
 from lenet5.tracking import tags
 from tests.registry.factory import CORRUPTED, LABELS, add, add_model, params
@@ -57,7 +57,7 @@ def test_better_version_that_lost_on_one_corruption_is_held_back(
     assert table.loc[table["worse"], "name"].tolist() == ["fog"]
     forced = promotion.promote(paths, params(NAME), "2", force=True, reason="fog does not matter here")
     assert forced.moved
-    figures = promotion.history(paths, params(NAME))[0].entry.figures
+    figures = promotion_history.history(paths, params(NAME))[0].entry.figures
     assert (figures["groups"], figures["worse_groups"]) == (16, 1)
     assert figures["mean_corruption_accuracy"] == 0.85
 

@@ -107,7 +107,7 @@ class Stack:
 
     def sent_for(self, flow_run: str) -> list[dict[str, Any]]:
         """Stages that were sent to a worker for a flow run, the first one first."""
-        sent = self.flow_runs("lenet5-stage/gpu")
+        sent = self.flow_runs("lenet5-stage/stage-on-gpu")
         return [run for run in sent if run["parameters"]["for_flow_run"] == flow_run]
 
     def start(self, deployment: str, **parameters: Any) -> str:

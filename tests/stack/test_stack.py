@@ -59,7 +59,7 @@ def test_a_scheduled_run_ends_with_a_champion(stack: Stack, night: dict[str, Any
 def test_training_ran_on_the_gpu_pool_and_nothing_ran_twice(
     stack: Stack, night: dict[str, Any], gpu: Worker
 ) -> None:
-    [sent] = stack.flow_runs("lenet5-stage/gpu")
+    [sent] = stack.flow_runs("lenet5-stage/stage-on-gpu")
     assert sent["state_type"] == "COMPLETED"
     assert sent["work_pool_name"] == "gpu"
     assert "Running stage 'train'" in stack.log(sent["id"])
@@ -151,12 +151,12 @@ def test_deploying_again_changes_nothing_and_leaves_schedules_as_they_are(stack:
     assert set(found) == {
         "lenet5/nightly",
         "lenet5/train",
-        "lenet5-stage/gpu",
-        "lenet5-search/cpu",
-        "lenet5-search/gpu",
+        "lenet5-stage/stage-on-gpu",
+        "lenet5-search/trials-on-cpu",
+        "lenet5-search/trials-on-gpu",
         "lenet5-watch/watch",
-        "lenet5-cleanup/cpu",
-        "lenet5-cleanup/gpu",
+        "lenet5-cleanup/cleanup-on-cpu",
+        "lenet5-cleanup/cleanup-on-gpu",
     }
     assert found["lenet5/nightly"]["schedule"] == "* * * * * Europe/Paris"
     limits = {
@@ -188,7 +188,8 @@ def test_a_laptop_sends_its_training_with_what_is_not_committed(stack: Stack, cu
     """`lenet5 run`, as ever; only the training is elsewhere."""
     earlier = {version["version"] for version in stack.versions()}
     stack.developer.set_params(**{"train.seed": 7})
-    done = stack.developer.command("lenet5", "run", "--placement", "strict", environment=stack.environment)
+    words = ("lenet5", "-v", "run", "--placement", "strict")
+    done = stack.developer.command(*words, environment=stack.environment)
     assert done.returncode == 0, done.stderr
     told = done.stdout + done.stderr
     assert "train is sent to work pool gpu" in told
@@ -283,7 +284,7 @@ def test_a_dead_worker_is_noticed_and_another_one_ends_its_training(stack: Stack
 
     first, second = (
         run
-        for run in stack.flow_runs("lenet5-stage/gpu")
+        for run in stack.flow_runs("lenet5-stage/stage-on-gpu")
         if run["parameters"]["for_flow_run"] == cut.flow_run
     )
     assert first["id"] == cut.sent["id"]
@@ -345,11 +346,11 @@ def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> N
             stderr=log,
         )
     try:
-        known = {run["id"] for run in stack.flow_runs("lenet5-stage/gpu")}
+        known = {run["id"] for run in stack.flow_runs("lenet5-stage/stage-on-gpu")}
 
         def trains() -> dict[str, Any] | None:
             assert flow.poll() is None, said.read_text()
-            new = [run for run in stack.flow_runs("lenet5-stage/gpu") if run["id"] not in known]
+            new = [run for run in stack.flow_runs("lenet5-stage/stage-on-gpu") if run["id"] not in known]
             return new[0] if new and f"epoch 10/{epochs}" in stack.log(new[0]["id"]) else None
 
         sent = until(trains, 400, "the tenth epoch")
@@ -358,7 +359,7 @@ def test_an_interrupted_laptop_recalls_what_it_sent(stack: Stack, cut: Cut) -> N
     finally:
         flow.kill()
     stack.wait(sent["id"], state="CANCELLED", seconds=60)
-    assert len(stack.flow_runs("lenet5-stage/gpu")) == len(known) + 1, "it was not sent again"
+    assert len(stack.flow_runs("lenet5-stage/stage-on-gpu")) == len(known) + 1, "it was not sent again"
     stack.git("checkout", "--quiet", "params.yaml")
 
 
@@ -373,7 +374,7 @@ def test_clean_up_closes_orphans_and_removes_what_is_old(stack: Stack, cut: Cut,
     left = stack.folder / "cpu-2/project/.lenet5/workspaces/left"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
-    cleaned = stack.wait(stack.start("lenet5-cleanup/cpu", keep_days=0))
+    cleaned = stack.wait(stack.start("lenet5-cleanup/cleanup-on-cpu", keep_days=0))
     assert "1 workspaces" in cleaned["state"]["message"]
     assert "1 orphan runs" in cleaned["state"]["message"]
     assert not left.exists()

@@ -74,6 +74,7 @@ UNUSABLE: dict[str, list[Any]] = {
     "train.distortion.shift": [-1, 15],
     "train.distortion.rotation": [-1, 181, float("nan")],
     "train.distortion.scale": [-0.1, 1],
+    "train.distortion.elastic": [-0.1, 15, float("nan")],
     "train.distortion.blur": [-0.1, 1.1],
     "train.distortion.background": [-0.1, float("inf")],
     "train.distortion.noise": [-0.1, 1.1],

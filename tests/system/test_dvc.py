@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from lenet5.core.errors import DataError, StorageError, Unavailable
 from lenet5.system import process
@@ -19,6 +20,7 @@ MESSAGE = "error: the file is not there.\n  expected: a file\n  fix:      make o
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     (tmp_path / "said.txt").write_text(MESSAGE + "\n")
     (tmp_path / "dvc.yaml").write_text(
@@ -33,7 +35,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "  fills: {cmd: 'echo x > full.txt', outs: [full.txt]}\n"
         "  hangs: {cmd: 'sleep 987654 & echo $! > child.pid; wait'}\n"
     )
-    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    Repo.init(str(tmp_path), no_scm=True).close()
     return tmp_path
 
 

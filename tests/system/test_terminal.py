@@ -90,3 +90,34 @@ def test_messages_of_every_package_are_masked(
     shown += warnings.formatwarning("at https://me:hidden@one.example", UserWarning, "file.py", 1)
     assert shown.count("one.example") == 2
     assert "hidden" not in shown
+
+
+CAPTURED = """
+from rich.syntax import Syntax
+from rich.table import Table
+from lenet5.system.terminal import console, errors
+for each in (console, errors):
+    each.rule("a title")
+    each.print(Syntax("+ new", "diff"))
+    table = Table("name", "value")
+    table.add_row("a  b", "c")
+    each.print(table)
+    each.print("right", justify="right", end="")
+"""
+
+
+def test_nothing_that_is_captured_is_as_wide_as_the_console() -> None:
+    done = subprocess.run([sys.executable, "-c", CAPTURED], capture_output=True, text=True, check=True)
+    for output in (done.stdout, done.stderr):
+        lines = output.splitlines()
+        assert lines[:2] == ["a title", "+ new"]
+        assert any("a  b │ c" in line for line in lines), "blanks in the middle stay"
+        assert all(line == line.rstrip() for line in lines)
+        assert max(map(len, lines[:-1])) < 40
+
+
+def test_a_terminal_has_a_rule_of_its_width() -> None:
+    output = io.StringIO()
+    terminal._SafeConsole(file=output, force_terminal=True, width=60, color_system=None).rule("a title")
+    assert output.getvalue().startswith("──")
+    assert len(output.getvalue().rstrip("\n")) == 60

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lenet5 import __version__
-from lenet5.core.errors import UsageError
+from lenet5.core.errors import Lenet5Error, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.system import logs
@@ -24,10 +24,14 @@ if TYPE_CHECKING:
 
 EXIT_CODES = """
 Exit codes: 0 success · 1 defect, with a stack trace · 2 wrong usage, parameter or setting ·
-3 the promotion gate rejected a version, or a reproduction differs · 4 data is missing, damaged or invalid ·
+3 the promotion gate rejected a version, or a reproduction differs · 4 data is missing, damaged or invalid,
+or a picture cannot be used ·
 5 the training failed · 6 a source, server or worker does not answer, a process was killed, or another run
-uses the checkout · 7 the disk is full, over its quota, read-only or broken · 130 interrupted
+uses the checkout · 7 the disk is full, over its quota, read-only or broken · 130 interrupted by Ctrl-C,
+143 by SIGTERM
 """
+UI_PORTS = {"mlflow": 5000, "prefect": 4200, "tensorboard": 6006}
+"""The ports of `lenet5 ui`, which its options --mlflow-port, --prefect-port and --tensorboard-port change."""
 PIPELINE = "Pipeline"
 WORKERS = "Schedules and workers (docs/workers.md)"
 MODELS = "Model versions (VERSION is a number, or an alias such as @champion)"
@@ -37,14 +41,18 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
     help="Train, check, register and serve LeNet-5 on MNIST, or on your own images. "
     "Start with `lenet5 run`; `lenet5 status` shows the state of this checkout.",
     epilog=EXIT_CODES,
 )
 data = typer.Typer(no_args_is_help=True, help="Set up, show and describe the data set.")
 app.add_typer(data, name="data", rich_help_panel=PIPELINE)
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, for scripts.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print JSON to standard output, for scripts; an error is JSON on standard error."
+    ),
+]
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +108,19 @@ def checkout() -> tuple[Paths, "Params"]:
     return paths, load(paths.params)
 
 
+def wants_json() -> bool:
+    """Return whether the command line asks for JSON, even if it is wrong otherwise."""
+    return "--json" in sys.argv[1:]
+
+
+def print_json_error(error: Lenet5Error) -> None:
+    """Print an error as one line of JSON to standard error; standard output holds answers alone.
+
+    The line is ``{"error": {"what", "expected", "found", "fix", "exit_code"}}``. It comes last.
+    """
+    print(json.dumps({"error": error.as_dict()}), file=sys.stderr)
+
+
 def print_json(value: object) -> None:
     """Print a value as indented JSON to standard output. JSON escapes control characters."""
     print(mask_urls(json.dumps(value, indent=2)))
@@ -116,9 +137,15 @@ def format_value(value: object) -> str:
     return "none" if value is None else escape(str(value))
 
 
-def print_versions(versions: Sequence["Version"]) -> None:
-    """Print a table of registered versions."""
-    table = Table("version", "aliases", "test accuracy", "data", "commit", "registered")
+def print_versions(versions: Sequence["Version"], changes: Mapping[int, Sequence[str]] | None = None) -> None:
+    """Print a table of registered versions.
+
+    Args:
+        versions: The rows.
+        changes: What a version was made from that the champion was not, by number; None for no such column.
+    """
+    titles = ["version", "aliases", "test accuracy", "data", "commit", "registered"]
+    table = Table(*titles, *([] if changes is None else ["changed against the champion"]))
     for version in versions:
         row = version_as_dict(version)
         table.add_row(
@@ -128,6 +155,7 @@ def print_versions(versions: Sequence["Version"]) -> None:
             escape(" ".join(filter(None, (row["data_name"], (row["data"] or "")[:12])))),
             (row["commit"] or "")[:8] + ("+" if row["dirty"] else ""),
             f"{version.created.astimezone():%Y-%m-%d %H:%M}",
+            *([] if changes is None else [escape(", ".join(changes.get(version.number, ())))]),
         )
     console.print(table)
 

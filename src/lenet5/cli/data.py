@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
+from lenet5.cli import completion
 from lenet5.cli.app import checkout, data
 from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
-from lenet5.core.text import mask_urls
+from lenet5.core.text import did_you_mean, mask_urls
 from lenet5.system.terminal import byte_progress, console, print_line
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def init(
     format: Annotated[
         str,
         typer.Option(
-            help="idx, npz, folder, table, parquet or sklearn; auto looks at the names of the files."
+            help="idx, npz, folder, table, parquet or sklearn; auto looks at the names of the files.",
+            autocompletion=completion.formats,
         ),
     ] = "auto",
     name: Annotated[
@@ -72,6 +74,8 @@ def init(
     example for each kind of source.
 
     Exit code 4: the data cannot be used.
+
+    Example: `lenet5 data init ~/photographs --dry-run`
 
     Next: `lenet5 run`.
     """
@@ -134,7 +138,9 @@ def init(
 @data.command("add")
 def add(
     source: Annotated[str, typer.Argument(help="A source as in `lenet5 data init`, with the same classes.")],
-    format: Annotated[str, typer.Option(help="As in `lenet5 data init`.")] = "auto",
+    format: Annotated[
+        str, typer.Option(help="As in `lenet5 data init`.", autocompletion=completion.formats)
+    ] = "auto",
 ) -> None:
     """Add the images of SOURCE to train. The test images stay, so that versions can be compared.
 
@@ -142,6 +148,8 @@ def add(
     which image comes from which source.
 
     Exit code 4: the images or the labels do not fit the data set.
+
+    Example: `lenet5 data add ~/more-photographs`
 
     Next: `lenet5 run`.
     """
@@ -160,6 +168,8 @@ def add(
 @data.command("show")
 def show() -> None:
     """Open the validation page: every check, classes, ink, sample images, and images that fail a check.
+
+    Example: `lenet5 data show`
 
     Needs: reports/validation (`lenet5 validate`).
 
@@ -182,6 +192,8 @@ def export_card(
     """Export data/card.yaml as Croissant 1.0 (JSON-LD): name, licence, citation, files with their SHA-256.
 
     Dataset hubs and search engines read this format. The text holds no clock: equal data gives equal bytes.
+
+    Example: `lenet5 data card --output croissant.json`
 
     Needs: data/card.yaml, and data/raw (lenet5 ingest).
     """
@@ -211,7 +223,10 @@ def _format(name: str) -> "Format":
         if name == known:
             return cast("Format", known)
     raise UsageError(
-        "There is no such format.", expected=", ".join(get_args(Format)), found=name, fix="choose one of them"
+        "There is no such format.",
+        expected=", ".join(get_args(Format)),
+        found=name,
+        fix=did_you_mean(name, get_args(Format)) or "choose one of them",
     )
 
 

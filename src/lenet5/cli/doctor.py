@@ -22,10 +22,11 @@ from typing import Any
 import requests
 
 from lenet5.cli import status_report, ui_servers
+from lenet5.cli.app import UI_PORTS
 from lenet5.core import files
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
-from lenet5.registry import fast_lookup, model_versions, promotion
+from lenet5.registry import fast_lookup, model_versions, promotion_history
 from lenet5.stages import params
 from lenet5.stages.register import stage as register
 from lenet5.system import dvc, environment, git, settings
@@ -156,12 +157,13 @@ def _variables(paths: Paths) -> Iterator[Finding]:
 
 
 def _ports(_: Paths) -> Iterator[Finding]:
-    for port, option in ((5000, "--mlflow-port"), (4200, "--prefect-port"), (6006, "--tensorboard-port")):
+    for name, port in UI_PORTS.items():
         if ui_servers.is_in_use(port):
-            fix = f"`lenet5 ui {option} {port + 1}`"
+            fix = f"`lenet5 ui --{name}-port {port + 1}`"
             yield Finding("ports", True, f"{port} is in use; {fix} chooses another one")
             return
-    yield Finding("ports", True, "5000, 4200 and 6006 are free for `lenet5 ui`")
+    *others, last = UI_PORTS.values()
+    yield Finding("ports", True, f"{', '.join(map(str, others))} and {last} are free for `lenet5 ui`")
 
 
 def _clock(paths: Paths) -> Iterator[Finding]:
@@ -281,7 +283,8 @@ def _registry(paths: Paths) -> Iterator[Finding]:
         client = store.connect(paths)
         versions = model_versions.versions(client, configured.register_.model_name)
         champion = model_versions.holder(versions, model_versions.CHAMPION)
-        for problem in promotion.drifted(versions, promotion.history(paths, configured)).values():
+        changes = promotion_history.history(paths, configured)
+        for problem in promotion_history.drifted(versions, changes).values():
             yield Finding("registry", False, problem, "`lenet5 history`, then `lenet5 rollback` or `promote`")
         if champion is None:
             yield Finding("registry", True, f"{len(versions)} versions, no champion (`lenet5 promote`)")

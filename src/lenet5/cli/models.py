@@ -1,5 +1,7 @@
 """Commands that read the model registry: list, trace, compare, reproduce and use versions."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from lenet5.cli import completion
 from lenet5.cli.app import (
     MODELS,
     Json,
@@ -18,18 +21,30 @@ from lenet5.cli.app import (
     print_versions,
     version_as_dict,
 )
-from lenet5.core.errors import Refused, UsageError
+from lenet5.core.errors import DataError, Refused, UsageError
 from lenet5.core.quiet import quiet_libraries
 from lenet5.system.terminal import console, errors, print_line
+
+log = logging.getLogger(__name__)
 
 ImagesArgument = Annotated[
     list[Path], typer.Argument(help="PNG or JPEG files of any size, with one object in each.")
 ]
 VersionOption = Annotated[
-    str, typer.Option(metavar="VERSION", help="The version to use: a number or an alias.")
+    str,
+    typer.Option(
+        metavar="VERSION",
+        help="The version to use: a number or an alias.",
+        autocompletion=completion.versions,
+    ),
 ]
 VersionArgument = Annotated[
-    str, typer.Argument(metavar="VERSION", help="A version number, or an alias such as @champion.")
+    str,
+    typer.Argument(
+        metavar="VERSION",
+        help="A version number, or an alias such as @champion.",
+        autocompletion=completion.versions,
+    ),
 ]
 _SHORTEST_PREFIX = 6
 """Characters of a digest or a commit that --data and --commit need."""
@@ -50,7 +65,10 @@ def list_versions(
     """List the registered versions, newest first.
 
     --data takes the digest of a data set, as `lenet5 lineage` prints it, or of a source file, as params.yaml
-    pins it.
+    pins it. The last column says what a version was made from that the champion was not: parameters, data,
+    code, packages.
+
+    Example: `lenet5 versions --json`
 
     Needs: the model registry.
 
@@ -64,17 +82,21 @@ def list_versions(
                 found=repr(prefix),
             )
     paths, params = checkout()
-    from lenet5.registry import lineage, model_versions
+    from lenet5.registry import comparison, lineage, model_versions
     from lenet5.tracking import store
 
     name = params.register_.model_name
     with store.reachable(paths):
-        versions = model_versions.versions(store.connect(paths), name)
-    selected = lineage.select(versions, data=data, commit=commit)
+        client = store.connect(paths)
+        versions = model_versions.versions(client, name)
+        selected = lineage.select(versions, data=data, commit=commit)
+        changes = comparison.since_champion(client, versions, selected)
     if as_json:
-        print_json([version_as_dict(version) for version in selected])
+        print_json(
+            [version_as_dict(each) | {"changed": list(changes.get(each.number, ()))} for each in selected]
+        )
     elif selected:
-        print_versions(selected)
+        print_versions(selected, changes)
     elif versions:
         print_line(
             f"None of the {len(versions)} versions of {name} matches. "
@@ -87,6 +109,8 @@ def list_versions(
 @app.command("lineage", rich_help_panel=MODELS)
 def show_lineage(version: VersionArgument, as_json: Json = False) -> None:
     """Show the origin of a version: run, code, data, environment, gate decision and promotions.
+
+    Example: `lenet5 lineage @champion`
 
     Needs: the model registry.
 
@@ -118,6 +142,8 @@ def show_bill_of_materials(
     It names the files of the model, data, hyper-parameters, metrics, code and packages, each with its
     digest.
 
+    Example: `lenet5 bom @champion > model.cdx.json`
+
     Needs: the model registry.
 
     Next: `lenet5 bom @champion > model.cdx.json` stores it in a file.
@@ -131,11 +157,22 @@ def show_bill_of_materials(
 
 @app.command("diff", rich_help_panel=MODELS)
 def show_difference(
-    left: Annotated[str, typer.Argument(metavar="VERSION", help="A version number or an alias.")],
-    right: Annotated[str, typer.Argument(metavar="VERSION", help="The version to compare it with.")],
+    left: VersionArgument,
+    right: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            help="The version to compare it with.",
+            autocompletion=completion.versions,
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Show what differs between two versions: parameters, data, metrics, packages, outputs, code.
+    """Say which of two versions is better, and show what differs: parameters, data, metrics, packages, code.
+
+    The first sentence compares the answers to the same test images, as the promotion gate does.
+
+    Example: `lenet5 diff champion challenger`
 
     Needs: the model registry; for changed source files also a clone that has both commits.
 
@@ -152,6 +189,7 @@ def show_difference(
     if not any(sections.values()):
         print_line(f"versions {numbers[0]} and {numbers[1]} do not differ")
         return
+    print_line(comparison["answer"]["sentence"])
     table = Table("", "what", *(f"version {number}" for number in numbers))
     for section, rows in sections.items():
         for index, (name, values) in enumerate(rows.items()):
@@ -181,6 +219,8 @@ def reproduce_version(
     """Make a version again from its commit and its data, and compare the two bit for bit.
 
     Exit code 3: the result differs. The message shows how much, and the likely cause.
+
+    Example: `lenet5 reproduce @champion`
 
     Needs: a clone that has the commit of the version, the model registry, and the time of one training.
 
@@ -235,7 +275,11 @@ def predict(
 ) -> None:
     """Classify image files with the champion.
 
-    The model file names the classes, and says how pictures are converted to the images of its data set.
+    The model file names the classes, and says how pictures are converted to the images of its data set. A
+    picture that cannot be used does not hold up the others: exit code 4 says that there is one. With --json,
+    its entry has the key `error` instead of an answer.
+
+    Example: `lenet5 predict four.png seven.jpg`
 
     Needs: the model registry and a champion. The model file is downloaded once and checked against its
     digest.
@@ -245,9 +289,35 @@ def predict(
     paths, params = checkout()
     from lenet5.serving import predictor
 
-    answers = predictor.predict(paths, params.register_.model_name, version, images)
+    unusable: dict[str, DataError] = {}
+    answers = predictor.predict(
+        paths,
+        params.register_.model_name,
+        version,
+        images,
+        on_unusable=lambda image, error: unusable.update({str(image): error}),
+    )
     if as_json:
-        print_json(answers)
+        by_image = {answer["image"]: answer for answer in answers}
+        by_image |= {image: {"image": image, "error": error.as_dict()} for image, error in unusable.items()}
+        print_json([by_image[str(image)] for image in images])
+    else:
+        _print_answers(answers)
+    if len(unusable) == 1 == len(images):
+        raise next(iter(unusable.values()))
+    if unusable:
+        if not as_json:
+            for error in unusable.values():
+                log.error("%s", error)
+        raise DataError(
+            f"{len(unusable)} of {len(images)} pictures cannot be used; the others have answers.",
+            found=", ".join(unusable),
+        )
+
+
+def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
+    """Print a table of answers; nothing without any."""
+    if not answers:
         return
     table = Table("image", "class", "probability", "next best")
     for answer in answers:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lenet5.cli import completion
 from lenet5.cli.app import MODELS, Json, app, checkout, print_json
 from lenet5.cli.models import ImagesArgument, VersionArgument, VersionOption
 from lenet5.core import files
@@ -34,6 +35,8 @@ def write_report(
     The champion is compared with the version that it replaced. The gate is asked again, and nothing is
     promoted. The page of the last evaluation in this checkout, without the verdict, is reports/report.html.
 
+    Example: `lenet5 report champion --open`
+
     Needs: the model registry, and a version that was registered with its page.
 
     Next: `lenet5 compare VERSION VERSION`; `lenet5 lineage VERSION`.
@@ -49,7 +52,12 @@ def write_report(
 def compare_versions(
     left: VersionArgument,
     right: Annotated[
-        str, typer.Argument(metavar="VERSION", help="The version to judge against the first one.")
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            help="The version to judge against the first one.",
+            autocompletion=completion.versions,
+        ),
     ],
     output: Output = None,
     open_page: Open = False,
@@ -57,6 +65,8 @@ def compare_versions(
     """Write one page with the reports of two versions side by side, and what differs between them.
 
     The gate judges the second version as if the first one were the champion. Nothing is promoted.
+
+    Example: `lenet5 compare champion challenger --open`
 
     Needs: the model registry, and two versions that were registered with their pages.
 
@@ -81,6 +91,8 @@ def explain_pictures(
 
     It shows each picture as the model gets it, the probabilities, the feature maps layer by layer, and an
     occlusion map: how much the probability of the answer falls when a patch covers a part of the picture.
+
+    Example: `lenet5 explain four.png --open`
 
     Needs: the model registry and a champion, as `lenet5 predict` does.
 

@@ -1,16 +1,22 @@
 """Commands that run the pipeline, and show its state, its settings and its UIs."""
 
+import logging
 import shlex
+import signal
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lenet5.cli.app import PIPELINE, Json, app, checkout, format_value, print_json, print_versions
+from lenet5.cli import completion
+from lenet5.cli.app import PIPELINE, UI_PORTS, Json, app, checkout, format_value, print_json, print_versions
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.system.terminal import console, print_line
+from lenet5.system.terminal import console, errors, print_line
+
+log = logging.getLogger(__name__)
 
 
 @app.command(rich_help_panel=PIPELINE)
@@ -21,7 +27,9 @@ def run(
     force_stage: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="STAGE", help="Run this stage, even if its inputs have not changed. Can be repeated."
+            metavar="STAGE",
+            help="Run this stage, even if its inputs have not changed. Can be repeated.",
+            autocompletion=completion.stages,
         ),
     ] = None,
     placement: Annotated[
@@ -35,35 +43,54 @@ def run(
     """Run the pipeline as a Prefect flow, from the source images to the promotion gate.
 
     Only stages whose inputs have changed are run. The flow runs in this process and reports to
-    PREFECT_API_URL, or to an embedded server. The training runs on a GPU worker if one is alive and both
+    PREFECT_API_URL, or to an embedded server. Without PREFECT_API_URL, a run with nothing to do starts no
+    flow. The training runs on a GPU worker if one is alive and both
     machines share MLFLOW_TRACKING_URI and LENET5_DVC_REMOTE. Exit code 3: the gate rejected the candidate, or
     held it back because its test data are other data. A candidate that is as good as the champion is not
     promoted, and the exit code is 0.
+
+    Example: `lenet5 run --force-stage train`
 
     Needs: a git checkout and the source data that params.yaml names.
 
     Next: `lenet5 ui`, `lenet5 predict IMAGE`, `lenet5 history`.
     """
     checkout()
+    from lenet5.cli import run_display
     from lenet5.orchestration import local_run
 
-    result = local_run.run(force_stage or (), everything=force, placement=placement)
+    live = run_display.is_live(log=log.isEnabledFor(logging.INFO))
+    try:
+        with run_display.raising_on_sigterm() as signals, run_display.shown(live=live) as progress:
+            result = local_run.run(
+                force_stage or (), everything=force, placement=placement, observer=progress
+            )
+    except KeyboardInterrupt:
+        again = ["lenet5", "run", *progress.still_forced(force_stage or (), everything=force)]
+        print_line(
+            f"Interrupted. {progress.what_is_kept()} `{shlex.join(again)}` goes on from there.", to=errors
+        )
+        raise typer.Exit(128 + (signals[-1] if signals else signal.SIGINT)) from None
     if result.verdict:
         print_line(result.verdict)
     versions = {version.number: version for version in (result.version, result.holder) if version}
     print_versions(list(versions.values()))
-    print_line(
-        "Next: `lenet5 ui` shows the runs; `lenet5 predict IMAGE` uses the champion; "
-        "`lenet5 history` lists promotions."
-    )
+    print_line(run_display.summary(result))
 
 
 @app.command(rich_help_panel=PIPELINE)
 def recipe(
-    name: Annotated[str, typer.Argument(help="The name of a recipe. Without it, all are listed.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The name of a recipe. Without it, all are listed.", autocompletion=completion.recipes
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """List recipes (parameters that go together), or print one as options of `dvc exp run`.
+
+    Example: `lenet5 recipe accuracy`
 
     Needs: the files in recipes/.
 
@@ -89,6 +116,40 @@ def recipe(
 
 
 @app.command(rich_help_panel=PIPELINE)
+def experiments(
+    commits: Annotated[int, typer.Option(min=1, help="Show the experiments of this many commits.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Compare the experiments of `dvc exp run`: metrics, and the parameters that they changed.
+
+    `dvc exp show` has every parameter and every file in a column of its own. This table fits a terminal.
+
+    Needs: a git checkout in which the pipeline ran.
+
+    Example: `lenet5 experiments --commits 3`
+
+    Next: `dvc exp apply NAME` brings an experiment into the workspace, `dvc metrics diff NAME` compares it.
+    """
+    from lenet5.core.results import Evaluation
+    from lenet5.system import experiments as dvc_experiments
+
+    paths, _ = checkout()
+    rows = dvc_experiments.collect(paths.root, commits)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    columns = list(Evaluation.model_fields)
+    table = Table("experiment", *(name.replace("_", "\n") for name in columns), "changed parameters")
+    for row in rows:
+        state = f" ({row.state})" if row.state else ""
+        figures = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in columns]
+        table.add_row(
+            escape(f"{'  ' if row.base else ''}{row.name}{state}"), *figures, escape(", ".join(row.changed))
+        )
+    console.print(table)
+
+
+@app.command(rich_help_panel=PIPELINE)
 def status(
     of_settings: Annotated[
         bool, typer.Option("--settings", help="Show every setting with its value and its origin instead.")
@@ -96,6 +157,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show which stages are out of date, which version is champion, and which services answer.
+
+    Example: `lenet5 status --json`
 
     Needs: a checkout; a service that does not answer is part of the answer.
 
@@ -119,11 +182,19 @@ def status(
 
 @app.command(rich_help_panel=PIPELINE)
 def ui(
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.", min=1, max=65535)] = 5000,
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.", min=1, max=65535)] = 4200,
-    tensorboard_port: Annotated[int, typer.Option(help="Port of TensorBoard.", min=1, max=65535)] = 6006,
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow UI.", min=1, max=65535)] = UI_PORTS[
+        "mlflow"
+    ],
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect UI.", min=1, max=65535)] = UI_PORTS[
+        "prefect"
+    ],
+    tensorboard_port: Annotated[int, typer.Option(help="Port of TensorBoard.", min=1, max=65535)] = UI_PORTS[
+        "tensorboard"
+    ],
 ) -> None:
     """Serve MLflow, Prefect and TensorBoard for this checkout on 127.0.0.1 until Ctrl-C.
+
+    Example: `lenet5 ui --mlflow-port 5001`
 
     Needs: three free ports; the runs must be in the embedded store. A tracking server has its own UI.
 
@@ -160,6 +231,8 @@ def doctor(
 
     Python, packages, git, disk, variables, clock, embedded databases, DVC's cache, registry, servers.
     Exit code 4: something is wrong.
+
+    Example: `lenet5 doctor --repair`
 
     Needs: a checkout.
 

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from lenet5.cli import completion
 from lenet5.cli.app import MODELS, Json, app, checkout, format_value, print_json
 from lenet5.core.errors import Refused
 from lenet5.system.terminal import console, print_line
@@ -21,9 +22,12 @@ def promote_version(
             metavar="VERSION",
             help="A version number or an alias. Default: the challenger, or the champion if there is none.",
             show_default=False,
+            autocompletion=completion.versions,
         ),
     ] = None,
-    to: Annotated[str, typer.Option(help="The alias that the version gets.")] = "champion",
+    to: Annotated[
+        str, typer.Option(help="The alias that the version gets.", autocompletion=completion.aliases)
+    ] = "champion",
     force: Annotated[
         bool, typer.Option("--force", help="Promote it even if the gate rejects it. Needs --reason.")
     ] = False,
@@ -44,6 +48,8 @@ def promote_version(
     both sets. It also compares them under each corruption and on each slice of the images of the version. If
     the version does not pass, nothing changes. Exit code 3: not promoted, because the gate rejected the
     version, found no difference, or saw that the test data of the two differ in kind.
+
+    Example: `lenet5 promote 3`
 
     Needs: the model registry.
 
@@ -98,15 +104,20 @@ def roll_back(
             help="A version that held the alias before. Default: the last one.",
             metavar="VERSION",
             show_default=False,
+            autocompletion=completion.versions,
         ),
     ] = None,
-    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "champion",
+    alias: Annotated[
+        str, typer.Option(help="The alias to move back.", autocompletion=completion.aliases)
+    ] = "champion",
     as_json: Json = False,
 ) -> None:
     """Give the alias back to a version that held it before. The gate is not used.
 
     `lenet5 run` does not promote the withdrawn version again; only `lenet5 promote --force` does. A second
     rollback undoes the first.
+
+    Example: `lenet5 rollback --reason 'worse on photographs'`
 
     Needs: the model registry and a former champion.
 
@@ -127,14 +138,16 @@ def roll_back(
 def show_history(as_json: Json = False) -> None:
     """Show the promotion log: every move of an alias, with user and reason, latest first.
 
+    Example: `lenet5 history`
+
     Needs: the model registry.
 
     Next: `lenet5 lineage VERSION`.
     """
     paths, params = checkout()
-    from lenet5.registry import promotion
+    from lenet5.registry import promotion_history
 
-    lines = promotion.history(paths, params)
+    lines = promotion_history.history(paths, params)
     if as_json:
         print_json([line.entry.model_dump(mode="json") | {"happened": line.happened} for line in lines])
         return

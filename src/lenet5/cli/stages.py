@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def ingest() -> None:
     """Read the source, compare it with the checksums in params.yaml, and store it as arrays in data/raw.
 
+    Example: `lenet5 ingest`
+
     Needs: read access to ingest.source.
 
     Next: `lenet5 validate`. If the source has new data: `lenet5 pin`.
@@ -41,6 +43,8 @@ def validate(
     """Check data/raw with Great Expectations. Data that fails a check ends the pipeline.
 
     The rows that fail are stored in data/quarantine. Exit code 4: a check failed.
+
+    Example: `lenet5 validate --update-reference`
 
     Needs: data/raw (`lenet5 ingest`).
 
@@ -69,6 +73,8 @@ def validate(
 def preprocess() -> None:
     """Split off validation images, pad, reshape and rescale the images, and one-hot encode the labels.
 
+    Example: `lenet5 preprocess`
+
     Needs: data/raw (`lenet5 ingest`).
 
     Next: `lenet5 train`.
@@ -92,6 +98,8 @@ def train(
 
     An interrupted training continues from its last checkpoint.
 
+    Example: `lenet5 train --workers 2`
+
     Needs: data/processed (`lenet5 preprocess`).
 
     Next: `lenet5 evaluate`; `tensorboard --logdir .lenet5/tensorboard`.
@@ -113,6 +121,8 @@ def train(
 def evaluate() -> None:
     """Score the model on every image; write metrics, and predictions and figures of the test images.
 
+    Example: `lenet5 evaluate`
+
     Needs: the model (`lenet5 train`), data/processed and data/raw.
 
     Next: `lenet5 register`; `dvc metrics diff`.
@@ -126,6 +136,8 @@ def evaluate() -> None:
 @app.command(rich_help_panel=STAGES)
 def register() -> None:
     """Complete the MLflow run of the model and register the model as a version, the challenger.
+
+    Example: `lenet5 register`
 
     Needs: the outputs of all other stages, and the model registry.
 

@@ -3,13 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import requests
-
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.orchestration import heartbeat
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import model_versions, promotion_history
 from lenet5.stages.params import Params
 from lenet5.system import dvc, git, settings
 from lenet5.system.git import GitFailed
@@ -48,7 +46,7 @@ def _registry(paths: Paths, params: Params, found: Settings) -> dict[str, Any]:
     try:
         with store.reachable(paths):
             versions = model_versions.versions(store.connect(paths), params.register_.model_name)
-            problems = promotion.drifted(versions, promotion.history(paths, params))
+            problems = promotion_history.drifted(versions, promotion_history.history(paths, params))
     except Lenet5Error as error:
         return {"tracking": tracking | {"answers": False, "problem": str(error)}}
     state: dict[str, Any] = {"tracking": tracking | {"answers": True, "versions": len(versions)}}
@@ -69,6 +67,8 @@ def _accuracy(version: model_versions.Version) -> dict[str, float]:
 def _prefect(found: Settings) -> dict[str, Any]:
     if not found.prefect_api_url:
         return {"address": None, "embedded": True}
+    import requests  # here and below: most checkouts have no services to ask
+
     address = found.prefect_api_url
     try:
         response = requests.get(f"{found.prefect_api_url.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS)
@@ -97,6 +97,8 @@ def _work_pools(found: Settings) -> dict[str, Any]:
     The function calls Prefect's HTTP API, because importing Prefect's client takes longer than all other
     checks.
     """
+    import requests
+
     with requests.Session() as session:
         session.auth = prefect_login(found)
 
@@ -136,6 +138,8 @@ def _count_live(workers: list[dict[str, Any]]) -> int:
 
 
 def _object_store(url: str) -> dict[str, Any]:
+    import requests
+
     address = {"address": mask_urls(url)}
     try:
         requests.get(url, timeout=_TIMEOUT_SECONDS)  # without credentials, any response shows that it answers

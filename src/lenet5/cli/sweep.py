@@ -46,6 +46,8 @@ def sweep(
     An interrupted sweep continues when the command is called again; a complete sweep prints its result. The
     command does not read the test images and registers nothing.
 
+    Example: `lenet5 sweep --trials 20 --workers 2`
+
     Needs: data/processed (`lenet5 run` makes it).
 
     Next: `lenet5 sweep --apply` and `lenet5 run`, whose gate compares the new model with the champion.

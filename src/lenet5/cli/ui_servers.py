@@ -19,11 +19,13 @@ from lenet5.core.errors import Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.orchestration import embedded_server
-from lenet5.system import settings
+from lenet5.registry import model_versions
+from lenet5.system import settings, tensorboard
 from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
 from lenet5.system.terminal import console, print_line
-from lenet5.tracking import store
+from lenet5.tracking import experiment_page, store
+from lenet5.tracking.embedded_client import Client
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,9 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int, tensorboard_port: i
             fix=f"open {address}, or unset MLFLOW_TRACKING_URI",
         )
     # created before the server starts, because several server processes must not create the database at once
-    experiment = store.experiment(store.connect(paths), paths)
+    client = store.connect(paths)
+    experiment = store.described_experiment(client, paths)
+    pages = _registry_pages(paths, client)
     mlflow, prefect, tensorboard = servers
     # SIGTERM and SIGHUP stop the servers, as Ctrl-C does
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -85,8 +89,9 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int, tensorboard_port: i
             with console.status("starting three servers: about 20 seconds"):
                 for server, process in zip(servers, processes, strict=True):
                     wait_until_ready(server, process)
-            print_line(f"MLflow      {mlflow.address}/#/experiments/{experiment}/runs")
-            print_line(f"            {mlflow.address}/#/models")
+            print_line(f"MLflow      {mlflow.address}{experiment_page.runs_link(experiment)}")
+            for page in pages:
+                print_line(f"            {mlflow.address}{page}")
             print_line(f"Prefect     {prefect.address}/runs")
             print_line(f"TensorBoard {tensorboard.address}")
             print_line("Ctrl-C stops all three.")
@@ -99,14 +104,21 @@ def serve(paths: Paths, mlflow_port: int, prefect_port: int, tensorboard_port: i
         print_line("stopped")
 
 
+def _registry_pages(paths: Paths, client: Client) -> list[str]:
+    """Return links to the registered model and to its champion, from the address of the server on."""
+    name = store.model_name(paths)
+    champion = model_versions.aliases(client, name).get(model_versions.CHAMPION) if name else None
+    pages = [experiment_page.model_link(name)] if name else []
+    return [*pages, *([experiment_page.model_link(name, champion)] if name and champion else [])]
+
+
 def _mlflow(uri: str, port: int) -> Server:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--workers", "1"]
     environment = {
         # it may hold a password, and every user of the machine can read arguments
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it starts seven idle processes, 630 MB
     }
+    command = [sys.executable, "-m", "lenet5.tracking.ui_server", "--port", str(port)]
     return Server("MLflow", port, "--mlflow-port", "/health", command, environment)
 
 
@@ -121,8 +133,8 @@ def _prefect(paths: Paths, port: int) -> Server:
 
 
 def _tensorboard(paths: Paths, port: int) -> Server:
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(LocalState(paths.root).tensorboard)]
-    command += ["--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", tensorboard.__name__]
+    command += ["--logdir", str(LocalState(paths.root).tensorboard), "--host", HOST, "--port", str(port)]
     return Server("TensorBoard", port, "--tensorboard-port", "/data/environment", command)
 
 

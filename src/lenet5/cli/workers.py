@@ -28,6 +28,8 @@ def apply_deployments(
     The command can be repeated. A new schedule is paused; the state of an existing schedule does not change
     unless an option names it.
 
+    Example: `lenet5 deploy --activate nightly`
+
     Needs: PREFECT_API_URL.
 
     Next: `lenet5 worker --pool cpu`; `lenet5 deploy --activate nightly`.
@@ -68,6 +70,8 @@ def start_worker(
 
     Each flow run gets its own workspace: a checkout of its commit.
 
+    Example: `lenet5 worker --pool gpu --limit 1`
+
     Needs: PREFECT_API_URL, MLFLOW_TRACKING_URI, LENET5_GIT_URL and LENET5_DVC_REMOTE in the environment or in
     .env, and the packages that requirements.lock pins.
 
@@ -85,6 +89,8 @@ def pin_source(as_json: Json = False) -> None:
 
     The source and its additions are read to their ends first; params.yaml is unchanged if they cannot be
     used. The stage validate still checks the new data before a training uses it.
+
+    Example: `lenet5 pin && lenet5 run`
 
     Needs: read access to ingest.source.
 

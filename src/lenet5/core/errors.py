@@ -35,6 +35,15 @@ class Lenet5Error(Exception):
         lines += [f"  found:    {found}"] if found is not None else []
         lines += [f"  fix:      {fix}"] if fix is not None else []
         super().__init__(mask_urls("\n".join(lines)))
+        self.parts = {"what": what, "expected": expected, "found": found, "fix": fix}
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """Return the error for scripts: ``what``, ``expected``, ``found``, ``fix``, ``exit_code``.
+
+        A part that the error does not have is None.
+        """
+        texts = {name: None if part is None else mask_urls(str(part)) for name, part in self.parts.items()}
+        return {**texts, "exit_code": self.exit_code}
 
 
 class UsageError(Lenet5Error):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from lenet5.core.errors import UsageError
+from lenet5.core.text import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -52,7 +53,11 @@ def check(schema: type[SectionT], content: Mapping[str, Any], *, where: str, fix
 
 def key_names(schema: type[BaseModel]) -> str:
     """Return the keys of a schema as a list for a message."""
-    return ", ".join(field.alias or name for name, field in schema.model_fields.items())
+    return ", ".join(_keys(schema))
+
+
+def _keys(schema: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in schema.model_fields.items()]
 
 
 def _problem(schema: type[Section], details: "ErrorDetails") -> str:
@@ -66,7 +71,9 @@ def _problem(schema: type[Section], details: "ErrorDetails") -> str:
             parent: Any = schema
             for section in sections:
                 parent = next(f.annotation for n, f in parent.model_fields.items() if section in (n, f.alias))
-            return f"{name}: there is no {key!r} here, but {key_names(parent)}"
+            text = f"{name}: there is no {key!r} here, but {key_names(parent)}"
+            question = did_you_mean(str(key), _keys(parent))
+            return f"{text}\n        {question}" if question else text
         case "value_error":  # a validator of a whole section raised it, and its message names the values
             return f"{name}: {details['ctx']['error']}"
         case "model_type":

@@ -75,7 +75,7 @@ class Paths:
 
     @property
     def validation(self) -> Path:
-        return self.root / "metrics" / "validation.json"
+        return self.root / "reports" / "validation.json"
 
     @property
     def data_docs(self) -> Path:
@@ -115,6 +115,10 @@ class Paths:
     @property
     def evaluation(self) -> Path:
         return self.root / "metrics" / "evaluation.json"
+
+    @property
+    def evaluation_details(self) -> Path:
+        return self.root / "reports" / "evaluation_details.json"
 
     @property
     def predictions(self) -> Path:

@@ -89,7 +89,6 @@ class Validation(Result):
     unexpected_images: dict[str, int]
     """Number of unexpected images by check; a limit may allow some."""
     checks: list[CheckSummary]
-    """``dvc metrics`` shows the numbers above and skips this list."""
 
 
 class Environment(Result):
@@ -126,60 +125,71 @@ class Lineage(Result):
 
 
 class Training(Result):
-    """Metrics of a training at its best epoch; losses in nats, with label smoothing."""
+    """Metrics of a training. ``plots/history.csv`` has the losses and accuracies of each epoch."""
 
     epochs: int
     best_epoch: int
     parameters: int
-    loss: float
-    accuracy: float
+    """Number of weights."""
     val_loss: float
-    val_accuracy: float
+    """At the best epoch, in nats, with label smoothing."""
     temperature: float
     """Divisor of the logits that is folded into the last layer; 1 without ``train.calibration``."""
 
 
-class SplitAccuracy(Result):
-    """Accuracy of a model on every image of one split, with Wilson's interval of 95 % confidence."""
+class Evaluation(Result):
+    """The main metrics of a model, 0 to 1: those that ``dvc exp show`` and ``dvc metrics diff`` show.
+
+    They are about all test images, if the name has no other split. :class:`EvaluationDetails` has the rest.
+    """
+
+    accuracy: float
+    train_accuracy: float
+    """Without augmentation."""
+    val_accuracy: float
+    """On the validation images."""
+    mean_corruption_accuracy: float
+    """Mean of :attr:`EvaluationDetails.corruption_accuracy`."""
+    calibration_error: float
+    """Expected calibration error (Guo et al., 2017, equation 3)."""
+    worst_class_recall: float
+
+
+class SplitInterval(Result):
+    """Wilson's interval of 95 % confidence for the accuracy on every image of one split."""
 
     images: int
-    accuracy: float
     low: float
     high: float
 
 
-class Evaluation(Result):
-    """Metrics of a model; on all test images, where no other split is named."""
+class EvaluationDetails(Result):
+    """The other metrics of a model, and SHA-256 digests of what was scored."""
 
     model: str
     """The model that was scored: :attr:`Lineage.model`."""
     test_data: str
-    """SHA-256 of the test images and labels."""
+    """Digest of the test images and labels."""
     predictions: str
-    """First 16 digits of the SHA-256 of the predictions that these metrics summarize."""
+    """First 16 digits of the digest of the predictions that the metrics summarize."""
     onnx_file: str
-    """SHA-256 of the ONNX file that was scored."""
+    """Digest of the ONNX file that was scored."""
     images: int
-    accuracy: float
+    """Number of test images."""
     loss: float
     """Cross-entropy without label smoothing, in nats."""
-    worst_class_recall: float
-    calibration_error: float
-    """Expected calibration error (Guo et al., 2017, equation 3), 0 to 1."""
     calibration_error_low: float
     """Lower end of its interval of 95 % confidence: :func:`lenet5.model.metrics.calibration_interval`."""
     calibration_error_high: float
     """Upper end of the interval."""
-    splits: dict[str, SplitAccuracy]
+    splits: dict[str, SplitInterval]
     """``train`` without augmentation, ``validation`` and ``test``."""
     corruption_accuracy: dict[str, float]
     """Accuracy on the corrupted test images by corruption, over all severities."""
-    mean_corruption_accuracy: float
-    """Mean of ``corruption_accuracy``."""
     retained_accuracy: float
     """``mean_corruption_accuracy`` / accuracy on the same images without corruption."""
     corrupted_images: str
-    """SHA-256 of the corrupted images: two models with the same digest were scored on the same images."""
+    """Digest of the corrupted images: two models with the same digest were scored on the same images."""
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

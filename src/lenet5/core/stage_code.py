@@ -1,5 +1,7 @@
 """Read the dependencies of stages from ``dvc.yaml``, the only place that lists them."""
 
+import hashlib
+import json
 from typing import Any
 
 from lenet5.core import files
@@ -23,6 +25,19 @@ def digests(paths: Paths, stage: str) -> dict[str, str]:
         file for path in code for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))
     ]
     return {file.relative_to(paths.root).as_posix(): files.sha256(file) for file in code_files}
+
+
+def digest_by_stage(paths: Paths) -> dict[str, str]:
+    """Return the first characters of a SHA-256 of the code of each stage, by stage.
+
+    Raises:
+        UsageError: ``dvc.yaml`` cannot be read.
+        DataError: a file that ``dvc.yaml`` names does not exist.
+    """
+    return {
+        stage: hashlib.sha256(json.dumps(digests(paths, stage), sort_keys=True).encode()).hexdigest()[:16]
+        for stage in _stages(paths)
+    }
 
 
 def dependencies(paths: Paths, stage: str) -> list[str]:

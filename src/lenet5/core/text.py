@@ -1,7 +1,9 @@
 """Make a text fit to be shown or stored: no credentials of URLs, no control characters."""
 
+import difflib
 import hashlib
 import re
+from collections.abc import Iterable
 
 MASK = "********"
 # up to the last @ before the path; a user name without a password counts, because it can be a token
@@ -38,6 +40,18 @@ def fitted(text: str, longest: int) -> str:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()
     return f"{text[: longest - 120]}… ({len(text):,} characters, SHA-256 {digest})"
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return the question whether a user meant the name that is most like a word; "" if none is like it.
+
+    Args:
+        word: what a user wrote.
+        names: the words that exist. Upper and lower case do not count.
+    """
+    by_lower_case = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), by_lower_case, n=1)
+    return f"did you mean {by_lower_case[near[0]]}?" if near else ""
 
 
 def printable(text: str) -> str:

@@ -86,7 +86,7 @@ def by_class(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def summarize(table: pd.DataFrame, bins: int) -> dict[str, float]:
-    """Return the metrics of a model by the names of their fields in ``Evaluation``.
+    """Return the metrics of a model by the names of their fields in the results of ``evaluate``.
 
     Args:
         table: predictions, with all columns of :func:`predictions`.

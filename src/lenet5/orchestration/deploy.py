@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 DEAD_AFTER = timedelta(seconds=90)
 """A flow run that sends no heartbeat for this long is marked as Crashed; it sends one every 30 seconds."""
+_EARLIER_NAMES = {"cpu", "gpu"}
 _ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 
@@ -75,6 +76,7 @@ def deploy(paths: Paths, *, activate: Sequence[str] = (), pause: Sequence[str] =
             before = _active(_own_deployments(client))
             try:
                 _apply(paths, configured)
+                _remove_earlier(client)
             finally:  # prefect.yaml pauses all of them; active ones stay active, also after an error
                 wanted = before | dict.fromkeys(activate, True) | dict.fromkeys(pause, False)
                 _set_active(client, _own_deployments(client), wanted)
@@ -173,6 +175,14 @@ def _core(automation: AutomationCore) -> dict[str, Any]:
 def _own_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
     deployments = client.read_deployments(limit=200)
     return sorted((each for each in deployments if "lenet5" in each.tags), key=lambda each: each.name)
+
+
+def _remove_earlier(client: SyncPrefectClient) -> None:
+    """Remove the deployments of earlier releases, which had the names of their pools."""
+    for each in _own_deployments(client):
+        if each.name in _EARLIER_NAMES:
+            client.delete_deployment(each.id)
+            log.info("removed deployment %s of an earlier release", each.name)
 
 
 def _active(deployments: Sequence[DeploymentResponse]) -> dict[str, bool]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import networkx
 from dvc.exceptions import DvcException
-from dvc.repo import Repo
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from lenet5.core.errors import UsageError
+from lenet5.core.text import did_you_mean
 from lenet5.system import dvc
 
 
@@ -46,12 +46,33 @@ def stages(root: Path) -> list[Stage]:
         UsageError: ``dvc.yaml`` cannot be read, or a stage's ``meta`` has an unknown key.
         DataError: a file of the graph is a pipe, a socket, a device or a loop of links.
     """
+    return read(root)[0]
+
+
+def read(root: Path, *, with_status: bool = False) -> tuple[list[Stage], list[str] | None]:
+    """Read the graph, and ask DVC which stages it would run. Both take one look at the checkout.
+
+    Args:
+        root: the checkout.
+        with_status: ask DVC; this compares every file of the graph with ``dvc.lock``.
+
+    Returns:
+        The stages as :func:`stages`; and the names of those that are out of date, or None when DVC was not
+        asked or cannot say.
+
+    Raises:
+        UsageError, DataError: as :func:`stages`.
+    """
     dvc.require_regular(root)
     try:
-        with Repo(str(root)) as repo:
+        with dvc.repository(root) as repo:
             graph = repo.index.graph  # an edge from A to B means that A depends on B
             ordered = networkx.lexicographical_topological_sort(graph.reverse(), key=lambda s: s.name)
-            return [_stage(node, frozenset(d.name for d in graph.successors(node))) for node in ordered]
+            nodes = [_stage(node, frozenset(d.name for d in graph.successors(node))) for node in ordered]
+            try:
+                return nodes, dvc.stale(repo) if with_status else None
+            except DvcException:
+                return nodes, None
     except DvcException as error:
         raise UsageError(
             "The graph cannot be read.",
@@ -70,7 +91,10 @@ def require(names: Sequence[str], stages: Sequence[Stage]) -> None:
     known = [stage.name for stage in stages]
     if unknown := [name for name in names if name not in known]:
         raise UsageError(
-            f"There is no stage {unknown[0]}.", expected=", ".join(known), found=", ".join(unknown)
+            f"There is no stage {unknown[0]}.",
+            expected=", ".join(known),
+            found=", ".join(unknown),
+            fix=did_you_mean(unknown[0], known) or "choose one of them",
         )
 
 

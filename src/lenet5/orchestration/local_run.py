@@ -4,24 +4,23 @@ import atexit
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import httpx
 
 from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
-from lenet5.orchestration import checkout_lock, embedded_server, graph
+from lenet5.orchestration import checkout_lock, embedded_server, events, graph
 from lenet5.orchestration.server_watch import EmbeddedServer, RemoteServer
 from lenet5.system import dvc, settings
 from lenet5.system.state import LocalState
 from lenet5.system.terminal import console
+from lenet5.tracking import store
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -29,42 +28,58 @@ if TYPE_CHECKING:
     from lenet5.registry.promotion import Promotion
 
 ENTRY_POINT = "pipelines/training.py:training"
+logger = logging.getLogger(__name__)
+
 _API = "PREFECT_API_URL"
 _LOGIN = "PREFECT_API_AUTH_STRING"
 
 
-def run(force: Sequence[str] = (), everything: bool = False, placement: str = "auto") -> "Promotion":
+def run(
+    force: Sequence[str] = (),
+    everything: bool = False,
+    placement: str = "auto",
+    *,
+    observer: events.StageEvents | None = None,
+) -> "Promotion":
     """Run the flow in this process.
 
     Args:
         force: stages to run even if nothing changed.
         everything: all of them.
         placement: what to do with stages that name a work pool: a value of ``placement.Mode``.
+        observer: receives what happens to the stages.
 
     Raises:
         Lenet5Error: the error of a stage, or the refusal of the gate.
         Unavailable: the Prefect server does not answer, or another run is at work in this checkout.
     """
     paths = Paths.find()
-    # errors of the graph and of the lock are reported before a server starts
-    nodes = graph.stages(paths.root)
-    graph.require(force, nodes)
-    with checkout_lock.hold(paths):
-        pass
-    # ended by SIGTERM, this process still ends its stages and its server
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     api = settings.load(paths).prefect_api_url
+    # a server of the user's records every run; a forced stage or a required worker asks for a flow
+    may_skip = not (api or force or everything or placement == "strict")
+    # errors of the graph and of the lock are reported before a server starts
+    with checkout_lock.hold(paths):
+        nodes, stale = graph.read(paths.root, with_status=may_skip)
+        graph.require(force, nodes)
+        if stale == [] and (done := _without_flow(paths, nodes, observer)):
+            return done
+    if observer:
+        observer.planned([*(node.name for node in nodes), events.PROMOTION])
     login = f"lenet5:{secrets.token_urlsafe(32)}"
     server = RemoteServer(api) if api else _start_server(paths, login)
     # registered before Prefect is imported, so that it comes after Prefect sent its last logs
     atexit.register(server.stop)
     try:
         training = _load(paths) if isinstance(server, RemoteServer) else _load_beside(server, paths, login)
+        _log_to_file(LocalState(paths.root).run_log)
         named = [node.name for node in nodes] if everything else list(force)
-        promoted = training(force=named, placement=placement)
+        with events.publish_to(observer):
+            promoted = training(force=named, placement=placement)
     except Lenet5Error:
         raise
     except Exception as error:
+        import httpx
+
         unreachable = isinstance(error, RuntimeError) and "reach" in str(error).lower()
         if not (server.lost or unreachable or isinstance(error, httpx.HTTPError)):
             raise
@@ -78,6 +93,37 @@ def run(force: Sequence[str] = (), everything: bool = False, placement: str = "a
 
     assert isinstance(promoted, Promotion)
     return promoted
+
+
+def _without_flow(
+    paths: Paths, nodes: Sequence[graph.Stage], observer: events.StageEvents | None
+) -> "Promotion | None":
+    """Return the result of a run that has nothing to do; None when the flow has to run."""
+    from lenet5.orchestration import up_to_date
+
+    done = up_to_date.find(paths)
+    if done:
+        with events.publish_to(observer):
+            events.all_cached([node.name for node in nodes])
+    return done
+
+
+def _log_to_file(path: Path) -> None:
+    """Write what Prefect, DVC and the stages log to a file; with ``-v``, the terminal shows it, too.
+
+    At the end, the command itself prints the outcome, an error included.
+    """
+    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("prefect").addHandler(file)
+    shown = logger.isEnabledFor(logging.INFO)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            continue
+        if shown:
+            handler.addFilter(lambda record: "Crash detected!" not in record.getMessage())
+        else:
+            handler.setLevel(logging.CRITICAL)
 
 
 def _exit_without_prefect(server: EmbeddedServer | RemoteServer) -> None:
@@ -116,14 +162,23 @@ def _load(paths: Paths) -> "Flow[..., Any]":
     with quiet_libraries():
         from prefect.flows import load_flow_from_entrypoint
 
-        return load_flow_from_entrypoint(f"{paths.root / ENTRY_POINT}", use_placeholder_flow=False)
+        flow: Flow[..., Any] = load_flow_from_entrypoint(
+            f"{paths.root / ENTRY_POINT}", use_placeholder_flow=False
+        )
+        # now, while the server starts: the promotion needs them at the end, when nothing else is left to do
+        from lenet5.registry import judgement  # noqa: F401
+
+        store.import_mlflow()
+        return flow
 
 
 def _start_server(paths: Paths, login: str) -> EmbeddedServer:
     """Start the server of this run. It asks every request for ``login``, which is new for each run."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)  # early requests wait in it
     server = EmbeddedServer(partial(embedded_server.start, paths, listening, login), listening)
-    console.print(f"Starting a Prefect server for this run: {server.address}")
+    console.print(
+        f"Starting a Prefect server for this run: {server.address} (`lenet5 ui` shows the run after its end)"
+    )
     return server
 
 
@@ -140,5 +195,7 @@ def _load_beside(server: EmbeddedServer, paths: Paths, login: str) -> "Flow[...,
     finally:
         settings.set_variables(before_import)
     timeout = float(settings.exports(paths)["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
+    import httpx
+
     httpx.get(f"{server.address}/health", timeout=timeout).raise_for_status()
     return training

@@ -15,9 +15,12 @@ from lenet5.system import settings
 from lenet5.system.settings import Settings
 
 STAGE_FLOW = "lenet5-stage"
-"""The flow that runs one stage. Its deployment for a pool has the name of the pool."""
+"""The flow that runs one stage."""
 TRIALS_FLOW = "lenet5-search"
-"""The flow that runs trials of a sweep. Its deployment for a pool has the name of the pool."""
+"""The flow that runs trials of a sweep."""
+_WHAT = {STAGE_FLOW: "stage", TRIALS_FLOW: "trials"}
+"""What a flow runs, for the names of its deployments: Prefect's lists show them without the flow."""
+_ON = "-on-"
 
 
 class Mode(StrEnum):
@@ -33,7 +36,7 @@ class Mode(StrEnum):
 
 def deployment(pool: str, flow: str = STAGE_FLOW) -> str:
     """Return the name of the deployment that runs a flow on the workers of a pool."""
-    return f"{flow}/{pool}"
+    return f"{flow}/{_WHAT[flow]}{_ON}{pool}"
 
 
 def unavailable_reason(paths: Paths, deployed: str) -> str | None:
@@ -81,7 +84,7 @@ def _unshared_store(configured: Settings) -> str | None:
 
 def _missing_on_server(deployed: str) -> str | None:
     """Return what the Prefect server lacks to run a deployment."""
-    pool = deployed.partition("/")[2]
+    pool = deployed.partition(_ON)[2]
     with get_client(sync_client=True) as client:
         try:
             work_pool = client.read_work_pool(pool)

@@ -92,7 +92,9 @@ def _other_ranks(stage: Stage, size: int, on_line: OnLine) -> Iterator[str]:
     try:
         for rank in range(1, size):
             joins = {**own, "rendezvous": f"{rank}@{address}", "force": False, "for_flow_run": own_id}
-            started.append(runs.start(deployed, joins, stage.meta.resources))
+            started.append(
+                runs.start(deployed, joins, stage.meta.resources, name=f"rank {rank} of {stage.name}")
+            )
             on_line(f"rank {rank}: flow run {started[-1].name} ({started[-1].id})")
         yield f"0@{address}"
     except BaseException:

@@ -165,7 +165,8 @@ def _follow(
     pool = str(stage.meta.work_pool)
     timeout = timedelta(seconds=stage.meta.timeout_seconds)
     deployed = placement.deployment(pool)
-    run = runs.start(deployed, parameters, stage.meta.resources)
+    name = f"{stage.name} for {runtime.flow_run.name or parameters['ref'][:8]}"
+    run = runs.start(deployed, parameters, stage.meta.resources, name=name)
     on_line(f"{stage.name} is sent to work pool {pool}: flow run {run.name} ({run.id})")
     seen_lines = 0
     with get_client(sync_client=True) as client:

@@ -35,13 +35,19 @@ class RemoteRuns:
         self._cancelled = threading.Event()
 
     def start(
-        self, deployed: str, parameters: Mapping[str, Any], resources: Mapping[str, Any] | None = None
+        self,
+        deployed: str,
+        parameters: Mapping[str, Any],
+        resources: Mapping[str, Any] | None = None,
+        *,
+        name: str,
     ) -> FlowRun:
         """Start a run of a deployment.
 
         Args:
             deployed: ``flow/deployment``.
             parameters: of the flow.
+            name: of the flow run, for people.
             resources: job variables of the work pool.
         """
         run = cast(  # not a coroutine: there is no event loop here
@@ -49,6 +55,7 @@ class RemoteRuns:
             run_deployment(
                 deployed,
                 parameters=dict(parameters),
+                flow_run_name=name,
                 timeout=0,
                 job_variables=dict(resources or {}) or None,
             ),

@@ -24,6 +24,7 @@ from lenet5.system.git import GitFailed
 from lenet5.system.process import OnLine
 from lenet5.system.state import LocalState
 from lenet5.tracking import store, tags
+from lenet5.tracking.embedded_client import Client
 
 LAST = "evaluate"
 """The last stage that runs: registering makes nothing to compare, and the version is registered already."""
@@ -109,7 +110,7 @@ def reproduce(
     return Reproduction(version, folder, rows, numbers, causes)
 
 
-def _recipe(client: store.Client, version: Version, folder: Path) -> _Recipe:
+def _recipe(client: Client, version: Version, folder: Path) -> _Recipe:
     commit = version.tags.get(tags.COMMIT, "")
     if not re.fullmatch("[0-9a-f]{40}", commit):  # so git cannot take it for an option
         raise UsageError(

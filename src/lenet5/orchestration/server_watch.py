@@ -12,8 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import httpx
-
 log = logging.getLogger(__name__)
 
 RESTARTS = 3
@@ -121,6 +119,8 @@ class RemoteServer:
                 return
 
     def _answers(self) -> bool:
+        import httpx
+
         try:
             httpx.get(self._health, timeout=_PROBE_SECONDS)
         except httpx.TransportError:

@@ -87,7 +87,8 @@ def search(
     try:
         seen_lines: dict[UUID, int] = {}
         for spec in specs:
-            run = runs.start(deployed, code | {"spec": spec.model_dump_json()})
+            name = f"trial worker {spec.worker} of sweep {opened.study_name[:8]}"
+            run = runs.start(deployed, code | {"spec": spec.model_dump_json()}, name=name)
             on_line(f"trial worker {spec.worker} is sent to work pool {pool}: flow run {run.name} ({run.id})")
             seen_lines[run.id] = 0
         ended = _follow(

@@ -14,10 +14,11 @@ from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error, Refused
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
-from lenet5.orchestration import checkout_lock, graph, placement, remote, report, workspace
+from lenet5.orchestration import checkout_lock, events, graph, placement, remote, report, workspace
 from lenet5.orchestration.placement import Mode
 from lenet5.orchestration.remote_runs import RemoteRuns
 from lenet5.registry import model_versions, promotion
+from lenet5.registry.gate import Verdict
 from lenet5.registry.model_versions import Version
 from lenet5.stages import params
 from lenet5.stages.ingest import stage as ingest
@@ -64,8 +65,11 @@ def run(
             assert isinstance(promoted, promotion.Promotion)
     except Lenet5Error as error:
         return _failed(error)
-    run_link = store.run_link(paths, promoted.version.run_id)
-    create_markdown_artifact(report.markdown(promoted, run_link), key="lenet5")
+    create_markdown_artifact(
+        report.markdown(paths, promoted),
+        key=report.artifact_key(promoted),
+        description=report.line(promoted),
+    )
     workspace.remove(paths)
     return Completed(message=report.line(promoted), data=promoted)
 
@@ -88,18 +92,18 @@ def stage(paths: Paths, node: graph.Stage, force: bool, mode: Mode, runs: Remote
     """Bring one stage up to date through DVC, on this machine or on a worker of its pool."""
     log = get_run_logger().info
     try:
-        with storage.failures_named(paths.root):
+        with storage.failures_named(paths.root), events.of_stage(node.name, log) as on_line:
             if node.meta.work_pool:
                 reason = placement.local_reason(paths, node, mode)
                 if reason is None:
-                    remote.send(paths, node, runs, mode=mode, force=force, on_line=log)
+                    remote.send(paths, node, runs, mode=mode, force=force, on_line=on_line)
                     return None
-                log(f"{node.name} runs here and not on work pool {node.meta.work_pool}: {reason}")
+                on_line(f"{node.name} runs here and not on work pool {node.meta.work_pool}: {reason}")
             dvc.run_stage(
                 paths.root,
                 node.name,
                 timeout=node.meta.timeout_seconds,
-                on_line=log,
+                on_line=on_line,
                 force=force,
                 pull=workspace.is_workspace(paths),  # a workspace begins empty; a checkout has its outputs
             )
@@ -120,22 +124,27 @@ def promote(paths: Paths) -> promotion.Promotion | State[Any]:
     """Register what the store lacks (it may be another store than last time), then ask the gate."""
     all_params = params.load(paths.params)
     try:
-        with storage.failures_named(paths.root):
+        with storage.failures_named(paths.root), events.of_stage(events.PROMOTION, get_run_logger().info):
             version = register.run(paths, all_params.register_, all_params.flat()).version
             # this version, not the challenger: another clone may have registered one meanwhile
             promoted = promotion.promote(paths, all_params, str(version.number))
+            if promoted.verdict and promoted.verdict.decision in ("reject", "other_data"):
+                raise _refusal(promoted, promoted.verdict)
     except Lenet5Error as error:
         return _failed(error)
-    if promoted.verdict and promoted.verdict.decision in ("reject", "other_data"):
-        champion = (
-            f"Version {promoted.holder.number} stays champion."
-            if promoted.holder
-            else "There is still no champion."
-        )
-        number = promoted.version.number
-        fix = promotion.how_to_accept(promoted) if promoted.verdict.decision == "other_data" else None
-        return _failed(Refused(f"Version {number} is not promoted. {champion}\n{promoted.verdict}", fix=fix))
     return promoted
+
+
+def _refusal(promoted: promotion.Promotion, verdict: Verdict) -> Refused:
+    """Return the error for a version that the gate did not promote."""
+    champion = (
+        f"Version {promoted.holder.number} stays champion."
+        if promoted.holder
+        else "There is still no champion."
+    )
+    number = promoted.version.number
+    fix = promotion.how_to_accept(promoted) if verdict.decision == "other_data" else None
+    return Refused(f"Version {number} is not promoted. {champion}\n{verdict}", fix=fix)
 
 
 def _prepare(paths: Paths, *, new_data: bool) -> None:
@@ -166,6 +175,7 @@ def _version_of_this_code(paths: Paths) -> Version | None:
 
 def _run_stages(paths: Paths, nodes: Sequence[graph.Stage], force: Sequence[str], mode: Mode) -> None:
     """Submit every stage as a task that waits for those before it."""
+    events.plan([node.name for node in nodes])
     runs = RemoteRuns()
     done: dict[str, PrefectFuture[Any]] = {}
     for node in nodes:
@@ -190,7 +200,9 @@ def _run_stages(paths: Paths, nodes: Sequence[graph.Stage], force: Sequence[str]
     try:
         for future in done.values():
             future.result()  # in graph order, so that the first failure is the one that is reported
-    except BaseException:  # Ctrl-C, too: the stages have process groups of their own
+    except BaseException as error:  # Ctrl-C, too: the stages have process groups of their own
+        if not isinstance(error, Exception):
+            events.interrupt()
         process.kill_running()
         runs.cancel()
         raise

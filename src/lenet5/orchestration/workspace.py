@@ -117,7 +117,7 @@ def remove(paths: Paths) -> None:
 
 def is_workspace(paths: Paths) -> bool:
     """Return whether a checkout is a workspace of a worker."""
-    return paths.root.parent == LocalState(paths.root).workspaces
+    return LocalState(paths.root).in_workspace
 
 
 def publish(workspace: Paths, branch: str, message: str) -> str:

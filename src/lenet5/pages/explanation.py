@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lenet5.core import html
 from lenet5.core.dataset import Pictures
 from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
@@ -53,22 +54,20 @@ def explain(
     pixels = model.read(images)
     inspector = Inspector(content)
     answers = predictor.to_json(images, model.probabilities(pixels), model)
-    page = (
-        report.environment(Path(__file__).parent)
-        .get_template("explanation.html.j2")
-        .render(
-            model=model_name,
-            version=number,
-            conversion=CONVERSIONS[model.description.pictures],
-            size="x".join(map(str, model.shape[:2])),
-            places=model.shape[0] * model.shape[1],
-            layers=report.shapes(inspector, pixels),
-            items=[
-                report.walk(inspector, image)
-                | {"name": printable(file.name), "class": answer["class"]}
-                | {key: answer[key] for key in ("probability", "next_class", "next_probability")}
-                for image, file, answer in zip(pixels, images, answers, strict=True)
-            ],
-        )
+    page = html.render(
+        "explanation.html.j2",
+        [Path(__file__).parent, report.TEMPLATES],
+        model=model_name,
+        version=number,
+        conversion=CONVERSIONS[model.description.pictures],
+        size="x".join(map(str, model.shape[:2])),
+        places=model.shape[0] * model.shape[1],
+        layers=report.shapes(inspector, pixels),
+        items=[
+            report.walk(inspector, image)
+            | {"name": printable(file.name), "class": answer["class"]}
+            | {key: answer[key] for key in ("probability", "next_class", "next_probability")}
+            for image, file, answer in zip(pixels, images, answers, strict=True)
+        ],
     )
     return answers, page

@@ -8,9 +8,11 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from lenet5.core import html
 from lenet5.core.errors import DataError, Refused
 from lenet5.core.paths import Paths
 from lenet5.core.text import printable
@@ -21,15 +23,7 @@ from lenet5.stages.evaluate import report
 from lenet5.stages.params import Params
 from lenet5.tracking import runs, store, tags
 
-_ORIGIN = {
-    tags.COMMIT: "Git commit",
-    tags.PATCH: "Uncommitted changes",
-    tags.DVC_LOCK: "dvc.lock",
-    tags.FLOW_RUN: "Prefect flow run",
-    f"{tags.MACHINE}host": "Host",
-    f"{tags.MACHINE}processor": "Processor",
-    f"{tags.MACHINE}python": "Python",
-}
+_TEMPLATES = [Path(__file__).parent, report.TEMPLATES]
 _SECTION = re.compile(r'<section id="([a-z]+)".*?</section>\n', re.DOTALL)
 _REFERENCES = re.compile(r'\b(id|aria-labelledby)="([^"]+)"|href="#([^"]+)"')
 _SIDE_BY_SIDE = ("training", "splits", "classes", "calibration", "robustness", "slices", "mistakes", "inside")
@@ -48,9 +42,11 @@ class Facts:
 
     @property
     def origin(self) -> dict[str, str]:
-        """Return where the version was made, by title."""
+        """Return where the version was made, by title; the page has the packages and the device already."""
         return {
-            title: self.version.tags[name] for name, title in _ORIGIN.items() if self.version.tags.get(name)
+            title: self.version.tags[name]
+            for name, title in tags.ORIGIN.items()
+            if self.version.tags.get(name) and not name.startswith(tags.ENVIRONMENT)
         }
 
 
@@ -70,22 +66,19 @@ def of_version(paths: Paths, params: Params, wanted: str) -> tuple[Version, str]
     with store.reachable(paths):
         facts = _facts(paths, params, wanted)
         review, problem = _review(paths, params, str(facts.version.number))
-    section = (
-        report.environment(Path(__file__).parent)
-        .get_template("verdict.html.j2")
-        .render(
-            facts=facts,
-            recorded=facts.version.tags.get(tags.DECISION),
-            review=review,
-            problem=problem,
-            metrics=_paired(_metrics(facts.version), _metrics(review.against if review else None)),
-            groups=_groups(review),
-            recipe={
-                name: value
-                for name, value in facts.params.items()
-                if name.startswith(("preprocess.", "train."))
-            },
-        )
+    section = html.render(
+        "verdict.html.j2",
+        _TEMPLATES,
+        facts=facts,
+        recorded=facts.version.tags.get(tags.DECISION),
+        review=review,
+        problem=problem,
+        metrics=_paired(_metrics(facts.version), _metrics(review.against if review else None)),
+        groups=_groups(review),
+        heat_map=_heat_map(review),
+        recipe={
+            name: value for name, value in facts.params.items() if name.startswith(("preprocess.", "train."))
+        },
     )
     return facts.version, report.with_verdict(facts.page, section)
 
@@ -105,23 +98,22 @@ def of_two(paths: Paths, params: Params, one: str, other: str) -> tuple[tuple[Ve
         review, problem = _review(paths, params, str(right.version.number), str(left.version.number))
         differences = lineage.diff(paths, params, str(left.version.number), str(right.version.number))
     sections = [dict(_sections(facts)) for facts in (left, right)]
-    page = (
-        report.environment(Path(__file__).parent)
-        .get_template("comparison.html.j2")
-        .render(
-            left=left,
-            right=right,
-            review=review,
-            problem=problem,
-            metrics=_paired(_metrics(right.version), _metrics(left.version)),
-            groups=_groups(review),
-            differences={name: rows for name, rows in differences["differences"].items() if rows},
-            pairs={
-                name: [each[name] for each in sections]
-                for name in _SIDE_BY_SIDE
-                if all(name in s for s in sections)
-            },
-        )
+    page = html.render(
+        "comparison.html.j2",
+        _TEMPLATES,
+        left=left,
+        right=right,
+        review=review,
+        problem=problem,
+        metrics=_paired(_metrics(right.version), _metrics(left.version)),
+        groups=_groups(review),
+        heat_map=_heat_map(review),
+        differences={name: rows for name, rows in differences["differences"].items() if rows},
+        pairs={
+            name: [each[name] for each in sections]
+            for name in _SIDE_BY_SIDE
+            if all(name in s for s in sections)
+        },
     )
     return (left.version, right.version), page
 
@@ -175,6 +167,35 @@ def _groups(review: Review | None) -> list[dict[str, Any]]:
         return []
     ordered = review.verdict.groups.sort_values("difference", kind="stable")
     return [{str(key): value for key, value in row.items()} for row in ordered.to_dict("records")]
+
+
+def _heat_map(review: Review | None) -> dict[str, Any] | None:
+    """Return the differences on corrupted images as rows and columns; None when there is nothing to compare.
+
+    Returns:
+        ``severities``, ``images``, and ``rows``, the largest loss of the candidate first: for each corruption
+        its ``name``, the mean ``difference`` over the severities, and ``cells``, one for each severity: a
+        row of :attr:`lenet5.registry.robustness.PairedAnswers.by_severity`, or None.
+    """
+    table = review.answers.by_severity if review else None
+    if table is None:
+        return None
+    severities = sorted(set(table["severity"]))
+    rows = []
+    for name, cells in table.groupby("corruption", sort=False, observed=True):
+        by_severity = {cell["severity"]: cell for cell in cells.to_dict("records")}
+        rows.append(
+            {
+                "name": name,
+                "difference": float(cells["difference"].mean()),
+                "cells": [by_severity.get(severity) for severity in severities],
+            }
+        )
+    return {
+        "severities": severities,
+        "images": int(table["images"].max()),
+        "rows": sorted(rows, key=itemgetter("difference")),
+    }
 
 
 def _sections(facts: Facts) -> list[tuple[str, str]]:

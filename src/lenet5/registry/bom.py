@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mlflow import MlflowClient
 from packaging.requirements import Requirement
 
 from lenet5.core import files
@@ -29,6 +28,7 @@ from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.tracking import store, tags
 from lenet5.tracking.data_set import DataSet, spdx
+from lenet5.tracking.embedded_client import Client
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ Json = dict[str, Any]
 
 
 def attach(
-    client: MlflowClient, version: Version, params: Mapping[str, Any], requirements: Path, data: DataSet
+    client: Client, version: Version, params: Mapping[str, Any], requirements: Path, data: DataSet
 ) -> None:
     """Log both files as artifacts of the run of a version, unless the run has them already.
 

@@ -12,16 +12,6 @@ from lenet5.registry.paired_test import Comparison
 
 
 @dataclass(frozen=True)
-class EvaluationData:
-    """The test data that a version was evaluated on."""
-
-    test: str
-    """Digest of the test split; empty when it is not known."""
-    raw: str = ""
-    """MD5 of the folder ``data/raw`` in the version's ``dvc.lock``; empty when it is not known."""
-
-
-@dataclass(frozen=True)
 class Scores:
     """Candidate and champion on one test set."""
 

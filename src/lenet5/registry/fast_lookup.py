@@ -17,12 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lenet5.system.settings import Settings, any_variable_matches
+from lenet5.tracking.embedded_client import OTHER_REGISTRY
 from lenet5.tracking.tags import MODEL_FOLDER, ONNX_FILE
 
-_OTHER_REGISTRY = re.compile(
-    "MLFLOW_(REGISTRY_URI|.*WORKSPACE.*|TRACKING_(AUTH|AWS_SIGV4|INSECURE_TLS|(SERVER|CLIENT)_CERT_PATH))"
-)
-"""Variables that make MLflow's client use another registry, or connect to this one in another way."""
 _API = "api/2.0/mlflow"
 """https://mlflow.org/docs/latest/api_reference/rest-api.html"""
 _TIMEOUT = 3
@@ -36,6 +33,26 @@ _VERSION_OF_ALIAS = """
     (SELECT version FROM registered_model_aliases
      WHERE workspace = 'default' AND name = :name AND alias = :label)
 """
+
+
+_NUMBERS = """
+    SELECT version FROM model_versions
+    WHERE workspace = 'default' AND name = :name AND current_stage != 'Deleted_Internal' ORDER BY version DESC
+"""
+_ALIASES = """
+    SELECT alias, version FROM registered_model_aliases
+    WHERE workspace = 'default' AND name = :name ORDER BY alias
+"""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the versions of a model are called."""
+
+    numbers: tuple[int, ...]
+    """Newest first."""
+    aliases: Mapping[str, int]
+    """The number of the version that has the alias."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ def find(settings: Settings, name: str, reference: str) -> VersionTags | None:
     Returns:
         The version; None when MLflow's client has to decide.
     """
-    if any_variable_matches(_OTHER_REGISTRY):
+    if any_variable_matches(OTHER_REGISTRY):
         return None
     by_number = re.fullmatch("[1-9][0-9]*", reference) is not None
     label = reference if by_number else reference.removeprefix("@")
@@ -75,6 +92,28 @@ def onnx_digest(tags: Mapping[str, str]) -> str | None:
     """Return the registered SHA-256 of a version's ONNX file; None when the version has no such file."""
     digest = json.loads(tags.get(MODEL_FOLDER, "{}")).get(ONNX_FILE)
     return digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None
+
+
+def labels(settings: Settings, name: str) -> Labels:
+    """Return the numbers and aliases of a model in a SQLite store, for completion in a shell.
+
+    Args:
+        settings: Address of the store.
+        name: Name of the registered model.
+
+    Returns:
+        No numbers and no aliases for another kind of store, which could let the user wait.
+    """
+    uri = settings.mlflow_tracking_uri
+    if not uri.startswith("sqlite:///") or "?" in uri:
+        return Labels((), {})
+    try:
+        with closing(_open_read_only(Path(uri.removeprefix("sqlite:///")))) as connection:
+            numbers = connection.execute(_NUMBERS, {"name": name}).fetchall()
+            aliases = connection.execute(_ALIASES, {"name": name}).fetchall()
+    except sqlite3.Error:  # no store yet, locked, or other tables
+        return Labels((), {})
+    return Labels(tuple(number for (number,) in numbers), dict(aliases))
 
 
 class _Tag(BaseModel):
@@ -129,10 +168,7 @@ def login(settings: Settings) -> dict[str, Any]:
 def _query_file(database: Path, name: str, label: str, by_number: bool) -> VersionTags | None:
     query = _QUERY + (":label" if by_number else _VERSION_OF_ALIAS)
     try:
-        # read-only, so that SQLite does not create a missing file
-        with closing(
-            sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)
-        ) as connection:
+        with closing(_open_read_only(database)) as connection:
             parameters = {"name": name, "label": int(label) if by_number else label}
             rows = connection.execute(query, parameters).fetchall()
     except (sqlite3.Error, OverflowError, ValueError):  # locked, other tables, or too large a number
@@ -140,3 +176,8 @@ def _query_file(database: Path, name: str, label: str, by_number: bool) -> Versi
     if not rows:
         return None
     return VersionTags(int(rows[0][0]), {key: value or "" for _, key, value in rows if key is not None})
+
+
+def _open_read_only(database: Path) -> sqlite3.Connection:
+    """Open a database in a way in which SQLite does not create a missing file."""
+    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)

@@ -2,7 +2,7 @@
 
 promote      the candidate meets every limit, and is significantly better or there is no champion
 keep         the champion stays: a tie (``register.gate.tie`` decides it), a loss within the margin, or a
-             candidate that was rolled back (``promotion.judge``)
+             candidate that was rolled back (``judgement.judge``)
 reject       the candidate breaks a limit, or may be worse than the champion by more than the margin, or is
              shown to be worse by more than another margin on a corruption or a slice (``inferiority``)
 other_data   the test data of the two differ in kind, or those of the champion cannot be found: the candidate

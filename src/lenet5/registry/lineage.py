@@ -2,19 +2,22 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from ruamel.yaml import YAML
 
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions, promotion
+from lenet5.registry import comparison, model_versions, predictions, promotion_history
 from lenet5.registry.model_versions import Version
-from lenet5.registry.promotion import HistoryEntry
+from lenet5.registry.promotion_history import HistoryEntry
 from lenet5.stages.params import Params
 from lenet5.system import environment, git
 from lenet5.system.git import GitFailed
 from lenet5.tracking import runs, source_code, store, tags
+from lenet5.tracking.embedded_client import Client
 
 Pair = tuple[Any, Any]
 
@@ -66,7 +69,7 @@ def of(paths: Paths, params: Params, wanted: str) -> dict[str, Any]:
     with store.reachable(paths):
         client = store.connect(paths)
         version = model_versions.find(client, params.register_.model_name, wanted)
-        changes = promotion.history(paths, params)
+        changes = promotion_history.history(paths, params)
     of_version = version.tags
     return {
         "name": version.name,
@@ -103,10 +106,11 @@ def of(paths: Paths, params: Params, wanted: str) -> dict[str, Any]:
 
 
 def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
-    """Return what differs between two versions.
+    """Return which of two versions is better, and what differs between them.
 
     Returns:
-        ``versions``: the two numbers. ``differences``: by subject and name, a pair of values.
+        ``versions``: the two numbers. ``answer``: a sentence, the better version, and the figures.
+        ``differences``: by subject and name, a pair of values.
 
     Raises:
         UsageError: there is no such version.
@@ -127,9 +131,12 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
             for place, version in enumerate(pair)
         ]
         parameters = [runs.params(client, version.run_id) for version in pair]
+        known = _predictions(client, pair[0], pair[1])
+        answer = comparison.answer(params.register_.gate, pair[0], pair[1], known)
     left, right = (version.tags for version in pair)
     return {
         "versions": [version.number for version in pair],
+        "answer": asdict(answer),
         "differences": {
             "params": _differences(*parameters),
             "data": _differences(*({n: t.get(tag) for n, tag in _SHOWN.items()} for t in (left, right))),
@@ -145,6 +152,16 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
             | _changed_files(paths.root, left.get(tags.COMMIT), right.get(tags.COMMIT)),
         },
     }
+
+
+def _predictions(client: Client, left: Version, right: Version) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Return the predictions of both versions on the same test images; None when the store has none."""
+    test_data = left.tags.get(tags.TEST_DATA)
+    if test_data is None or test_data != right.tags.get(tags.TEST_DATA):
+        return None
+    own = predictions.stored_table(client, left, model_versions.PREDICTIONS)
+    other = predictions.stored_table(client, right, model_versions.PREDICTIONS)
+    return None if own is None or other is None else (own, other)
 
 
 def _concerns(change: HistoryEntry, version: Version) -> bool:

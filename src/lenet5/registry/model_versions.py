@@ -6,21 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-import requests
-from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
+from typing import TYPE_CHECKING
 
 from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
+from lenet5.core.text import did_you_mean, fitted
 from lenet5.registry import fast_lookup
 from lenet5.tracking import model_package, store
+from lenet5.tracking.embedded_client import Client, EmbeddedClient, StoredVersion
 from lenet5.tracking.source_code import PATCH_FILE
 from lenet5.tracking.tags import (
     ABOUT,
     ARTIFACTS,
+    DECISION,
     KERAS_FILE,
     MODEL_FILE,
     MODEL_FOLDER,
@@ -28,6 +26,9 @@ from lenet5.tracking.tags import (
     PARENT,
     PATCH,
 )
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -46,6 +47,9 @@ SLICES = "results/slices.parquet"
 REPORT = "results/report.html"
 """Path of the report page that the stage ``evaluate`` wrote, in the run of a version."""
 
+_GATE = "Gate: "
+_LONGEST_VERDICT = 500
+"""Characters of the gate's answer in a description; the stage ``register`` leaves room for them."""
 _EARLIER = "LeNet-5 on MNIST. Takes raw pixels: uint8 (N, 28, 28), 0 to 255."
 """What earlier releases said about every registered model, whatever its data."""
 
@@ -62,8 +66,14 @@ class Version:
     tags: Mapping[str, str]
 
 
-def aliases(client: MlflowClient, name: str) -> dict[str, int]:
+def aliases(client: Client, name: str) -> dict[str, int]:
     """Return the version number of each alias; empty when the model is not registered."""
+    if isinstance(client, EmbeddedClient):
+        known = client.read_aliases(name)
+        if known is not None:
+            return known
+    from mlflow.exceptions import MlflowException
+
     try:
         registered_model = client.get_registered_model(name)
     except MlflowException as error:
@@ -73,20 +83,24 @@ def aliases(client: MlflowClient, name: str) -> dict[str, int]:
     return {alias: int(number) for alias, number in registered_model.aliases.items()}
 
 
-def versions(client: MlflowClient, name: str) -> list[Version]:
+def versions(client: Client, name: str) -> list[Version]:
     """Return every version, the newest first; empty when the model is not registered."""
     numbers = aliases(client, name)
     unsorted = (_version(entity, numbers) for entity in search(client, name))
     return sorted(unsorted, key=lambda version: version.number, reverse=True)
 
 
-def search(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Return every version as MLflow's entity, from all pages of the answer."""
-    entities: list[ModelVersion] = []
+def search(client: Client, name: str) -> list[StoredVersion]:
+    """Return every version as the store holds it, from all pages of the answer."""
+    if isinstance(client, EmbeddedClient):
+        known = client.read_versions(name)
+        if known is not None:
+            return known
+    entities: list[StoredVersion] = []
     token = None
     while True:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        entities += page
+        entities += map(_stored, page)
         if not (token := page.token):
             return entities
 
@@ -96,7 +110,7 @@ def holder(versions: Sequence[Version], alias: str) -> Version | None:
     return next((version for version in versions if alias in version.aliases), None)
 
 
-def find(client: MlflowClient, name: str, reference: str) -> Version:
+def find(client: Client, name: str, reference: str) -> Version:
     """Return one version, by its number (``7``) or by an alias (``champion``, ``@champion``).
 
     Raises:
@@ -123,7 +137,8 @@ def not_found(versions: Sequence[Version], name: str, reference: str) -> UsageEr
     """Return the error for a version that does not exist. It lists the existing ones."""
     numbers = ", ".join(str(version.number) for version in versions) or "none"
     aliases = ", ".join(sorted(f"@{alias}" for version in versions for alias in version.aliases)) or "none"
-    fix = "`lenet5 versions` lists them" if versions else FIRST_VERSION
+    question = did_you_mean(reference, (f"@{alias}" for version in versions for alias in version.aliases))
+    fix = question or ("`lenet5 versions` lists them" if versions else FIRST_VERSION)
     return UsageError(
         f"{name} has no version {reference!r}.",
         expected=f"a version ({numbers}) or an alias ({aliases})",
@@ -133,7 +148,7 @@ def not_found(versions: Sequence[Version], name: str, reference: str) -> UsageEr
 
 
 def register(
-    client: MlflowClient,
+    client: Client,
     name: str,
     *,
     run_id: str,
@@ -165,6 +180,7 @@ def register(
             for key, value in changed.items():
                 client.set_model_version_tag(name, str(version.number), key, value)
             if changed:
+                description = with_verdict(description, version.tags.get(DECISION))
                 client.update_model_version(name, str(version.number), description)
                 _describe(client, name, about)
             return replace(version, tags={**version.tags, **changed}), False
@@ -180,11 +196,13 @@ def register(
         description=description,
         model_id=model_id,
     )
-    return _version(entity, {}), True
+    return _version(_stored(entity), {}), True
 
 
-def create(client: MlflowClient, name: str, description: str) -> None:
+def create(client: Client, name: str, description: str) -> None:
     """Create a registered model, unless it exists."""
+    from mlflow.exceptions import MlflowException
+
     try:
         client.create_registered_model(name, description=description)
     except MlflowException as error:
@@ -192,7 +210,7 @@ def create(client: MlflowClient, name: str, description: str) -> None:
             raise
 
 
-def _describe(client: MlflowClient, name: str, about: str) -> None:
+def _describe(client: Client, name: str, about: str) -> None:
     """Describe a registered model, unless a user has edited its description."""
     registered_model = client.get_registered_model(name)
     current = registered_model.description or ""
@@ -204,7 +222,31 @@ def _describe(client: MlflowClient, name: str, about: str) -> None:
         client.set_registered_model_tag(name, ABOUT, about)
 
 
-def set_alias(client: MlflowClient, name: str, alias: str, number: int | None) -> None:
+def with_verdict(description: str, decision: str | None) -> str:
+    """Return the description of a version with the answer of the gate in its first line.
+
+    MLflow's list of versions shows the first line.
+
+    Args:
+        description: The description, in Markdown, with or without an earlier answer.
+        decision: The value of the tag ``gate.decision``; None before the gate was asked.
+    """
+    if description.startswith(_GATE):
+        description = description.partition("\n\n")[2]
+    first = f"{_GATE}{fitted(decision, _LONGEST_VERDICT)}\n\n" if decision else ""
+    return first + description
+
+
+def set_verdict(client: Client, version: Version, decision: str) -> None:
+    """Store the answer of the gate in the version's tags and description, and in the tags of its run."""
+    tag(client, version, DECISION, decision)
+    number = str(version.number)
+    description = client.get_model_version(version.name, number).description or ""
+    client.update_model_version(version.name, number, with_verdict(description, decision))
+    client.set_tag(version.run_id, DECISION, decision)
+
+
+def set_alias(client: Client, name: str, alias: str, number: int | None) -> None:
     """Move an alias to a version; None removes the alias."""
     if number is None:
         client.delete_registered_model_alias(name, alias)
@@ -212,12 +254,12 @@ def set_alias(client: MlflowClient, name: str, alias: str, number: int | None) -
         client.set_registered_model_alias(name, alias, str(number))
 
 
-def tag(client: MlflowClient, version: Version, key: str, value: str) -> None:
+def tag(client: Client, version: Version, key: str, value: str) -> None:
     """Set a tag of a version."""
     client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
-def download(client: MlflowClient, version: Version, folder: Path) -> Path:
+def download(client: Client, version: Version, folder: Path) -> Path:
     """Download the ``.keras`` file of a version into ``folder`` and verify its SHA-256.
 
     Raises:
@@ -227,7 +269,7 @@ def download(client: MlflowClient, version: Version, folder: Path) -> Path:
     return _download_file(client, version, f"{_uri(version)}/{KERAS_FILE}", folder, "model file", expected)
 
 
-def download_onnx(client: MlflowClient, version: Version, folder: Path) -> Path:
+def download_onnx(client: Client, version: Version, folder: Path) -> Path:
     """Download the ONNX file of a version into ``folder`` and verify its SHA-256.
 
     Raises:
@@ -237,7 +279,7 @@ def download_onnx(client: MlflowClient, version: Version, folder: Path) -> Path:
     return _download_file(client, version, f"{_uri(version)}/{ONNX_FILE}", folder, "ONNX file", expected)
 
 
-def verify(client: MlflowClient, version: Version) -> None:
+def verify(client: Client, version: Version) -> None:
     """Download the whole model folder and compare every file with the registered digests.
 
     Other clients use more than the ``.keras`` file: ``MLmodel`` names the Python module that loads the model.
@@ -261,7 +303,7 @@ def verify(client: MlflowClient, version: Version) -> None:
         )
 
 
-def artifact(client: MlflowClient, version: Version, path: str, folder: Path) -> Path:
+def artifact(client: Client, version: Version, path: str, folder: Path) -> Path:
     """Download an artifact of the run of a version, such as ``results/predictions.parquet``.
 
     Raises:
@@ -276,7 +318,7 @@ def artifacts(version: Version) -> dict[str, str]:
     return _digests(version, ARTIFACTS)
 
 
-def patch(client: MlflowClient, version: Version, folder: Path) -> Path | None:
+def patch(client: Client, version: Version, folder: Path) -> Path | None:
     """Download the uncommitted changes that a version was made with; None when there were none.
 
     Raises:
@@ -290,7 +332,7 @@ def patch(client: MlflowClient, version: Version, folder: Path) -> Path | None:
 
 
 def _download_file(
-    client: MlflowClient, version: Version, uri: str, folder: Path, title: str, expected: str | None
+    client: Client, version: Version, uri: str, folder: Path, title: str, expected: str | None
 ) -> Path:
     """Download one file and compare its SHA-256 with the expected one; errors call the file ``title``."""
     path, found = _fetch(client, uri, folder)
@@ -299,7 +341,7 @@ def _download_file(
     return path
 
 
-def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, str]:
+def _fetch(client: Client, uri: str, folder: Path) -> tuple[Path | None, str]:
     """Download a file or a folder.
 
     Returns:
@@ -309,6 +351,10 @@ def _fetch(client: MlflowClient, uri: str, folder: Path) -> tuple[Path | None, s
     Raises:
         MlflowException, requests.RequestException: the store does not answer, or refuses this user.
     """
+    import requests
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
     folder.mkdir(parents=True, exist_ok=True)
     try:
         path = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
@@ -345,14 +391,25 @@ def _not_as_registered(version: Version, title: str, expected: str | None, found
     )
 
 
-def _version(entity: ModelVersion, numbers: Mapping[str, int]) -> Version:
-    """Convert MLflow's entity; ``numbers`` holds the version number of each alias."""
-    number = int(entity.version)  # an int on SQLite, a str over HTTP
-    return Version(
+def _stored(entity: "ModelVersion") -> StoredVersion:
+    """Convert MLflow's entity."""
+    return StoredVersion(
         name=entity.name,
-        number=number,
-        aliases=tuple(sorted(alias for alias, at in numbers.items() if at == number)),
-        created=datetime.fromtimestamp(entity.creation_timestamp / 1000, UTC),
-        run_id=entity.run_id or "",
+        version=int(entity.version),  # an int on SQLite, a str over HTTP
+        creation_timestamp=entity.creation_timestamp,
+        run_id=entity.run_id,
+        source=str(entity.source),
         tags=entity.tags,
+    )
+
+
+def _version(stored: StoredVersion, numbers: Mapping[str, int]) -> Version:
+    """Convert what the store holds; ``numbers`` holds the version number of each alias."""
+    return Version(
+        name=stored.name,
+        number=stored.version,
+        aliases=tuple(sorted(alias for alias, at in numbers.items() if at == stored.version)),
+        created=datetime.fromtimestamp(stored.creation_timestamp / 1000, UTC),
+        run_id=stored.run_id or "",
+        tags=stored.tags,
     )

@@ -23,11 +23,11 @@ from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.model import metrics, onnx_session
 from lenet5.registry import fast_lookup, model_versions
-from lenet5.registry.data_change import EvaluationData
 from lenet5.registry.model_versions import Version
+from lenet5.registry.promotion_log import EvaluationData
 from lenet5.system import dvc
 from lenet5.tracking import tags
-from lenet5.tracking.store import Client
+from lenet5.tracking.embedded_client import Client
 
 log = logging.getLogger(__name__)
 

@@ -16,32 +16,30 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from lenet5.core.errors import DataError, Refused, UsageError
 from lenet5.core.paths import Paths
-from lenet5.model import metrics
-from lenet5.registry import gate, inferiority, model_versions, paired_test, predictions, robustness
-from lenet5.registry.data_change import DataChange, EvaluationData, Scores
+from lenet5.registry import model_versions
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
-from lenet5.registry.predictions import Collected, PairedPredictions
 from lenet5.registry.promotion_log import (
     AliasChange,
     AliasState,
+    EvaluationData,
     Kind,
     LogEntry,
     PromotionLog,
+    open_log,
     version_label,
 )
-from lenet5.registry.robustness import PairedAnswers
 from lenet5.stages.params import Params
-from lenet5.system import environment, settings
 from lenet5.tracking import data_set, store, tags
+from lenet5.tracking.embedded_client import Client
+
+if TYPE_CHECKING:
+    from lenet5.registry import gate, robustness
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ class Promotion:
 
     version: Version
     """The candidate, with its current aliases."""
-    verdict: gate.Verdict | None
+    verdict: "gate.Verdict | None"
     """None when the candidate had the alias already, so that there was nothing to decide."""
     moved: bool
     """Whether this request moved the alias."""
@@ -83,6 +81,7 @@ def promote(
     force: bool = False,
     accept_new_data: bool = False,
     reason: str = "",
+    client: Client | None = None,
 ) -> Promotion:
     """Ask the gate about a version; move the alias to the version if the gate accepts it.
 
@@ -96,6 +95,7 @@ def promote(
         accept_new_data: Judge on the test images of the version alone when the champion was evaluated on
             others. All limits still apply.
         reason: Text for the log; required with ``force`` and with ``accept_new_data``.
+        client: A connection to the store; None to open one.
 
     Raises:
         Refused: the version is a model of another data set, or another promoter changed the alias at the same
@@ -110,7 +110,7 @@ def promote(
     if accept_new_data and not reason.strip():
         raise UsageError("To accept new test data, give a reason.", fix="--accept-new-data --reason 'why'")
     with store.reachable(paths):
-        log = _open_log(paths, params)
+        log = open_log(paths, params, client)
         state = finish_pending(log, look(log, alias))
 
         candidate = model_versions.choose(state.versions, log.model, wanted or _default_candidate(state))
@@ -125,10 +125,13 @@ def promote(
         if is_holder and (judged_on is None or judged_on.test == candidate.tags.get(tags.TEST_DATA)):
             return Promotion(candidate, None, moved=False, holder=candidate)
 
+        # imported for a decision alone, because pandas and the comparisons take half a second
+        from lenet5.registry import judgement, predictions, robustness
+
         collected = predictions.collect(log.client, paths, candidate, state.holder, judged_on)
         answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, state.holder)
         withdrawal = state.withdrawal_of(candidate.number)
-        verdict = judge(params, collected, answers, withdrawal, accept_new_data=accept_new_data)
+        verdict = judgement.judge(params, collected, answers, withdrawal, accept_new_data=accept_new_data)
         if is_holder and verdict.decision == "keep" and verdict.accepted:
             verdict = replace(verdict, decision="promote", why="it keeps every limit on the new data")
         elif is_holder and verdict.decision in ("keep", "promote"):
@@ -157,7 +160,9 @@ class Review:
     """The candidate."""
     against: Version | None
     """The version in the place of the champion; None without one."""
-    verdict: gate.Verdict
+    verdict: "gate.Verdict"
+    answers: "robustness.PairedAnswers"
+    """Of both versions on corrupted images."""
 
 
 def review(paths: Paths, params: Params, wanted: str, against: str | None = None) -> Review:
@@ -177,8 +182,10 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
             this checkout; or a file is not the registered one.
         Unavailable: the store does not answer.
     """
+    from lenet5.registry import judgement, predictions, robustness
+
     with store.reachable(paths):
-        log = _open_log(paths, params)
+        log = open_log(paths, params)
         state = look(log, CHAMPION)
         candidate = model_versions.choose(state.versions, log.model, wanted)
         if against is not None:
@@ -190,7 +197,7 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
         collected = predictions.collect(log.client, paths, candidate, other, data)
         answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, other)
     withdrawal = state.withdrawal_of(candidate.number) if against is None else None
-    return Review(candidate, other, judge(params, collected, answers, withdrawal))
+    return Review(candidate, other, judgement.judge(params, collected, answers, withdrawal), answers)
 
 
 def _replaced(state: AliasState) -> Version | None:
@@ -231,7 +238,7 @@ def rollback(
     if not reason.strip():
         raise UsageError("A rollback needs a reason.", fix="--reason 'sevens are read as ones'")
     with store.reachable(paths):
-        log = _open_log(paths, params)
+        log = open_log(paths, params)
         state = finish_pending(log, look(log, alias))
 
         if state.holder is None:
@@ -288,47 +295,6 @@ def finish_pending(log: PromotionLog, state: AliasState) -> AliasState:
             looked_twice = True
         state = look(log, state.alias)
     return state
-
-
-def judge(
-    params: Params,
-    collected: Collected,
-    answers: PairedAnswers,
-    withdrawal: LogEntry | None,
-    *,
-    accept_new_data: bool = False,
-) -> gate.Verdict:
-    """Decide about a candidate from its predictions and those of the champion. This does no I/O.
-
-    Args:
-        params: Limits, and parameters of the paired test.
-        collected: Predictions on the same test images.
-        answers: Predictions on the same corrupted images, and the slices of the test images.
-        withdrawal: The rollback that took the alias from the candidate. Such a candidate is not promoted.
-        accept_new_data: Judge on the test images of the candidate alone.
-    """
-    scores = _scores(params, collected.on_candidates)
-    change = None
-    if scores and not collected.same_data:
-        on_champions = _scores(params, collected.on_champions) if collected.on_champions else None
-        change = DataChange(scores, on_champions, collected.missing)
-    candidate = collected.on_candidates.candidate
-    verdict = gate.judge(
-        params.register_,
-        {
-            **metrics.summarize(candidate, params.evaluate.calibration_bins),
-            "mean_corruption_accuracy": answers.mean_accuracy,
-        },
-        scores.comparison if scores else None,
-        change,
-        _groups(params, collected.on_candidates, answers),
-        missing=answers.missing,
-        accept_new_data=accept_new_data,
-    )
-    if verdict.decision == "promote" and withdrawal:
-        why = f"it was rolled back on {withdrawal.time:%Y-%m-%d %H:%M} UTC: {withdrawal.reason}"
-        return replace(verdict, decision="keep", why=why)
-    return verdict
 
 
 def commit(
@@ -396,11 +362,6 @@ def _require_same_data(log: PromotionLog, candidate: Version, other: Version | N
         fix="give each data set a registered model of its own: set register.model_name in params.yaml, then "
         f"`lenet5 run`{rename}",
     )
-
-
-def _open_log(paths: Paths, params: Params) -> PromotionLog:
-    author = environment.user(settings.load(paths).mlflow_tracking_username)
-    return PromotionLog(store.connect(paths), params.register_.model_name, author)
 
 
 def _append(
@@ -511,11 +472,11 @@ def _rollback_target(state: AliasState, model: str, to: str | None) -> Version:
     return target
 
 
-def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdict: gate.Verdict) -> None:
+def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdict: "gate.Verdict") -> None:
     """Store the verdict in tags of the candidate, for readers of the registry."""
     against = f" against version {state.holder_number}" if state.holder_number else ""
     decision = f"{verdict.decision}{against}: {verdict.why}"
-    model_versions.tag(log.client, candidate, tags.DECISION, decision)
+    model_versions.set_verdict(log.client, candidate, decision)
     comparison = str(verdict.comparison or "with none")
     if verdict.change and (old := verdict.change.on_champions):
         comparison += f"; on the champion's test images: {old.comparison}"
@@ -526,53 +487,7 @@ def _tag_verdict(log: PromotionLog, state: AliasState, candidate: Version, verdi
         log.client.log_text(candidate.run_id, text, f"{GATE_FOLDER}/{name}")
 
 
-def _scores(params: Params, paired: PairedPredictions) -> Scores | None:
-    """Compare candidate and champion on one test set; None when there is no champion."""
-    if paired.champion is None:
-        return None
-    test = params.register_.gate
-    candidate, champion = _correct(paired.candidate), _correct(paired.champion)
-    comparison = paired_test.compare(
-        candidate, champion, confidence=test.confidence, resamples=test.resamples, seed=test.seed
-    )
-    return Scores(float(candidate.mean()), float(champion.mean()), comparison)
-
-
-def _groups(params: Params, paired: PairedPredictions, answers: PairedAnswers) -> pd.DataFrame | None:
-    """Compare candidate and champion on each corruption and slice; None when there is no champion."""
-    gate_params = params.register_.gate
-    if paired.champion is None:
-        return None
-    groups = inferiority.on_slices(
-        _correct(paired.candidate),
-        _correct(paired.champion),
-        _slices(paired.candidate, answers.slices),
-        gate_params.slice_margin,
-    )
-    if answers.candidate is not None and answers.champion is not None:
-        groups += inferiority.on_corruptions(
-            answers.candidate, answers.champion, gate_params.corruption_margin
-        )
-    return inferiority.table(groups, gate_params.confidence)
-
-
-def _slices(predictions_: pd.DataFrame, slices: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the slices of the test images; only the classes for versions that have no table of slices."""
-    if slices is not None:
-        return slices
-    return pd.DataFrame({"index": predictions_["index"], "class": predictions_["label"].astype(str)})
-
-
-def _correct(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return which images are classified correctly: bool (N,).
-
-    Args:
-        frame: One row for each image: ``label``, ``predicted``.
-    """
-    return (frame["label"] == frame["predicted"]).to_numpy()
-
-
-def _figures(verdict: gate.Verdict) -> dict[str, float | int]:
+def _figures(verdict: "gate.Verdict") -> dict[str, float | int]:
     """Return the numbers behind a verdict, by name, rounded for the log."""
     figures: dict[str, float | int] = {
         # JSON has no NaN, which stands for a metric that could not be measured
@@ -625,63 +540,3 @@ def _valid_alias(alias: str) -> str:
             found=name,
         )
     return name
-
-
-@dataclass(frozen=True)
-class HistoryEntry:
-    """A log entry for display."""
-
-    entry: LogEntry
-    happened: bool
-    """False for a pending change whose alias has not moved."""
-
-
-def history(paths: Paths, params: Params) -> list[HistoryEntry]:
-    """Return every change of every alias, the latest first.
-
-    Raises:
-        DataError: an entry of the log cannot be read.
-        Unavailable: the store does not answer.
-    """
-    with store.reachable(paths):
-        log = _open_log(paths, params)
-        entries = log.entries()
-        numbers = model_versions.aliases(log.client, log.model) if entries else {}
-    last = {entry.alias: entry.number for entry in entries}
-
-    def has_moved(entry: LogEntry) -> bool:
-        # a promoter that died between the alias and the mark did move the alias
-        return last[entry.alias] == entry.number and numbers.get(entry.alias) == entry.to
-
-    return [HistoryEntry(entry, entry.committed or has_moved(entry)) for entry in reversed(entries)]
-
-
-def drifted(versions: Sequence[Version], changes: Sequence[HistoryEntry]) -> dict[str, str]:
-    """Compare aliases with the log.
-
-    Args:
-        versions: All versions of the model.
-        changes: The result of :func:`history`.
-
-    Returns:
-        For each alias that differs from the log, a description of the difference.
-    """
-    problems = {}
-    last = {change.entry.alias: change for change in reversed(changes)}
-    for alias in {*last, CHAMPION}:
-        holder = model_versions.holder(versions, alias)
-        number = holder.number if holder else None
-        change = last.get(alias)
-        if number == (change.entry.to if change else None):
-            continue
-        if change and not change.happened and number == change.entry.before:
-            to = version_label(change.entry.to)
-            problems[alias] = (
-                f"the change to {to} is pending; the next promotion or rollback completes it first"
-            )
-        else:
-            in_log = version_label(change.entry.version_after if change else None)
-            problems[alias] = (
-                f"{alias} was moved outside the gate: to {version_label(number)}; the history says {in_log}"
-            )
-    return problems

@@ -17,15 +17,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from lenet5.core.errors import DataError
+from lenet5.core.paths import Paths
 from lenet5.registry import model_versions
-from lenet5.registry.data_change import EvaluationData
 from lenet5.registry.model_versions import Version
-from lenet5.tracking import tags
+from lenet5.stages.params import Params
+from lenet5.system import environment, settings
+from lenet5.tracking import store, tags
+from lenet5.tracking.embedded_client import Client, StoredVersion
 
 _CHANGE_TAG = "move"
 _COMMITTED_TAG = "settled"
@@ -50,6 +51,16 @@ rollback          a user returned to an earlier version
 out_of_band       another client moved the alias
 aborted           a pending change could not be completed
 """
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """The test data that a version was evaluated on."""
+
+    test: str
+    """Digest of the test split; empty when it is not known."""
+    raw: str = ""
+    """MD5 of the folder ``data/raw`` in the version's ``dvc.lock``; empty when it is not known."""
 
 
 class AliasChange(BaseModel):
@@ -101,7 +112,7 @@ class LogEntry(AliasChange):
 class PromotionLog:
     """The promotion log of one registered model."""
 
-    client: MlflowClient
+    client: Client
     model: str
     """Name of the registered model."""
     author: str
@@ -256,12 +267,18 @@ class AliasState:
         return None
 
 
+def open_log(paths: Paths, params: Params, client: Client | None = None) -> PromotionLog:
+    """Return the promotion log of the registered model that the parameters name."""
+    author = environment.user(settings.load(paths).mlflow_tracking_username)
+    return PromotionLog(client or store.connect(paths), params.register_.model_name, author)
+
+
 def version_label(number: int | None) -> str:
     """Return ``version 7``, or ``none``."""
     return "none" if number is None else f"version {number}"
 
 
-def _read(entity: ModelVersion) -> LogEntry:
+def _read(entity: StoredVersion) -> LogEntry:
     test_data = entity.tags.get(tags.TEST_DATA)
     try:
         return LogEntry(

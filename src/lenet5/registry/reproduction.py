@@ -20,7 +20,7 @@ from lenet5.registry import fast_lookup, model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.system import environment
 from lenet5.tracking import tags
-from lenet5.tracking.store import Client
+from lenet5.tracking.embedded_client import Client
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def compare_digests(
         ),
         DigestComparison("metrics", artifacts["results/evaluation.json"], files.sha256(made.evaluation)),
     ]
+    if details := artifacts.get("results/evaluation_details.json"):  # earlier releases had one file
+        rows.append(DigestComparison("metrics in detail", details, files.sha256(made.evaluation_details)))
     return [*rows, _compare_outputs(_outputs(lock, stages), _outputs(files.read_text(made.lock), stages))]
 
 

@@ -24,7 +24,7 @@ from lenet5.registry.model_versions import Version
 from lenet5.registry.predictions import NO_CLASS
 from lenet5.stages.evaluate.params import Robustness
 from lenet5.tracking import tags
-from lenet5.tracking.store import Client
+from lenet5.tracking.embedded_client import Client
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,25 @@ class PairedAnswers:
         if self.candidate is None:
             return float("nan")
         return float(metrics.corruption_accuracies(self.candidate).mean())
+
+    @property
+    def by_severity(self) -> pd.DataFrame | None:
+        """Return the accuracies of both on each corruption and severity; None when one has no answers.
+
+        Returns:
+            One row for each corruption and severity, in the order of the candidate's answers: ``corruption``,
+            ``severity``, ``images``, ``candidate``, ``champion`` (accuracies), ``difference``.
+        """
+        if self.candidate is None or self.champion is None:
+            return None
+        own, other = (
+            table.assign(correct=table["predicted"] == table["label"])
+            .groupby(["corruption", "severity"], sort=False, observed=True)["correct"]
+            .agg(["size", "mean"])
+            for table in (self.candidate, self.champion)
+        )
+        rows = pd.DataFrame({"images": own["size"], "candidate": own["mean"], "champion": other["mean"]})
+        return rows.loc[own.index].assign(difference=rows["candidate"] - rows["champion"]).reset_index()
 
 
 def collect(

@@ -55,7 +55,14 @@ class Model:
         return np.stack([read(image, self.description, self.shape) for image in images])
 
 
-def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path]) -> list[dict[str, Any]]:
+def predict(
+    paths: Paths,
+    model_name: str,
+    version: str,
+    images: Sequence[Path],
+    *,
+    on_unusable: Callable[[Path, DataError], None] | None = None,
+) -> list[dict[str, Any]]:
     """Classify each picture.
 
     Args:
@@ -63,10 +70,12 @@ def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path])
         model_name: the name of the registered model.
         version: a number or an alias.
         images: the files of the pictures.
+        on_unusable: called with each picture that cannot be read or shows nothing, which then has no answer.
+            Without it, the first one is an error.
 
     Returns:
-        A mapping for each picture, with the keys ``image``, ``class``, ``probability``, ``next_class``,
-        ``next_probability`` and ``version``.
+        A mapping for each usable picture, in their order, with the keys ``image``, ``class``,
+        ``probability``, ``next_class``, ``next_probability`` and ``version``.
 
     Raises:
         DataError: a picture cannot be read or shows nothing, or the model file is not the registered one.
@@ -75,8 +84,18 @@ def predict(paths: Paths, model_name: str, version: str, images: Sequence[Path])
     """
     picture.reject_what_pillow_warns_about()
     model = load(paths, model_name, version)
-    pixels = model.read(images)
-    return to_json(images, model.probabilities(pixels), model)
+    usable: list[Path] = []
+    pixels: list[NDArray[np.uint8]] = []
+    for image in images:
+        try:
+            pixels.append(read(image, model.description, model.shape))
+        except DataError as error:
+            if on_unusable is None:
+                raise
+            on_unusable(image, error)
+        else:
+            usable.append(image)
+    return to_json(usable, model.probabilities(np.stack(pixels)), model) if usable else []
 
 
 def load(paths: Paths, name: str, number_or_alias: str) -> Model:

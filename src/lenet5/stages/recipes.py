@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from lenet5.core import files
 from lenet5.core.errors import UsageError
+from lenet5.core.text import did_you_mean
 from lenet5.stages.params import Params
 
 
@@ -61,7 +62,8 @@ def load(folder: Path, name: str) -> Recipe:
         raise UsageError(
             f"There is no recipe {name!r}.",
             expected=" or ".join(names(folder)),
-            fix="`lenet5 recipe` describes each one",
+            found=name,
+            fix=did_you_mean(name, names(folder)) or "`lenet5 recipe` describes each one",
         )
     try:
         return Recipe.model_validate(YAML(typ="safe").load(files.read_text(path)))

@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -19,6 +21,9 @@ from lenet5.core.errors import DataError, Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.system import process
 from lenet5.system.process import Ended, OnLine
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 # DVC repeats this advice after every stage; it would be half of the log
 _ADVICE = re.compile(
@@ -122,7 +127,32 @@ def stale_stages(root: Path) -> list[str]:
         DataError: a file of the graph is no regular file.
     """
     require_regular(root)
-    return list(json.loads(_output(root, "status", "--json")))
+    from dvc.exceptions import DvcException
+
+    try:
+        with repository(root) as repo:
+            return stale(repo)
+    except DvcException as error:
+        raise Unavailable("`dvc status` failed.", found=error) from None
+
+
+@contextmanager
+def repository(root: Path) -> "Iterator[Repo]":
+    """Open a checkout with DVC as a library, for reading. It waits for another command's lock, as ours do."""
+    from dvc.repo import Repo
+
+    with Repo(str(root), _wait_for_lock=True) as repo:
+        yield repo
+
+
+def stale(repo: "Repo") -> list[str]:
+    """Return the stages that ``dvc repro`` would run. ``dvc status`` prints the same ones.
+
+    Raises:
+        DvcException: DVC cannot say.
+    """
+    # from a folder below, DVC writes the path of dvc.yaml before the name
+    return [address.rpartition(":")[2] for address in repo.status()]
 
 
 def changes(root: Path, stage: str) -> dict[str, str]:
@@ -145,6 +175,15 @@ def changes(root: Path, stage: str) -> dict[str, str]:
             missing = ("deleted", "not in cache") if kind == "changed outs" else ()
             found |= {name: str(how) for name, how in names.items() if how not in missing}
     return found
+
+
+def experiments(root: Path, commits: int) -> str:
+    """Return what ``dvc exp show`` knows of the last commits, as JSON.
+
+    Raises:
+        Unavailable: DVC cannot say.
+    """
+    return _output(root, "exp", "show", "--json", "--num", str(commits))
 
 
 def exchange(root: Path, *arguments: str) -> None:

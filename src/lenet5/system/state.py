@@ -83,6 +83,11 @@ class LocalState:
         return self.folder / "serving"
 
     @property
+    def run_log(self) -> Path:
+        """Return the log of the last `lenet5 run`: what Prefect, DVC and the stages printed."""
+        return self.folder / "run.log"
+
+    @property
     def sweeps(self) -> Path:
         """Return the folder of the embedded sweep database, with one lock file for each running sweep."""
         return self.folder / "sweeps"
@@ -101,6 +106,11 @@ class LocalState:
     def workspaces(self) -> Path:
         """Return the folder of workspaces: one checkout for each flow run of this machine's workers."""
         return self.folder / "workspaces"
+
+    @property
+    def in_workspace(self) -> bool:
+        """Return whether the checkout is one of these."""
+        return self.root.parent == self.workspaces
 
     @property
     def checkout_lock(self) -> Path:

@@ -2,14 +2,16 @@
 
 Both consoles mask credentials of URLs and escape control characters in whatever they print. Text of a
 registry or a server can neither reveal a password nor send a command to the terminal.
+
+What a pipe or a log captures is never wrapped, and nothing is padded or ruled to the width of the console.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.text import Text
+from rich.text import Text, TextType
 
 from lenet5.core.text import printable, shown
 
@@ -29,9 +31,41 @@ class _SafeConsole(Console):
         )  # before the layout, which counts columns
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
+        segments = super().render(renderable, options)
+        for segment in _without_padding(segments) if self.width == _CAPTURED_WIDTH else segments:
             # text that is no string comes this way only
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+    def rule(self, title: TextType = "", **options: Any) -> None:
+        """Print a title between lines that fill the width; a pipe or a log gets the title alone."""
+        if self.width == _CAPTURED_WIDTH:
+            self.print(title)
+        else:
+            super().rule(title, **options)
+
+
+def _without_padding(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Leave out blanks at the ends of lines: of a table, of highlighted code, of an alignment."""
+    held: list[Segment] = []  # blanks that are an end of a line, or stand before more text
+    for segment in segments:
+        if segment.control:
+            yield from held
+            held = []
+            yield segment
+            continue
+        *lines, rest = segment.text.split("\n")
+        for line in lines:
+            if text := line.rstrip(" "):
+                yield from [*held, Segment(text, segment.style)]
+            held = []
+            yield Segment("\n", segment.style)
+        text = rest.rstrip(" ")
+        if text:
+            yield from [*held, Segment(text, segment.style)]
+            held = []
+        if text != rest:
+            held.append(Segment(rest[len(text) :], segment.style))
+    yield from held
 
 
 def _console(*, stderr: bool = False) -> Console:

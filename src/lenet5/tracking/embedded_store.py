@@ -5,7 +5,6 @@ from contextlib import closing
 from importlib.metadata import version
 
 from filelock import FileLock
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from lenet5.core import files, storage
 from lenet5.core.errors import DataError, StorageError, Unavailable, UsageError
@@ -98,6 +97,8 @@ def failure(paths: Paths, error: Exception) -> DataError | StorageError | Unavai
 
 def _create(state: LocalState) -> None:
     """Make the database aside with all migrations: they take seconds, and a kill would leave half of them."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     for leftover in state.mlflow.glob(f".{state.mlflow_database.name}.*.partial-journal"):
         leftover.unlink()
     with files.replacing(state.mlflow_database) as partial:

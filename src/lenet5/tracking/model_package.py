@@ -8,19 +8,18 @@ import platform
 import shutil
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 import numpy as np
-from mlflow.models import Model, ModelSignature
-from mlflow.models.utils import _Example
-from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 from ruamel.yaml import YAML
 
 from lenet5.core import files
 from lenet5.core.dataset import Description
 from lenet5.tracking.tags import KERAS_FILE, ONNX_FILE
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
 
 _PROVIDER = "CPUExecutionProvider"
 _REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy")
@@ -44,6 +43,10 @@ def write(
         description: What the images show. The ``MLmodel`` file holds it as metadata.
         metadata: Additional entries for the ``MLmodel`` file.
     """
+    import mlflow
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
     (folder / "data").mkdir(parents=True)
     shutil.copyfile(model, folder / KERAS_FILE)
     shutil.copyfile(onnx, folder / ONNX_FILE)
@@ -90,7 +93,9 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
 
 
-def _save_example(ml_model: Model, example: NDArray[np.uint8], folder: Path) -> None:
+def _save_example(ml_model: "Model", example: NDArray[np.uint8], folder: Path) -> None:
+    from mlflow.models.utils import _Example
+
     input_example = _Example(example)
     input_example.save(str(folder))
     ml_model.saved_input_example_info = input_example.info

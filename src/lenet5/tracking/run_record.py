@@ -7,13 +7,9 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow.data
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Run
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Dataset
@@ -22,9 +18,17 @@ from lenet5.core.paths import Paths
 from lenet5.core.results import Lineage
 from lenet5.core.text import mask_urls
 from lenet5.system import dvc, settings
-from lenet5.tracking import model_package, runs, source_code, tags
+from lenet5.tracking import experiment_page, model_package, run_name, runs, source_code, tags
 from lenet5.tracking.data_set import DataSet
+from lenet5.tracking.embedded_client import Client
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+else:
+    Run = Any
+
+_HIDDEN = {"evaluate.calibration_error_low", "evaluate.calibration_error_high", "evaluate.images"}
+"""Metrics that the report page shows with what they belong to."""
 _LONGEST_NOTE = 8000
 """Characters of the description of a run."""
 
@@ -72,7 +76,7 @@ def require_recorded(paths: Paths, *results: Path) -> None:
             )
 
 
-def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
+def complete_run(client: Client, paths: Paths, record: Record) -> Run:
     """Complete the run of a model. Creates the run when the store has none.
 
     A complete run stays unchanged until the record changes, for example after another evaluation.
@@ -92,10 +96,12 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
     run = (
         run
         or runs.find_unfinished(client, paths, lineage.training, record.params)
-        or runs.create(client, paths, lineage.training)
+        or runs.create(client, paths, lineage.training, record.params)
     )
     run_id = run.info.run_id
-    client.update_run(run_id, "RUNNING")
+    earlier_name = f"lenet5-{lineage.training[:8]}"  # of earlier releases; a name that a user chose stays
+    name = run_name.name(paths, record.params) if run.info.run_name == earlier_name else None
+    client.update_run(run_id, "RUNNING", name)
     status = "FAILED"
     try:
         runs.log_params(client, run, record.params)
@@ -103,6 +109,8 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
         source_code.record(client, run_id, source_code.find(paths, result=paths.evaluation))
         run_tags = dict(record.origin_tags)
         run_tags |= {"mlflow.note.content": record.description[:_LONGEST_NOTE], tags.RECORD: record.digest}
+        run_tags |= runs.labels(paths, record.params)
+        run_tags[tags.DATA] = f"{record.data.card.name} {lineage.raw_data[:12]}"
         run_tags |= _log_files(client, run_id, paths)
         client.log_text(run_id, record.description, "model_card.md")
         if flow_run := settings.load(paths).lenet5_flow_run_id:
@@ -110,9 +118,8 @@ def complete_run(client: MlflowClient, paths: Paths, record: Record) -> Run:
         raw, processed = dataset.load(paths.raw), dataset.load(paths.processed)
         _log_datasets(client, run_id, raw, processed, record)
         model_id = _log_model(client, run, paths, raw, lineage)
-        runs.log_metrics(client, run_id, record.metrics, model_id=model_id)
-        for name, value in run_tags.items():
-            client.set_tag(run_id, name, value)
+        runs.log_metrics(client, run_id, _shown(record.metrics), model_id=model_id)
+        runs.set_tags(client, run_id, run_tags)
         client.set_tag(run_id, tags.WEIGHTS, lineage.weights)  # last, because it marks the run as complete
         status = "FINISHED"
     finally:
@@ -125,8 +132,13 @@ def model_id(run: Run) -> str:
     return str(run.data.tags[tags.MODEL_ID])
 
 
+def links(run: Run) -> str:
+    """Return links from the page of a version to the pages of its run, in Markdown."""
+    return experiment_page.version_links(run.info.experiment_id, run.info.run_id)
+
+
 def version_tags(record: Record, run: Run) -> dict[str, str]:
-    """Return the tags of a registered version: those of its run, without parameters and epochs.
+    """Return the tags of a registered version: those of its run, and the parameters in one tag.
 
     Args:
         record: What the run was completed with.
@@ -137,12 +149,29 @@ def version_tags(record: Record, run: Run) -> dict[str, str]:
     of_run = {
         name: value for name, value in run.data.tags.items() if name in names or name.startswith(tags.MACHINE)
     }
-    # metrics of the whole test set have two parts, such as evaluate.accuracy; those of one class have three
-    metrics = {name: repr(value) for name, value in record.metrics.items() if name.count(".") == 1}
-    return {**of_run, **record.origin_tags, **metrics}
+    metrics = {name: repr(value) for name, value in record.metrics.items() if _is_of_the_whole(name)}
+    params = json.dumps(runs.as_logged(record.params))
+    return {**of_run, **record.origin_tags, tags.PARAMS: params, **metrics}
 
 
-def _log_missing_epochs(client: MlflowClient, run_id: str, epochs: pd.DataFrame) -> None:
+def _is_of_the_whole(metric: str) -> bool:
+    """Return whether a metric is of a whole set, such as evaluate.accuracy, and not of one class or check."""
+    return metric.count(".") == 1
+
+
+def _shown(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that MLflow draws as charts. Tables in the artifacts hold the others.
+
+    MLflow draws a chart for each metric of a run, in alphabetical order, so metrics of each class would come
+    before the curves of the training.
+    """
+    shown = {name: value for name, value in metrics.items() if _is_of_the_whole(name) and name not in _HIDDEN}
+    if (accuracy := metrics.get(f"{tags.METRICS}accuracy")) is not None:
+        shown[experiment_page.ERROR] = round(100 * (1 - accuracy), 6)  # without the noise of the subtraction
+    return shown
+
+
+def _log_missing_epochs(client: Client, run_id: str, epochs: pd.DataFrame) -> None:
     """Log the epochs that the training could not log.
 
     Args:
@@ -158,12 +187,13 @@ def _log_missing_epochs(client: MlflowClient, run_id: str, epochs: pd.DataFrame)
             )
 
 
-def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str]:
+def _log_files(client: Client, run_id: str, paths: Paths) -> dict[str, str]:
     """Log inputs and results as artifacts; return tags with the digests of the files."""
     code = [path for path in (paths.params, paths.graph, paths.lock, paths.requirements) if path.exists()]
     results = [
         *(paths.lineage, paths.validation, paths.training, paths.evaluation, paths.predictions),
-        *(paths.robustness, paths.slices, paths.report),
+        *(paths.evaluation_details, paths.robustness, paths.slices, paths.report),
+        *(paths.per_class, paths.robustness_plot),
     ]
     digests = {}
     for folder, logged_files in (("code", code), ("results", results)):
@@ -176,9 +206,11 @@ def _log_files(client: MlflowClient, run_id: str, paths: Paths) -> dict[str, str
     return {tags.ARTIFACTS: json.dumps(digests), tags.DVC_LOCK: lock}
 
 
-def _log_datasets(
-    client: MlflowClient, run_id: str, raw: Dataset, processed: Dataset, record: Record
-) -> None:
+def _log_datasets(client: Client, run_id: str, raw: Dataset, processed: Dataset, record: Record) -> None:
+    import mlflow.data
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.entities import DatasetInput, InputTag
+
     source, inputs = mask_urls(str(record.params["ingest.source"])), []
     for data, split, context in (
         (processed, "train", "training"),
@@ -202,10 +234,12 @@ def _log_datasets(
     client.log_inputs(run_id, inputs)
 
 
-def _log_model(client: MlflowClient, run: Run, paths: Paths, raw: Dataset, lineage: Lineage) -> str:
+def _log_model(client: Client, run: Run, paths: Paths, raw: Dataset, lineage: Lineage) -> str:
     """Log the model folder, unless the run has one; return the id of the logged model."""
     if tags.MODEL_ID in run.data.tags:
         return model_id(run)
+    from mlflow.entities import LoggedModelOutput
+
     logged = client.create_logged_model(
         run.info.experiment_id,
         name="lenet5",

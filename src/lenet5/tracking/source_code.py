@@ -8,12 +8,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow import MlflowClient
-
 from lenet5.core import files, stage_code
 from lenet5.core.paths import Paths
 from lenet5.system import git
 from lenet5.system.git import Source
+from lenet5.tracking.embedded_client import Client
 from lenet5.tracking.tags import COMMIT, DIRTY, PATCH
 
 PATCH_FILE = "code/uncommitted.patch"
@@ -49,7 +48,7 @@ def is_from(version_tags: Mapping[str, str], source: Source) -> bool:
     return all(version_tags.get(name) == value for name, value in tags(source).items())
 
 
-def record(client: MlflowClient, run_id: str, source: Source | None) -> None:
+def record(client: Client, run_id: str, source: Source | None) -> None:
     """Log the source code of a run: its tags, and the patch as an artifact."""
     if source is None:
         return

@@ -5,13 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-
-import requests
-from alembic.util import CommandError
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException, RestException
-from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from typing import cast
 
 from lenet5.core import files
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
@@ -19,17 +13,20 @@ from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.system import settings
 from lenet5.system.state import LocalState
-from lenet5.tracking import embedded_store
+from lenet5.tracking import embedded_store, experiment_page
+from lenet5.tracking.embedded_client import Client, EmbeddedClient, NeedsMlflowError
 
 _BUSY = {429, 500, 502, 503, 504}
 """HTTP status of a server that may answer later."""
 DEFAULT_EXPERIMENT = "lenet5"
-Client = MlflowClient
-"""The type of a connection, for modules that must not import MLflow."""
+UI_PORT = 5000
+"""Where `lenet5 ui` serves the pages, unless another port is chosen."""
 
 
-def connect(paths: Paths) -> MlflowClient:
+def connect(paths: Paths) -> Client:
     """Return a client of the configured store. Creates the embedded store on first use.
+
+    That of the embedded store imports MLflow when it is asked for more than it can read itself.
 
     Raises:
         UsageError: ``MLFLOW_TRACKING_URI`` is not a URI.
@@ -47,16 +44,51 @@ def connect(paths: Paths) -> MlflowClient:
                 expected="https://…, postgresql+psycopg://… or sqlite:///…; unset: the embedded store",
                 found=uri,
             )
+        from mlflow import MlflowClient
+
         return MlflowClient(uri)
     embedded_store.prepare(paths)
+    client = EmbeddedClient(LocalState(paths.root).mlflow_database, lambda: _mlflow_client(paths, uri))
+    if not client.can_read():
+        return _mlflow_client(paths, uri)
+    return cast("Client", client)
+
+
+def import_mlflow() -> None:
+    """Import MLflow now, for a process that needs it later and has time before."""
+    import mlflow  # noqa: F401
+
+
+def connect_read_only(paths: Paths) -> Client | None:
+    """Return a client that raises ``NeedsMlflowError`` for all but a few reads; None when it could not read.
+
+    It makes and changes nothing, and does not import MLflow. There is one for the embedded store alone.
+    """
+    if not is_embedded(paths, settings.load(paths).mlflow_tracking_uri):
+        return None
+    client = EmbeddedClient(LocalState(paths.root).mlflow_database, make=None)
+    return cast("Client", client) if client.can_read() else None
+
+
+def _mlflow_client(paths: Paths, uri: str) -> Client:
+    """Return MLflow's client of the embedded store."""
+    from alembic.util import CommandError
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
         return MlflowClient(uri)
     except (MlflowException, SQLAlchemyError, CommandError) as error:
         raise embedded_store.failure(paths, error) from error
 
 
-def experiment(client: MlflowClient, paths: Paths) -> str:
+def experiment(client: Client, paths: Paths) -> str:
     """Return the id of the experiment. Creates the experiment when the store has none."""
+    if isinstance(client, EmbeddedClient) and (known := client.read_experiment(experiment_name(paths))):
+        return known
+    from mlflow.exceptions import MlflowException
+
     current = settings.load(paths)
     name = experiment_name(paths)
     location = None
@@ -75,26 +107,46 @@ def experiment(client: MlflowClient, paths: Paths) -> str:
     raise AssertionError(f"experiment {name} both exists and does not exist")
 
 
+def described_experiment(client: Client, paths: Paths) -> str:
+    """Return the id of the experiment, and give its page the columns, charts and note of this release."""
+    identifier = experiment(client, paths)
+    experiment_page.describe(client, client.get_experiment(identifier))
+    return identifier
+
+
 def experiment_name(paths: Paths) -> str:
     """Return the name of the experiment: that of the setting, or else that of the registered model.
 
     A folder without ``params.yaml`` has neither.
     """
-    if name := settings.load(paths).mlflow_experiment_name:
-        return name
+    return settings.load(paths).mlflow_experiment_name or model_name(paths) or DEFAULT_EXPERIMENT
+
+
+def model_name(paths: Paths) -> str | None:
+    """Return the name of the registered model; None in a folder without ``params.yaml``."""
     if not paths.params.exists():
-        return DEFAULT_EXPERIMENT
+        return None
     # not through the schema: the parameters can be those of another release
     return str(files.read_yaml(paths.params, fix="`git checkout params.yaml`")["register"]["model_name"])
 
 
-def run_link(paths: Paths, run_id: str) -> str:
-    """Return where a person can open a run: a Markdown link to the server, or a hint to the local UI."""
+def pages(paths: Paths) -> tuple[str, str]:
+    """Return the address of MLflow's pages, and a note that says when it answers; empty for a server."""
     uri = settings.load(paths).mlflow_tracking_uri.rstrip("/")
-    if not uri.startswith("http"):
-        return f"`{run_id}` (`make ui` shows it)"
-    experiment_id = MlflowClient(uri).get_run(run_id).info.experiment_id
-    return f"<{mask_urls(uri, replacement='')}/#/experiments/{experiment_id}/runs/{run_id}>"
+    if uri.startswith("http"):
+        return mask_urls(uri, replacement=""), ""
+    return f"http://127.0.0.1:{UI_PORT}", " (on this machine, while `lenet5 ui` runs)"
+
+
+def experiment_of(paths: Paths, run_id: str) -> str:
+    """Return the id of the experiment of a run.
+
+    Raises:
+        Unavailable: the store does not answer.
+        DataError: it has no such run.
+    """
+    with reachable(paths):
+        return str(connect(paths).get_run(run_id).info.experiment_id)
 
 
 @contextmanager
@@ -108,14 +160,28 @@ def reachable(paths: Paths) -> Iterator[None]:
     """
     try:
         yield
-    except UnsupportedModelRegistryStoreURIException as error:
-        raise UsageError("MLFLOW_TRACKING_URI cannot be used.", found=error) from None
-    except (MlflowException, DatabaseError, requests.RequestException) as error:
+    except (Lenet5Error, NeedsMlflowError):
+        raise
+    except Exception as error:
+        # imported for an error alone, because MLflow takes more than a second
+        import requests
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
+        from sqlalchemy.exc import DatabaseError
+
+        if isinstance(error, UnsupportedModelRegistryStoreURIException):
+            raise UsageError("MLFLOW_TRACKING_URI cannot be used.", found=error) from None
+        if not isinstance(error, MlflowException | DatabaseError | requests.RequestException):
+            raise
         raise _translated(paths, error) from error
 
 
 def is_connection_error(error: Exception) -> bool:
     """Return whether the store did not answer, as opposed to an error that the store reported."""
+    import requests
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DatabaseError
+
     if isinstance(error, MlflowException):
         status = _status(error)
         return str(error).startswith("API request to") if status is None else status in _BUSY
@@ -124,11 +190,15 @@ def is_connection_error(error: Exception) -> bool:
 
 def is_refused(error: Exception) -> bool:
     """Return whether the store answered that this user may not ask."""
+    import requests
+
     return _status(error) in (requests.codes.unauthorized, requests.codes.forbidden)
 
 
 def _status(error: Exception) -> int | None:
     """Return the HTTP status of a server's answer; None when there was none."""
+    from mlflow.exceptions import RestException
+
     if match := re.search(r"^API request to .* failed with error code (\d{3})", str(error)):
         return int(match[1])  # an answer without MLflow's own JSON, such as that of a proxy
     return int(error.get_http_status_code()) if isinstance(error, RestException) else None
@@ -136,6 +206,9 @@ def _status(error: Exception) -> int | None:
 
 def _translated(paths: Paths, error: Exception) -> Lenet5Error:
     """Return the error for a request that the store did not answer, or refused."""
+    import requests
+    from sqlalchemy.exc import DatabaseError
+
     uri = settings.load(paths).mlflow_tracking_uri
     address = f"MLflow at {uri}"
     found = str(error).partition("\n")[0]

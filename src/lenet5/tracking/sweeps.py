@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.system import environment, settings
-from lenet5.tracking import runs, source_code, store
+from lenet5.tracking import run_name, runs, source_code, store
 from lenet5.tracking.tags import CLOSED, FLOW_RUN, MACHINE, SWEEP, TRIAL, TRIAL_STATE
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def open_run(paths: Paths, study: str, fixed_params: Mapping[str, Any]) -> str:
     with store.reachable(paths):
         client = store.connect(paths)
         existing = [run for run in _search(client, paths, study) if TRIAL not in run.data.tags]
-        run = existing[0] if existing else _create(client, paths, study, f"sweep-{study[:8]}", {})
+        run = existing[0] if existing else _create(client, paths, study, f"sweep {study[:8]}", {})
         runs.log_params(client, run, fixed_params)
         source_code.record(client, run.info.run_id, source_code.find(paths))
         client.update_run(run.info.run_id, "RUNNING")
@@ -186,7 +186,9 @@ def trial_run(
             tags |= {f"{MACHINE}{name}": value for name, value in environment.machine().items()}
             if flow_run := settings.load(paths).lenet5_flow_run_id:
                 tags[FLOW_RUN] = flow_run
-            run = _create(client, paths, study, f"trial-{trial:03}", tags)
+            tags |= runs.labels(paths, _dotted(params))
+            name = f"trial {trial}: {run_name.name(paths, _dotted(params))}"
+            run = _create(client, paths, study, name, tags)
             runs.log_params(client, run, _dotted(params))
             opened = TrialRun(paths, client, parent, trial, run.info.run_id)
     except Lenet5Error as error:

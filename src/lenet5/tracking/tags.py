@@ -51,10 +51,42 @@ SWITCHES = f"{ENVIRONMENT}switches"
 MACHINE = "machine."
 """Prefix: the machine that trained. A run that was rebuilt from files has no such tags."""
 FLOW_RUN = "prefect.flow_run_id"
+ORIGIN = {
+    COMMIT: "Git commit",
+    PATCH: "Uncommitted changes (SHA-256 of code/uncommitted.patch in the run)",
+    DVC_LOCK: "dvc.lock (SHA-256)",
+    VALIDATION: "Great Expectations (Data Docs: validation/ in the run)",
+    FLOW_RUN: "Prefect flow run",
+    f"{ENVIRONMENT}packages": "Packages",
+    f"{ENVIRONMENT}requirements": "requirements.lock (SHA-256)",
+    SWITCHES: "Engine variables",
+    f"{ENVIRONMENT}device": "Device",
+    f"{ENVIRONMENT}threads": "Threads",
+    f"{MACHINE}processor": "Processor",
+    f"{MACHINE}instruction_set": "Instruction set",
+    f"{MACHINE}host": "Host",
+    f"{MACHINE}python": "Python",
+}
+"""The tags of a version that say where it was made, with their titles for people."""
+
+PARAMS = "lenet5.params"
+"""Of a version: its parameters by dotted name, as JSON. Earlier releases wrote no such tag."""
+CODE = "lenet5.code"
+"""Of a version: the first characters of the SHA-256 of each stage's code, by stage, as JSON.
+Earlier releases wrote no such tag."""
+# what a person looks for in a list of runs
+CHANGES = "changed_parameters"
+"""Parameters that differ from the defaults: ``train.kernel_size=5, preprocess.padding=2``, or ``none``."""
+DATA = "data"
+"""Name and digest of the raw data: ``MNIST 4f4c8e441293``, as `lenet5 versions` shows it."""
+DVC_EXPERIMENT = "dvc.experiment"
+"""Name of the DVC experiment that trained or registered the model."""
 
 # results
 METRICS = "evaluate."
 """Prefix: metrics on the test images."""
+ACCURACY = f"{METRICS}accuracy"
+"""Accuracy on the test images."""
 PARENT = "lenet5.parent"
 """The version that was champion when this version was registered."""
 DECISION = "gate.decision"

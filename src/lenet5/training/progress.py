@@ -6,6 +6,8 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lenet5.training.epoch_line import EpochLine
+
 
 class ProgressBar(keras.callbacks.Callback):
     """Shows the progress of a training on a console."""
@@ -42,8 +44,8 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._progress.remove_task(self._task)
-        metrics = " ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        self._console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {metrics}", soft_wrap=True)
+        line = EpochLine(epoch + 1, self.params["epochs"], logs or {})
+        self._console.print(str(line), soft_wrap=True)
 
     def on_train_end(self, logs: object = None) -> None:
         self.close()

@@ -59,16 +59,15 @@ def test(digits: Arrays) -> Split:
     return Split(digits["test_images"][:250], digits["test_labels"][:250])
 
 
-@pytest.fixture
-def project(tmp_path: Path, trained: Trained, test: Split) -> Paths:
-    return prepare(tmp_path / "project", trained, test)
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, trained: Trained, test: Split) -> Paths:
+    """The outputs of the earlier stages: raw and processed data, a model, its lineage and history.
 
-
-def prepare(root: Path, trained: Trained, test: Split) -> Paths:
-    """Write the outputs of the earlier stages: raw and processed data, a model, its lineage and history."""
+    The project is shared: read it, or work in a copy.
+    """
     from lenet5.stages.preprocess.transform import encode
 
-    paths = Paths(root)
+    paths = Paths(tmp_path_factory.mktemp("prepared") / "project")
     splits = {"train": trained.train, "validation": trained.validation}
     raw_train = Split(
         np.concatenate([split.images for split in splits.values()]),
@@ -94,10 +93,16 @@ def prepare(root: Path, trained: Trained, test: Split) -> Paths:
         best_epoch=len(trained.history),
         parameters=trained.model.count_params(),
         temperature=1.0,
-        **{name: float(last[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        val_loss=float(last["val_loss"]),
     ).write(paths.training)
     place(paths, trained.model)
     return paths
+
+
+@pytest.fixture
+def project(tmp_path: Path, prepared: Paths) -> Paths:
+    """A copy of ``prepared``: the ONNX file takes a second to make."""
+    return Paths(shutil.copytree(prepared.root, tmp_path / "project", symlinks=True))
 
 
 def place(paths: Paths, model: "keras.Model") -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from lenet5.core import dataset
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation, Validation
+from lenet5.core.results import Evaluation, EvaluationDetails, Validation
 from lenet5.stages.evaluate import pictures, report
 from tests.conftest import Project
 
@@ -111,10 +111,10 @@ def test_page_shows_the_numbers_of_the_stage(finished: Project, page: Page) -> N
     for shown in (
         f"{evaluation.accuracy:.2%}".replace("%", " %"),
         f"{evaluation.calibration_error:.4f}",
-        f"{evaluation.splits['train'].accuracy:.4f}",
+        f"{evaluation.train_accuracy:.4f}",
         f"{evaluation.mean_corruption_accuracy:.2%}".replace("%", " %"),
         f"{len(validation.checks)} of {len(validation.checks)} checks passed",
-        evaluation.onnx_file,
+        EvaluationDetails.read(finished.paths.evaluation_details).onnx_file,
     ):
         assert shown in page.text, shown
 

@@ -36,7 +36,7 @@ def test_label_errors_name_raw_images_with_their_label_and_margin(finished: Proj
     assert set(table["split"]) == {"train", "validation", "test"}
     assert table["margin"].is_monotonic_increasing
     session = onnx_session.load(finished.paths.onnx.read_bytes())
-    for split, part in table.groupby("split"):
+    for split, part in table[table["split"] != "train"].groupby("split"):  # train is scored out of fold
         source = raw.splits["test" if split == "test" else "train"]
         images, labels = source.images[part["index"]], source.labels[part["index"]]
         np.testing.assert_array_equal(part["label"], labels)

@@ -17,22 +17,23 @@ from lenet5.core import dataset, files
 from lenet5.core.dataset import Split
 from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation, SplitAccuracy
+from lenet5.core.results import Evaluation, EvaluationDetails, SplitInterval
 from lenet5.model import metrics, onnx_export, onnx_session
 from lenet5.stages.evaluate import robustness, stage
 from lenet5.stages.evaluate.params import Evaluate, Robustness
 from tests.conftest import flip_a_bit
-from tests.stages.evaluate.conftest import PARAMS, Trained, place, prepare
+from tests.stages.evaluate.conftest import PARAMS, Trained, place
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share one evaluated project
 
 OUTPUTS = (
     *("evaluation", "predictions", "per_class", "confusion", "calibration", "figures"),
     *("slices", "slice_accuracy", "label_errors", "robustness", "robustness_plot", "report"),
+    "evaluation_details",
 )
 ROBUSTNESS = {
     *("robustness/robustness.parquet", "robustness_plot/robustness.csv", "figures/robustness.png"),
-    "evaluation/evaluation.json",
+    *("evaluation/evaluation.json", "evaluation_details/evaluation_details.json"),
 }
 """The outputs that the parameters of the corruptions change."""
 
@@ -58,9 +59,9 @@ def made(paths: Paths) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory, trained: Trained, test: Split) -> Paths:
+def evaluated(tmp_path_factory: pytest.TempPathFactory, prepared: Paths) -> Paths:
     """A project after the stage. It is shared: read it, or work in a copy."""
-    paths = prepare(tmp_path_factory.mktemp("evaluated") / "project", trained, test)
+    paths = Paths(shutil.copytree(prepared.root, tmp_path_factory.mktemp("evaluated") / "project"))
     stage.run(paths, PARAMS)
     return paths
 
@@ -80,7 +81,7 @@ def test_every_image_is_scored_including_the_last_partial_batch(
 ) -> None:
     frame = pd.read_parquet(evaluated.predictions)
     probabilities = trained.model.predict_on_batch(test.images)
-    assert len(frame) == Evaluation.read(evaluated.evaluation).images == 250
+    assert len(frame) == EvaluationDetails.read(evaluated.evaluation_details).images == 250
     np.testing.assert_array_equal(frame["label"], test.labels)
     np.testing.assert_allclose(frame.filter(regex=r"^p\d$"), probabilities, atol=1e-6)
     accuracy = (probabilities.argmax(axis=1) == test.labels).mean()
@@ -90,11 +91,12 @@ def test_every_image_is_scored_including_the_last_partial_batch(
 
 def test_tables_agree_with_the_metrics(evaluated: Paths) -> None:
     evaluation = Evaluation.read(evaluated.evaluation)
+    details = EvaluationDetails.read(evaluated.evaluation_details)
     per_class, confusion = pd.read_csv(evaluated.per_class), pd.read_csv(evaluated.confusion)
-    assert evaluation.model == files.sha256(evaluated.model)[:16]
-    assert evaluation.onnx_file == files.sha256(evaluated.onnx)
-    assert evaluation.predictions == files.sha256(evaluated.predictions)[:16]
-    assert evaluation.test_data == dataset.load_manifest(evaluated.raw).splits["test"].digest
+    assert details.model == files.sha256(evaluated.model)[:16]
+    assert details.onnx_file == files.sha256(evaluated.onnx)
+    assert details.predictions == files.sha256(evaluated.predictions)[:16]
+    assert details.test_data == dataset.load_manifest(evaluated.raw).splits["test"].digest
     assert per_class["recall"].min() == evaluation.worst_class_recall
     assert per_class["images"].sum() == len(confusion) == 250
     assert (confusion["label"] == confusion["predicted"]).mean() == evaluation.accuracy
@@ -102,7 +104,7 @@ def test_tables_agree_with_the_metrics(evaluated: Paths) -> None:
 
 
 def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
-    assert len(made(evaluated)) == 19
+    assert len(made(evaluated)) == 20
     stage.run(project, PARAMS)
     assert made(project) == made(evaluated)
 
@@ -114,7 +116,7 @@ def test_two_runs_give_the_same_bytes(evaluated: Paths, project: Paths) -> None:
             {"calibration_bins": 3, "mistakes": 1},
             {
                 *("calibration/calibration.csv", "figures/calibration.png", "evaluation/evaluation.json"),
-                "figures/mistakes.png",
+                *("evaluation_details/evaluation_details.json", "figures/mistakes.png"),
             },
         ),
         ({"robustness": PARAMS.robustness.model_copy(update={"seed": 2})}, ROBUSTNESS),
@@ -143,7 +145,7 @@ def test_parameter_decides_the_corrupted_images(evaluated: Paths, test: Split, n
     session = onnx_session.load(evaluated.onnx.read_bytes())
     changed = PARAMS.robustness.model_copy(update={name: value})
     answers = robustness.score(session, test.images, test.labels, changed)
-    assert answers.corrupted_images != Evaluation.read(evaluated.evaluation).corrupted_images
+    assert answers.corrupted_images != EvaluationDetails.read(evaluated.evaluation_details).corrupted_images
 
 
 def test_onnx_file_gives_the_same_answers(evaluated: Paths, trained: Trained, test: Split) -> None:
@@ -159,13 +161,14 @@ def test_corrupted_images_are_scored_with_the_onnx_file(evaluated: Paths, test: 
     pd.testing.assert_frame_equal(frame, robustness.table(answers))
     assert len(frame) == 2 * 2 * 50
     evaluation = Evaluation.read(evaluated.evaluation)
-    assert evaluation.corrupted_images == answers.corrupted_images
+    details = EvaluationDetails.read(evaluated.evaluation_details)
+    assert details.corrupted_images == answers.corrupted_images
     assert 0 < evaluation.mean_corruption_accuracy < evaluation.accuracy
     correct = (frame["label"] == frame["predicted"]).groupby(frame["corruption"]).mean()
-    assert evaluation.corruption_accuracy == pytest.approx(correct.to_dict())
+    assert details.corruption_accuracy == pytest.approx(correct.to_dict())
     rows = files.read_csv(evaluated.robustness_plot)
     means = rows.groupby("corruption")["accuracy"].mean()
-    assert evaluation.corruption_accuracy == pytest.approx(means.to_dict())
+    assert details.corruption_accuracy == pytest.approx(means.to_dict())
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])
@@ -178,10 +181,11 @@ def test_every_image_of_each_split_is_scored(
     accuracy = (answers == split.labels).mean()
     low, high = metrics.wilson(accuracy, len(split.labels))
     evaluation = Evaluation.read(evaluated.evaluation)
-    assert evaluation.splits[name] == SplitAccuracy(
-        images=len(split.labels), accuracy=accuracy, low=low, high=high
-    )
-    assert list(evaluation.splits) == ["test", "train", "validation"]  # JSON has sorted keys
+    details = EvaluationDetails.read(evaluated.evaluation_details)
+    assert details.splits[name] == SplitInterval(images=len(split.labels), low=low, high=high)
+    of_split = {"train": "train_accuracy", "validation": "val_accuracy", "test": "accuracy"}
+    assert getattr(evaluation, of_split[name]) == accuracy
+    assert list(details.splits) == ["test", "train", "validation"]  # JSON has sorted keys
     assert 0 < low < accuracy < high < 1
 
 

@@ -83,7 +83,7 @@ def test_missing_validation_result_is_an_error(paths: Paths, content: str | None
     paths.validation.unlink()
     if content is not None:
         paths.validation.write_text(content)
-    with pytest.raises(DataError, match=r"metrics/validation\.json cannot be used"):
+    with pytest.raises(DataError, match=r"reports/validation\.json cannot be used"):
         stage.run(paths, PARAMS)
     assert not paths.processed.exists()
 

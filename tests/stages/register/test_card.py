@@ -9,7 +9,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from lenet5.core.dataset import Description
-from lenet5.core.results import Environment, Evaluation, Lineage, SplitAccuracy, Training
+from lenet5.core.results import (
+    Environment,
+    Evaluation,
+    EvaluationDetails,
+    Lineage,
+    SplitInterval,
+    Training,
+)
+from lenet5.registry import model_versions
 from lenet5.stages.params import Params, load
 from lenet5.stages.register import card
 from lenet5.tracking.data_set import DataSet
@@ -35,31 +43,32 @@ TRAINING = Training(
     epochs=4,
     best_epoch=3,
     parameters=60074,
-    loss=0.5,
-    accuracy=0.98,
     val_loss=0.6,
-    val_accuracy=0.9871,
     temperature=0.5277,
 )
 EVALUATION = Evaluation(
+    accuracy=0.9912,
+    train_accuracy=0.9951,
+    val_accuracy=0.9871,
+    mean_corruption_accuracy=0.77,
+    calibration_error=0.0923,
+    worst_class_recall=0.9634,
+)
+DETAILS = EvaluationDetails(
     model="m" * 16,
     test_data="d" * 64,
     predictions="s" * 64,
     onnx_file="o" * 64,
     images=10000,
-    accuracy=0.9912,
     loss=0.1234,
-    worst_class_recall=0.9634,
-    calibration_error=0.0923,
     calibration_error_low=0.0871,
     calibration_error_high=0.0975,
     splits={
-        "train": SplitAccuracy(images=55000, accuracy=0.9951, low=0.9945, high=0.9957),
-        "validation": SplitAccuracy(images=5000, accuracy=0.9871, low=0.9836, high=0.9898),
-        "test": SplitAccuracy(images=10000, accuracy=0.9912, low=0.9892, high=0.9928),
+        "train": SplitInterval(images=55000, low=0.9945, high=0.9957),
+        "validation": SplitInterval(images=5000, low=0.9836, high=0.9898),
+        "test": SplitInterval(images=10000, low=0.9892, high=0.9928),
     },
     corruption_accuracy={"fog": 0.61, "rotate": 0.93},
-    mean_corruption_accuracy=0.77,
     retained_accuracy=0.7768,
     corrupted_images="c" * 64,
 )
@@ -80,12 +89,7 @@ LABEL_ERRORS = pd.DataFrame(
 )
 
 
-def build(
-    evaluation: Evaluation = EVALUATION,
-    params: Params = PARAMS,
-    data: DataSet = MNIST,
-    **results: Any,
-) -> str:
+def found(**results: Any) -> card.Results:
     per_class = pd.DataFrame(
         {
             "class": [str(digit) for digit in range(10)],
@@ -95,16 +99,26 @@ def build(
             "images": [1000 + digit for digit in range(10)],
         }
     )
-    found = card.Results(
+    default = card.Results(
         lineage=LINEAGE,
         training=TRAINING,
-        evaluation=evaluation,
+        evaluation=EVALUATION,
+        details=DETAILS,
         per_class=per_class,
         slices=SLICES,
         label_errors=LABEL_ERRORS,
         predictions=pd.DataFrame({"label": [0, 1, 1, 2, 2], "predicted": [0, 2, 2, 1, 2]}),
     )
-    return card.build(params.register_, params.flat(), data, replace(found, **results))
+    return replace(default, **results)
+
+
+def build(
+    evaluation: Evaluation = EVALUATION,
+    params: Params = PARAMS,
+    data: DataSet = MNIST,
+    **results: Any,
+) -> str:
+    return card.build(params.register_, params.flat(), data, found(evaluation=evaluation, **results))
 
 
 def test_equal_models_have_equal_cards_and_others_do_not() -> None:
@@ -169,7 +183,7 @@ def test_origin_has_rows_for_existing_tags_only() -> None:
 
 
 def test_front_matter_is_that_of_a_model_hub() -> None:
-    text = card.front_matter(PARAMS.register_, MNIST, EVALUATION)
+    text = card.front_matter(PARAMS.register_, MNIST, found())
     start, content, end = text.split("---\n")
     assert (start, end) == ("", "")
     metadata = YAML(typ="safe").load(content)
@@ -220,7 +234,7 @@ def test_card_of_other_data_says_nothing_of_the_default_data() -> None:
         {"class": SHOES.classes, "precision": 0.9, "recall": 0.8, "f1": 0.85, "images": 30}
     )
     text = build(params=params, data=SHOES, per_class=per_class, label_errors=LABEL_ERRORS.head(0))
-    text += card.front_matter(params.register_, SHOES, EVALUATION) + card.of_registered_model(SHOES)
+    text += card.front_matter(params.register_, SHOES, found()) + card.of_registered_model(SHOES)
     assert not re.search(r"digit|mnist|LeCun|\bink\b|\b28\b|28x28", text, re.IGNORECASE)
     lines = text.splitlines()
     assert "| Licence | not stated |" in lines
@@ -228,7 +242,7 @@ def test_card_of_other_data_says_nothing_of_the_default_data() -> None:
     assert "| Images | 900 train, 90 test; 16x16x3 |" in lines
     assert "| sandal \\| open | T-shirt/top | 2 |" in lines
     assert "The input is raw pixels, uint8 (N, 16, 16, 3), RGB, 0 for black and 255 for white." in text
-    metadata = YAML(typ="safe").load(card.front_matter(params.register_, SHOES, EVALUATION).split("---\n")[1])
+    metadata = YAML(typ="safe").load(card.front_matter(params.register_, SHOES, found()).split("---\n")[1])
     assert "datasets" not in metadata
     assert metadata["model-index"][0]["results"][0]["dataset"]["type"] == "shop-shoes"
 
@@ -252,7 +266,7 @@ def test_description_of_a_version_fits_into_the_database_of_the_registry() -> No
     short = card.of_version("# name\n\nAccuracy 0.9\n\n## One\ntext\n", where)
     assert short == f"Accuracy 0.9\n\n## One\ntext\n{where}"
     many = {f"corruption {number}": 0.5 for number in range(50)}
-    long_card = build(EVALUATION.model_copy(update={"corruption_accuracy": many}))
+    long_card = build(details=DETAILS.model_copy(update={"corruption_accuracy": many}))
     assert len(long_card) + len(where) > 5000
     text = card.of_version(long_card, where)
     assert text.startswith("Accuracy 0.9912 on")
@@ -263,4 +277,6 @@ def test_description_of_a_version_fits_into_the_database_of_the_registry() -> No
     assert LINEAGE.processed_data in text
     assert len(text) <= 5000
     huge = card.of_version("# name\n\n" + "long " * 2000, where)
-    assert len(huge) == 5000
+    assert len(huge) == card.LONGEST
+    # the gate's answer is added later
+    assert len(model_versions.with_verdict(huge, "reject: " + "because " * 200)) <= 5000

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import center_of_mass, grey_dilation
+from scipy.ndimage import center_of_mass, grey_dilation, map_coordinates
 
 from lenet5.core.dataset import Split
-from lenet5.stages.train.augment import augment, disturb, draw_amounts, draw_disturbance
+from lenet5.stages.train.augment import augment, disturb, draw_amounts, draw_disturbance, draw_fields
 from lenet5.stages.train.params import Distortion
 
 NONE = Distortion(shift=0, rotation=0, scale=0)
@@ -58,6 +58,50 @@ def test_scale_changes_height_and_width_independently(bar: np.ndarray) -> None:
     assert height.min() == pytest.approx(21 / 1.2, abs=0.7)
     assert height.max() == pytest.approx(21 / 0.8, abs=0.7)
     assert abs(np.corrcoef(height, width)[0, 1]) < 0.2
+
+
+def test_pixels_are_interpolated_bilinearly_with_0_outside() -> None:
+    images = np.random.default_rng(0).random((9, 12, 17, 1), np.float32)
+    random = np.random.default_rng(5)
+    fields = 3 * random.standard_normal((2, 9, 12, 17)).astype(np.float32)
+    done = augment(images, np.zeros((5, 9)), fields)
+    for image, result, field in zip(images[..., 0], done[..., 0], fields.swapaxes(0, 1), strict=True):
+        sources = np.indices(image.shape) + field
+        expected = map_coordinates(image, sources, order=1, mode="grid-constant")
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_fields_are_smooth_and_have_the_standard_deviation_of_the_limit() -> None:
+    limits = NONE.model_copy(update={"elastic": 1.5, "undistorted": 0.25})
+    fields = draw_fields(limits, 400, (28, 20), np.random.default_rng(5))
+    assert fields is not None
+    assert fields.shape == (2, 400, 28, 20)
+    assert fields.dtype == np.float32
+    assert not fields[:, :100].any()
+    moved = fields[:, 100:]
+    assert moved.std(axis=(0, 1)) == pytest.approx(1.5, rel=0.2)  # at each pixel, also at the edges
+    assert moved.mean() == pytest.approx(0, abs=0.1)
+    for axis in (2, 3):
+        assert np.diff(moved, axis=axis).std() == pytest.approx(1.5 / 7, rel=0.2)
+    other = draw_fields(limits, 400, (28, 20), np.random.default_rng(6))
+    assert other is not None
+    assert not np.array_equal(fields, other)
+
+
+def test_elastic_limit_of_0_draws_no_random_number() -> None:
+    random = np.random.default_rng(5)
+    assert draw_fields(NONE, 7, (28, 28), random) is None
+    assert random.random() == np.random.default_rng(5).random()
+
+
+def test_field_bends_only_the_images_that_it_moves(train: Split) -> None:
+    limits = NONE.model_copy(update={"elastic": 1.0, "undistorted": 0.5})
+    images = train.images[:40]
+    fields = draw_fields(limits, 40, images.shape[1:3], np.random.default_rng(5))
+    done = augment(images, np.zeros((5, 40)), fields)
+    np.testing.assert_array_equal(done[:20], images[:20])
+    assert (done[20:] != images[20:]).any(axis=(1, 2, 3)).all()
+    assert 0 <= done.min() <= done.max() <= 1
 
 
 def disturbed(images: np.ndarray, limits: Distortion, seed: int = 5) -> np.ndarray:

@@ -48,6 +48,18 @@ def test_batch_does_not_depend_on_earlier_batches(numbered: Split, settings: Tra
     assert not np.array_equal(backwards[-1], Batches(numbered, settings)[0][0])
 
 
+@pytest.mark.parametrize("per_item", [2, 3, 10, 100])
+def test_item_of_several_batches_has_them_in_order(numbered: Split, settings: Train, per_item: int) -> None:
+    bent = settings.model_copy(update={"distortion": Distortion(shift=1, rotation=10, scale=0.1, elastic=1)})
+    single, several = Batches(numbered, bent), Batches(numbered, bent, batches_per_item=per_item)
+    assert several.steps == single.steps == len(single) == 10
+    assert len(several) == -(-10 // per_item)
+    items, batches = ([each[i] for i in range(len(each))] for each in (several, single))
+    for items_of, batches_of in zip(zip(*items, strict=True), zip(*batches, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(items_of), np.concatenate(batches_of))
+    assert len(items[0][0]) == min(310, 32 * per_item)
+
+
 def test_validation_batches_have_each_image_once_in_stored_order(numbered: Split) -> None:
     batches = ValidationBatches(numbered, size=100)
     drawn = [batches[index] for index in range(len(batches))]

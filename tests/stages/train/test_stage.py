@@ -86,11 +86,6 @@ def test_outputs_agree_and_are_the_same_in_another_folder(
     assert (training.epochs, training.parameters) == (len(history), 60_074) == (2, 60_074)
     best = history.iloc[training.best_epoch - 1]
     assert training.val_loss == best["val_loss"] == history["val_loss"].min()
-    assert (training.loss, training.accuracy, training.val_accuracy) == (
-        best["loss"],
-        best["accuracy"],
-        best["val_accuracy"],
-    )
 
     # both files hold the calibrated model
     pixels = dataset.raw_pixels(validation.images, 0)

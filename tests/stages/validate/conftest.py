@@ -4,8 +4,9 @@ import gzip
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,13 @@ from lenet5.core.paths import Paths
 from lenet5.stages.params import load as load_params
 from lenet5.stages.validate.params import Validate
 
+if TYPE_CHECKING:
+    from lenet5.stages.validate import check_result, reference
+
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-with warnings.catch_warnings():
+with warnings.catch_warnings(), suppress(ImportError):  # a fast run hides it
     warnings.simplefilter("ignore")  # Great Expectations imports deprecated modules
     import great_expectations  # noqa: F401
-
-from lenet5.stages.validate import check_result, engine, reference, suite, tables
 
 CHECKOUT = Paths.find(Path(__file__).parent)
 
@@ -35,9 +37,9 @@ class Verdict(NamedTuple):
     """Names of the failed checks."""
     rows: pd.DataFrame
     """The failing images, as ``check_result.failing_rows`` returns them."""
-    results: list[check_result.CheckResult]
+    results: "list[check_result.CheckResult]"
 
-    def result(self, check: str) -> check_result.CheckResult:
+    def result(self, check: str) -> "check_result.CheckResult":
         return next(result for result in self.results if result.name == check)
 
     def failing(self, check: str) -> list[tuple[str, int]]:
@@ -79,18 +81,21 @@ def params() -> Validate:
 
 
 @pytest.fixture(scope="session")
-def mnist_reference(params: Validate) -> reference.Reference:
+def mnist_reference(params: Validate) -> "reference.Reference":
     """The committed reference."""
+    from lenet5.stages.validate import reference
+
     return reference.load(CHECKOUT.reference, params)
 
 
 @pytest.fixture(scope="session")
-def examine(params: Validate, mnist_reference: reference.Reference) -> Examine:
+def examine(params: Validate, mnist_reference: "reference.Reference") -> Examine:
     """Run all checks on some data, without Data Docs: ``examine(splits, max_ink_drift=0.1)``.
 
     A run takes half a second, and the size of the data hardly matters: Great Expectations spends the time on
     its own objects. Tests that can read the same verdict should share one run.
     """
+    from lenet5.stages.validate import check_result, engine, suite, tables
 
     def run(splits: Mapping[str, Split], **changed: Any) -> Verdict:
         limits = Validate.model_validate(params.model_dump() | changed)

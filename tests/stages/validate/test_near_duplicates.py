@@ -29,6 +29,7 @@ def other_pixels(image: Array, count: int, seed: int = 0) -> Array:
     return changed
 
 
+@pytest.mark.slow
 def test_different_digits_are_no_near_duplicates(mnist: Splits) -> None:
     """The nearest two images of MNIST differ in about 20 pixels."""
     assert found(mnist, 18) == {}

@@ -1,7 +1,9 @@
 """Data sets with other classes, sizes and channels are checked against their own reference."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -43,12 +45,28 @@ def shapes() -> Splits:
     return other_data.shapes()
 
 
+class Described(NamedTuple):
+    """A data set with its reference."""
+
+    paths: Paths
+    limits: Validate
+    message: str
+    """What the update of the reference returned."""
+
+
 @pytest.fixture(scope="module")
-def check(tmp_path_factory: pytest.TempPathFactory, shapes: Splits, params: Validate) -> Check:
+def described(tmp_path_factory: pytest.TempPathFactory, shapes: Splits, params: Validate) -> Described:
+    """``shapes``, saved. The folder is shared: read it, or work in a copy."""
+    paths, limits = Paths(tmp_path_factory.mktemp("shapes")), other_data.params_for(params, 16, 3)
+    dataset.save(paths.raw, shapes, description=other_data.SHAPES)
+    return Described(paths, limits, reference.update(paths, limits))
+
+
+@pytest.fixture(scope="module")
+def check(described: Described) -> Check:
     """Compare some data with the reference of ``shapes``."""
-    limits = other_data.params_for(params, 16, 3)
-    known = made(tmp_path_factory.mktemp("shapes"), shapes, other_data.SHAPES, limits)
-    return lambda splits: examined(splits, limits, known)
+    known = reference.load(described.paths.reference, described.limits)
+    return lambda splits: examined(splits, described.limits, known)
 
 
 @pytest.fixture(scope="module")
@@ -208,22 +226,19 @@ def test_small_images_pass_and_shuffled_labels_do_not(tmp_path: Path, params: Va
     assert "test: the labels are unrelated to the images" in verdict.result("likeness").seen
 
 
-def test_data_set_passes_with_the_reference_that_the_update_made(tmp_path: Path, params: Validate) -> None:
-    paths, limits = Paths(tmp_path), other_data.params_for(params, 16, 3)
-    dataset.save(paths.raw, other_data.shapes(), description=other_data.SHAPES)
-    message = reference.update(paths, limits)
-    assert "4 classes (circle, square, triangle, cross)" in message
-    assert "26 checks passed on 1,200 train and 400 test images" in stage.run(paths, limits)
+def test_data_set_passes_with_the_reference_that_the_update_made(
+    described: Described, tmp_path: Path
+) -> None:
+    paths = Paths(shutil.copytree(described.paths.root, tmp_path / "copy"))
+    assert "4 classes (circle, square, triangle, cross)" in described.message
+    assert "26 checks passed on 1,200 train and 400 test images" in stage.run(paths, described.limits)
 
 
-def test_reference_of_another_data_set_is_refused(tmp_path: Path, params: Validate) -> None:
-    paths, limits = Paths(tmp_path), other_data.params_for(params, 16, 3)
-    splits = other_data.shapes(200, 100)
-    dataset.save(paths.raw, splits, description=other_data.SHAPES)
-    reference.update(paths, limits)
+def test_reference_of_another_data_set_is_refused(described: Described, tmp_path: Path) -> None:
+    paths = Paths(shutil.copytree(described.paths.root, tmp_path / "copy"))
     letters = other_data.SHAPES.model_copy(update={"classes": ("a", "b", "c", "d")})
-    dataset.save(paths.raw, splits, description=letters)
+    dataset.save(paths.raw, other_data.shapes(200, 100), description=letters)
     with pytest.raises(DataError, match="belongs to another data set") as refusal:
-        stage.run(paths, limits)
+        stage.run(paths, described.limits)
     assert "4 classes (a, b, c, d)" in str(refusal.value)
     assert "4 classes (circle, square, triangle, cross)" in str(refusal.value)

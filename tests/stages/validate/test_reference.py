@@ -126,6 +126,7 @@ def test_reference_of_images_of_another_size_is_an_error(params: Validate) -> No
         reference.load(CHECKOUT.reference, params.model_copy(update={"height": 32}))
 
 
+@pytest.mark.slow
 def test_classifier_is_the_one_of_scikit_learn(splits: Splits) -> None:
     """The stored arrays give the same scores as the estimators that they come from."""
     train, test = splits["train"], splits["test"]

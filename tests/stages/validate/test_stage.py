@@ -32,7 +32,7 @@ from tests.stages.validate.conftest import CHECKOUT, Splits, copy
 # a run takes seconds, so the tests share one on bad and one on good data
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("validate-stage")]
 
-RESULTS = ("reports", "metrics", "data/quarantine")
+RESULTS = ("reports", "data/quarantine")
 """Folders with the outputs of the stage."""
 
 

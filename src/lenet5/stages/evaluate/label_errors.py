@@ -5,8 +5,8 @@ other probability (Northcutt et al., 2021, "Confident learning: estimating uncer
 cleanlab's ``normalized_margin`` is the same score, mapped from -1 … 1 to 0 … 1; one line of code needs no
 dependency.
 
-Only test and validation images are scored by a model that was not fitted to their labels. For train images
-the ranking is conservative: the model contradicts a label although it was trained on it.
+The model was not fitted to the labels of test and validation images. Train images are scored by classifiers
+that were fitted without them (:mod:`lenet5.stages.evaluate.out_of_fold`).
 """
 
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ MOST = 100
 
 
 def rank(
-    split: str, labels: NDArray[np.integer], probabilities: NDArray[np.float32], first: int = 0
+    split: str, labels: NDArray[np.integer], probabilities: NDArray[np.floating], first: int = 0
 ) -> pd.DataFrame:
     """Return the images of one split, or of a part of it, whose label the model contradicts most.
 
     Args:
         split: name of the split.
         labels: (N,), 0 to C - 1.
-        probabilities: float32 (N, C).
+        probabilities: (N, C).
         first: position of the first of these images in the split.
 
     Returns:

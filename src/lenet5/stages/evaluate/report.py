@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from lenet5.core import card, files
+from lenet5.core import card, files, html
 from lenet5.core.dataset import Array, Split
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation, Lineage, Training, Validation
+from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, Training, Validation
 from lenet5.images.kernels import KERNELS
 from lenet5.stages.evaluate import inspection, pictures, slices
 from lenet5.stages.evaluate.inspection import Embedding, Inspector, Layer
 
+TEMPLATES = Path(__file__).parent
+"""Folder of the templates that all pages about models share."""
 EMBEDDED = 1500
 """Images in the picture of the embedding."""
 PLOT = (640, 480)
@@ -41,20 +42,6 @@ EXPLANATIONS = {
 }
 
 
-def environment(*folders: Path) -> Environment:
-    """Return an environment for templates in these folders and beside this module."""
-    templates = Environment(
-        loader=ChoiceLoader([FileSystemLoader(folder) for folder in (*folders, Path(__file__).parent)]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters |= {"percent": _percent, "number": _number, "signed": _signed}
-    return templates
-
-
 def build(paths: Paths, test: Split) -> str:
     """Return the page as HTML, from the outputs of all stages up to ``evaluate``.
 
@@ -72,34 +59,32 @@ def build(paths: Paths, test: Split) -> str:
     bins = files.read_csv(paths.slice_accuracy, names=["bin"]).to_dict("records")
     label_errors = files.read_csv(paths.label_errors, names=["label", "likely"])
     inspector = Inspector(files.read_bytes(paths.onnx))
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            network="LeNet-5" if "C1" in (layer.name for layer in inspector.layers) else "A network",
-            card=card.load(paths.data_card),
-            classes=inspector.description.classes,
-            image=_image(test.images),
-            validation=Validation.read(paths.validation),
-            training=Training.read(paths.training),
-            lineage=Lineage.read(paths.lineage),
-            evaluation=Evaluation.read(paths.evaluation),
-            per_class=per_class.to_dict("records"),
-            worst_classes=per_class.nsmallest(MOST_CLASSES, "recall").to_dict("records"),
-            calibration=files.read_csv(paths.calibration).to_dict("records"),
-            history=files.read_csv(paths.history).to_dict("records"),
-            figures={
-                file.stem: pictures.data_uri(file.read_bytes())
-                for file in sorted(paths.figures.glob("*.png"))
-            },
-            pairs=_pairs(predictions, inspector.description.classes),
-            robustness=robustness,
-            weakest_corruptions=weakest(robustness["rows"], 3),
-            bins=bins,
-            weakest_bins=weakest([row for row in bins if row["slice"] not in ("class", "hardest")], 3),
-            label_errors=label_errors.to_dict("records"),
-            inside=inside(inspector, test, (predictions["label"] == predictions["predicted"]).to_numpy()),
-        )
+    return html.render(
+        "report.html.j2",
+        [TEMPLATES],
+        network="LeNet-5" if "C1" in (layer.name for layer in inspector.layers) else "A network",
+        card=card.load(paths.data_card),
+        classes=inspector.description.classes,
+        image=_image(test.images),
+        validation=Validation.read(paths.validation),
+        training=Training.read(paths.training),
+        lineage=Lineage.read(paths.lineage),
+        evaluation=Evaluation.read(paths.evaluation),
+        details=EvaluationDetails.read(paths.evaluation_details),
+        per_class=per_class.to_dict("records"),
+        worst_classes=per_class.nsmallest(MOST_CLASSES, "recall").to_dict("records"),
+        calibration=files.read_csv(paths.calibration).to_dict("records"),
+        history=files.read_csv(paths.history).to_dict("records"),
+        figures={
+            file.stem: pictures.data_uri(file.read_bytes()) for file in sorted(paths.figures.glob("*.png"))
+        },
+        pairs=_pairs(predictions, inspector.description.classes),
+        robustness=robustness,
+        weakest_corruptions=weakest(robustness["rows"], 3),
+        bins=bins,
+        weakest_bins=weakest([row for row in bins if row["slice"] not in ("class", "hardest")], 3),
+        label_errors=label_errors.to_dict("records"),
+        inside=inside(inspector, test, (predictions["label"] == predictions["predicted"]).to_numpy()),
     )
 
 
@@ -310,15 +295,3 @@ def plot(embedding: Embedding, labels: NDArray[np.integer], classes: Sequence[st
         ],
         "explained": embedding.explained,
     }
-
-
-def _percent(value: float, digits: int = 2) -> str:
-    return f"{value:.{digits}%}".replace("%", " %")
-
-
-def _number(value: float | int, digits: int = 4) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}"
-
-
-def _signed(value: float, digits: int = 4) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")

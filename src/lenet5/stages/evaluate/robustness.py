@@ -61,7 +61,7 @@ def summary(answers: Answers) -> pd.DataFrame:
 
 
 def summarize(answers: Answers) -> dict[str, Any]:
-    """Return the metrics of a model by the names of their fields in ``Evaluation``."""
+    """Return the metrics of a model by the names of their fields in the results of ``evaluate``."""
     accuracies = metrics.corruption_accuracies(table(answers))
     return {
         "corruption_accuracy": {str(name): float(accuracy) for name, accuracy in accuracies.items()},

@@ -6,23 +6,22 @@ It imports neither TensorFlow nor Keras: the stage ``train`` compared the ONNX f
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lenet5.core import dataset, files
 from lenet5.core.dataset import Dataset, Description, Split
 from lenet5.core.errors import DataError, TrainingError
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation, Lineage, SplitAccuracy
+from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, SplitInterval
 from lenet5.model import metrics, onnx_session
-from lenet5.stages.evaluate import figures, label_errors, report, robustness, slices
+from lenet5.stages.evaluate import figures, label_errors, out_of_fold, report, robustness, slices
+from lenet5.stages.evaluate.inspection import Inspector
 from lenet5.stages.evaluate.params import Evaluate
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 LABEL_ERRORS = 25
 """Pictures in the figure of likely label errors."""
@@ -64,13 +63,17 @@ def run(paths: Paths, params: Evaluate) -> str:
         )
     predictions = metrics.predictions(test.labels, probabilities)
     calibration = metrics.calibration(predictions, params.calibration_bins)
-    scores = {name: _score(session, processed, name, raw.splits["train"]) for name in ("train", "validation")}
+    inspector = Inspector(content)
+    scores = {
+        name: _score(inspector, processed, name, raw.splits["train"]) for name in ("train", "validation")
+    }
     scores["test"] = _Score(
         int((probabilities.argmax(axis=1) == test.labels).sum()),
         len(test.labels),
         label_errors.rank("test", test.labels, probabilities),
     )
-    splits = {name: _accuracy(score.correct, score.images) for name, score in scores.items()}
+    accuracy = {name: score.correct / score.images for name, score in scores.items()}
+    splits = {name: _interval(accuracy[name], score.images) for name, score in scores.items()}
     ranked = label_errors.lowest(pd.concat([score.label_errors for score in scores.values()]))
     doubted = label_errors.named(ranked, classes)
     train = raw.splits["train"]
@@ -80,13 +83,18 @@ def run(paths: Paths, params: Evaluate) -> str:
     answers = robustness.score(session, test.images, test.labels, params.robustness)
     by_severity = robustness.summary(answers)
     summaries: dict[str, Any] = {
+        "train_accuracy": accuracy["train"],
+        "val_accuracy": accuracy["validation"],
         **metrics.summarize(predictions, params.calibration_bins),
         **robustness.summarize(answers),
     }
+    main = {name: summaries.pop(name) for name in Evaluation.model_fields}
 
     files.write_parquet(paths.predictions, predictions)
     files.write_parquet(paths.robustness, robustness.table(answers))
-    evaluation = Evaluation(
+    evaluation = Evaluation(**main)
+    evaluation.write(paths.evaluation)
+    details = EvaluationDetails(
         model=lineage.model,
         test_data=raw.manifest.splits["test"].digest,
         predictions=files.sha256(paths.predictions)[:16],
@@ -95,7 +103,7 @@ def run(paths: Paths, params: Evaluate) -> str:
         splits=splits,
         **summaries,
     )
-    evaluation.write(paths.evaluation)
+    details.write(paths.evaluation_details)
     files.write_csv(paths.per_class, metrics.by_class(predictions, classes))
     files.write_csv(paths.confusion, _named(predictions[["label", "predicted"]], classes))
     files.write_csv(paths.calibration, calibration)
@@ -120,10 +128,10 @@ def run(paths: Paths, params: Evaluate) -> str:
             figure.savefig(partial / f"{name}.png", dpi=120, metadata={"Software": None})
     files.write_text(paths.report, report.build(paths, test))
     return "\n".join(
-        f"{each.images:,} {name} images: accuracy {each.accuracy:.4f} ({each.low:.4f} to {each.high:.4f})"
+        f"{each.images:,} {name} images: accuracy {accuracy[name]:.4f} ({each.low:.4f} to {each.high:.4f})"
         for name, each in splits.items()
     ) + (
-        f", worst class recall {evaluation.worst_class_recall:.4f}, loss {evaluation.loss:.4f}, "
+        f", worst class recall {evaluation.worst_class_recall:.4f}, loss {details.loss:.4f}, "
         f"calibration error {evaluation.calibration_error:.4f}, "
         f"mean accuracy on corrupted images {evaluation.mean_corruption_accuracy:.4f}"
     )
@@ -171,23 +179,35 @@ class _Score:
     label_errors: pd.DataFrame
 
 
-def _score(session: "InferenceSession", processed: Dataset, name: str, raw: Split) -> _Score:
+def _score(inspector: Inspector, processed: Dataset, name: str, raw: Split) -> _Score:
     """Score the raw pixels of a processed split.
 
     Args:
-        session: the model.
+        inspector: the model.
         processed: the dataset that was made from the raw train split.
         name: ``train`` or ``validation``.
         raw: the raw train split, whose positions the label errors have.
     """
     split = processed.splits[name]
+    *_, features, _ = inspector.layers
+    parts = list(dataset.chunks(len(split.images)))
+    labels = np.concatenate([split.labels[part].argmax(axis=1) for part in parts])
+
+    def pixels(part: slice) -> NDArray[np.uint8]:
+        return dataset.raw_pixels(split.images[part], processed.manifest.padding)
+
+    def activations(part: slice) -> NDArray[np.float32]:
+        return inspector.activations(pixels(part), [features.name])[features.name]
+
     correct, tables = 0, []
-    for part in dataset.chunks(len(split.images)):
-        pixels = dataset.raw_pixels(split.images[part], processed.manifest.padding)
-        labels = split.labels[part].argmax(axis=1)
-        probabilities = onnx_session.probabilities(session, pixels)
-        correct += int((probabilities.argmax(axis=1) == labels).sum())
-        tables.append(label_errors.rank(name, labels, probabilities, part.start))
+    for part in parts:
+        probabilities = inspector.probabilities(pixels(part))
+        correct += int((probabilities.argmax(axis=1) == labels[part]).sum())
+        if name != "train":
+            tables.append(label_errors.rank(name, labels[part], probabilities, part.start))
+    if name == "train":
+        scored = out_of_fold.probabilities(activations, labels, split.labels.shape[1], parts)
+        tables = [label_errors.rank(name, labels[part], shares, part.start) for part, shares in scored]
     doubted = label_errors.lowest(pd.concat(tables))
     pictures = dataset.raw_pixels(split.images[doubted["index"]], processed.manifest.padding)
     doubted["index"] = label_errors.positions(pictures, doubted["label"].to_numpy(), raw)
@@ -202,6 +222,6 @@ def _draw_label_errors(raw: Dataset, doubted: pd.DataFrame) -> Figure:
     return figures.label_errors(images, doubted, raw.manifest.description.pictures)
 
 
-def _accuracy(correct: int, images: int) -> SplitAccuracy:
-    low, high = metrics.wilson(correct / images, images)
-    return SplitAccuracy(images=images, accuracy=correct / images, low=low, high=high)
+def _interval(accuracy: float, images: int) -> SplitInterval:
+    low, high = metrics.wilson(accuracy, images)
+    return SplitInterval(images=images, low=low, high=high)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from lenet5.core.results import Evaluation, Lineage, Training
+from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, Training
 from lenet5.core.text import mask_urls
 from lenet5.stages.register.params import Register
 from lenet5.tracking import tags
@@ -25,8 +25,8 @@ PAIRS = 5
 LABEL_ERRORS = 10
 SLICES = 10
 """Rows of the other tables."""
-LONGEST = 5000
-"""Characters of a description in MLflow's database."""
+LONGEST = 4400
+"""Characters of a description. MLflow's database takes 5,000; the gate's answer is added to them."""
 _LEFT_OUT = "`model_card.md` in the run has more sections: {}.\n"
 
 
@@ -37,9 +37,11 @@ class Results:
     lineage: Lineage
     """What the model was made from."""
     training: Training
-    """Metrics at the best epoch."""
+    """Metrics of the training."""
     evaluation: Evaluation
-    """Metrics on the test images."""
+    """The main metrics."""
+    details: EvaluationDetails
+    """The other metrics, and digests of what was scored."""
     per_class: pd.DataFrame
     """One row for each class: ``class``, ``precision``, ``recall``, ``f1``, ``images``."""
     slices: pd.DataFrame
@@ -51,7 +53,7 @@ class Results:
     """One row for each test image: ``label`` and ``predicted``, positions in the classes."""
 
 
-def front_matter(params: Register, data: DataSet, evaluation: Evaluation) -> str:
+def front_matter(params: Register, data: DataSet, results: Results) -> str:
     """Return the metadata of a card as Hugging Face reads it, between two lines of ``---``.
 
     Source: https://huggingface.co/docs/hub/model-cards.
@@ -59,7 +61,7 @@ def front_matter(params: Register, data: DataSet, evaluation: Evaluation) -> str
     Args:
         params: the model's name.
         data: the data set of the model.
-        evaluation: metrics on the test images.
+        results: what the stages found out about the model.
     """
     shown = {
         "accuracy": ("Accuracy", "accuracy"),
@@ -68,8 +70,8 @@ def front_matter(params: Register, data: DataSet, evaluation: Evaluation) -> str
         "calibration_error": ("Expected calibration error", "expected_calibration_error"),
         "mean_corruption_accuracy": ("Mean accuracy on corrupted images", "accuracy"),
     }
-    values = evaluation.metrics()
-    results = [
+    values = results.evaluation.metrics() | results.details.metrics()
+    evaluations = [
         {
             "task": {"type": "image-classification", "name": _capital(data.card.subject)},
             "dataset": {"type": data.card.hub or data.slug, "name": data.card.name, "split": "test"},
@@ -85,7 +87,7 @@ def front_matter(params: Register, data: DataSet, evaluation: Evaluation) -> str
         "tags": ["lenet-5", data.slug, data.card.subject.replace(" ", "-"), "onnx"],
         **({"datasets": [data.card.hub]} if data.card.hub else {}),
         "metrics": ["accuracy", "recall"],
-        "model-index": [{"name": params.model_name, "results": results}],
+        "model-index": [{"name": params.model_name, "results": evaluations}],
     }
     yaml = YAML()
     yaml.default_flow_style = False
@@ -111,20 +113,27 @@ def build(params: Register, all_params: Mapping[str, Any], data: DataSet, result
         data: the data set of the model.
         results: what the stages found out about the model.
     """
-    lineage, training, evaluation = results.lineage, results.training, results.evaluation
+    lineage, training = results.lineage, results.training
+    evaluation, details = results.evaluation, results.details
+    accuracies = {
+        "test": evaluation.accuracy,
+        "train": evaluation.train_accuracy,
+        "validation": evaluation.val_accuracy,
+    }
     shown = ("preprocess.padding", "preprocess.validation_images", "train.")
     splits = "\n".join(
-        f"| Accuracy on {on.images:,} {name} images | {on.accuracy:.4f} ({on.low:.4f} to {on.high:.4f}) |"
-        for name, on in evaluation.splits.items()
+        f"| Accuracy on {each.images:,} {name} images | "
+        f"{accuracies[name]:.4f} ({each.low:.4f} to {each.high:.4f}) |"
+        for name, each in details.splits.items()
     )
     recipe = _rows((name, value) for name, value in all_params.items() if name.startswith(shown))
-    corruptions = _rows((name, f"{value:.4f}") for name, value in evaluation.corruption_accuracy.items())
+    corruptions = _rows((name, f"{value:.4f}") for name, value in details.corruption_accuracy.items())
     architecture = _ARCHITECTURES[all_params["train.architecture"]]
-    calibration_error = f"{evaluation.calibration_error_low:.4f} to {evaluation.calibration_error_high:.4f}"
+    calibration_error = f"{details.calibration_error_low:.4f} to {details.calibration_error_high:.4f}"
     return f"""\
 # {params.model_name}
 
-Accuracy {evaluation.accuracy:.4f} on {evaluation.images:,} test images with {training.parameters:,} weights.
+Accuracy {evaluation.accuracy:.4f} on {details.images:,} test images with {training.parameters:,} weights.
 
 {architecture} for {data.card.subject}. The input is raw pixels, {data.takes}.
 The output is {data.gives}. The model rescales and pads the pixels itself.{_use(data)}
@@ -134,12 +143,12 @@ The output is {data.gives}. The model rescales and pads the pixels itself.{_use(
 | Accuracy | {evaluation.accuracy:.4f} |
 {splits}
 | Worst class recall | {evaluation.worst_class_recall:.4f} |
-| Cross-entropy (nats) | {evaluation.loss:.4f} |
+| Cross-entropy (nats) | {details.loss:.4f} |
 | Expected calibration error | {evaluation.calibration_error:.4f} ({calibration_error}) |
 | Temperature | {training.temperature:.4f} |
 | Mean accuracy on corrupted images | {evaluation.mean_corruption_accuracy:.4f} |
-| Share of the accuracy retained there | {evaluation.retained_accuracy:.4f} |
-| Validation accuracy | {training.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
+| Share of the accuracy retained there | {details.retained_accuracy:.4f} |
+| Validation accuracy | {evaluation.val_accuracy:.4f} (epoch {training.best_epoch} of {training.epochs}) |
 
 Intervals have a confidence of 95 %. The weights contain the temperature.
 
@@ -153,7 +162,7 @@ Limits of the promotion gate: {_limits(params, evaluation.metrics())}
 |---|---|
 | Raw data | `{lineage.raw_data}` |
 | Processed data | `{lineage.processed_data}` |
-| Test data | `{evaluation.test_data}` |
+| Test data | `{details.test_data}` |
 | Training (data, parameters, code) | `{lineage.training}` |
 | Weights | `{lineage.weights}` |
 
@@ -317,18 +326,19 @@ def _mark(passed: bool) -> str:
     return "✓" if passed else "✗"
 
 
-def of_version(card: str, where: str) -> str:
+def of_version(card: str, where: str, links: str = "") -> str:
     """Return the description of a version: the card without its title, and where the version was made.
 
-    MLflow's list of versions shows the first line, and it shows the name already. MLflow's database takes
-    5,000 characters, so the last sections of a long card are left out here. The run has the whole card.
+    MLflow's list of versions shows the name already. MLflow's database takes 5,000 characters, so the last
+    sections of a long card are left out here. The run has the whole card.
 
     Args:
         card: the model card.
         where: the result of :func:`origin`.
+        links: to the pages that belong to the version, in Markdown.
     """
     first, *sections = re.split(r"(?=^## )", card.partition("\n\n")[2], flags=re.MULTILINE)
-    text, left_out = first, list[str]()
+    text, left_out = f"{links}\n\n{first}" if links else first, list[str]()
     for section in sections:
         if left_out or len(text) + len(section) + len(where) > LONGEST - len(_LEFT_OUT) - 200:
             left_out.append(section.partition("\n")[0].removeprefix("## "))
@@ -345,7 +355,9 @@ def origin(version_tags: Mapping[str, str]) -> str:
         version_tags: the tags of the version; rows of missing tags are left out.
     """
     rows = "\n".join(
-        f"| {title} | `{version_tags[name]}` |" for name, title in _ORIGIN.items() if version_tags.get(name)
+        f"| {title} | `{version_tags[name]}` |"
+        for name, title in tags.ORIGIN.items()
+        if version_tags.get(name)
     )
     return f"""
 ## Where it was made
@@ -355,21 +367,3 @@ def origin(version_tags: Mapping[str, str]) -> str:
 
 `lenet5 lineage` prints the complete lineage; `lenet5 reproduce` makes the version again.
 """
-
-
-_ORIGIN = {
-    tags.COMMIT: "Git commit",
-    tags.PATCH: "Uncommitted changes (SHA-256 of `code/uncommitted.patch` in the run)",
-    tags.DVC_LOCK: "dvc.lock (SHA-256)",
-    tags.VALIDATION: "Great Expectations (Data Docs: `validation/` in the run)",
-    tags.FLOW_RUN: "Prefect flow run",
-    f"{tags.ENVIRONMENT}packages": "Packages",
-    f"{tags.ENVIRONMENT}requirements": "requirements.lock (SHA-256)",
-    f"{tags.ENVIRONMENT}switches": "Engine variables",
-    f"{tags.ENVIRONMENT}device": "Device",
-    f"{tags.ENVIRONMENT}threads": "Threads",
-    f"{tags.MACHINE}processor": "Processor",
-    f"{tags.MACHINE}instruction_set": "Instruction set",
-    f"{tags.MACHINE}host": "Host",
-    f"{tags.MACHINE}python": "Python",
-}

@@ -3,6 +3,7 @@
 The description is the model card, and the bills of materials in the run.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -12,15 +13,16 @@ from typing import Any
 import pandas as pd
 
 from lenet5.core import card as data_card
-from lenet5.core import dataset, files
+from lenet5.core import dataset, files, stage_code
 from lenet5.core.paths import Paths
-from lenet5.core.results import Evaluation, Lineage, Training, Validation
+from lenet5.core.results import Evaluation, EvaluationDetails, Lineage, Training, Validation
 from lenet5.registry import bom, model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.stages.register import card
 from lenet5.stages.register.params import Register
 from lenet5.tracking import run_record, store, tags
 from lenet5.tracking.data_set import DataSet
+from lenet5.tracking.embedded_client import Client
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Registered:
         return f"version {self.version.number} of {self.version.name} {state}, run {self.run}"
 
 
-def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Registered:
+def run(
+    paths: Paths, params: Register, all_params: Mapping[str, Any], *, client: Client | None = None
+) -> Registered:
     """Log the files of the other stages, register the version as ``challenger``, write the model card.
 
     A second call adds only what the store lacks. Every file is compared with ``dvc.lock`` first, because a
@@ -48,6 +52,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         paths: the checkout.
         params: the name of the model and the limits that the card lists.
         all_params: every parameter of ``params.yaml`` by its dotted name, for the MLflow run.
+        client: a connection to the store; None to open one.
 
     Raises:
         DataError: a file is missing or damaged, differs from what DVC recorded, or belongs to another model.
@@ -56,14 +61,15 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     run_record.require_recorded(
         paths,
         *(paths.validation, paths.model, paths.lineage, paths.training, paths.history),
-        *(paths.evaluation, paths.per_class, paths.predictions, paths.onnx),
+        *(paths.evaluation, paths.evaluation_details, paths.per_class, paths.predictions, paths.onnx),
         *(paths.robustness, paths.slices, paths.report, paths.slice_accuracy, paths.label_errors),
     )
     lineage, training = Lineage.read(paths.lineage), Training.read(paths.training)
     evaluation = Evaluation.read(paths.evaluation)
+    details = EvaluationDetails.read(paths.evaluation_details)
     lineage.require(model_file=files.sha256(paths.model), onnx_file=files.sha256(paths.onnx))
-    lineage.require(model=evaluation.model, onnx_file=evaluation.onnx_file)
-    evaluation.require(predictions=files.sha256(paths.predictions)[:16])
+    lineage.require(model=details.model, onnx_file=details.onnx_file)
+    details.require(predictions=files.sha256(paths.predictions)[:16])
     manifest = dataset.load_manifest(paths.raw)
     lineage.require(raw_data=manifest.digest)
     data = DataSet(data_card.load(paths.data_card), manifest)
@@ -71,6 +77,7 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
         lineage=lineage,
         training=training,
         evaluation=evaluation,
+        details=details,
         per_class=files.read_csv(paths.per_class, names=["class"]),
         slices=files.read_csv(paths.slice_accuracy, names=["bin"]),
         label_errors=files.read_csv(paths.label_errors, names=["label", "likely"]),
@@ -81,14 +88,14 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
     record = run_record.Record(
         lineage=lineage,
         data=data,
-        origin_tags=_origin_tags(all_params, lineage, evaluation, validation) | data.tags(),
+        origin_tags=_origin_tags(paths, all_params, lineage, details, validation) | data.tags(),
         params=all_params,
-        metrics=_metrics(validation, training, evaluation, results.per_class),
+        metrics=_metrics(validation, results),
         epochs=files.read_csv(paths.history),
         description=text,
     )
     with store.reachable(paths):
-        client = store.connect(paths)
+        client = client or store.connect(paths)
         mlflow_run = run_record.complete_run(client, paths, record)
         version_tags = run_record.version_tags(record, mlflow_run)
         version, is_new = model_versions.register(
@@ -97,18 +104,22 @@ def run(paths: Paths, params: Register, all_params: Mapping[str, Any]) -> Regist
             run_id=mlflow_run.info.run_id,
             model_id=run_record.model_id(mlflow_run),
             tags=version_tags,
-            description=card.of_version(text, card.origin(version_tags)),
+            description=card.of_version(text, card.origin(version_tags), run_record.links(mlflow_run)),
             about=card.of_registered_model(data),
         )
         if model_versions.CHAMPION not in version.aliases:
             model_versions.set_alias(client, version.name, model_versions.CHALLENGER, version.number)
         bom.attach(client, version, all_params, paths.requirements, data)
-    files.write_text(paths.model_card, card.front_matter(params, data, evaluation) + text)
+    files.write_text(paths.model_card, card.front_matter(params, data, results) + text)
     return Registered(version, is_new, f"{mlflow_run.info.run_name} ({mlflow_run.info.run_id})")
 
 
 def _origin_tags(
-    all_params: Mapping[str, Any], lineage: Lineage, evaluation: Evaluation, validation: Validation
+    paths: Paths,
+    all_params: Mapping[str, Any],
+    lineage: Lineage,
+    details: EvaluationDetails,
+    validation: Validation,
 ) -> dict[str, str]:
     """Return where the model comes from, under the tag names that ``lenet5 lineage`` prints."""
     environment = lineage.environment
@@ -121,8 +132,9 @@ def _origin_tags(
             for number, addition in enumerate(all_params["ingest.additions"], 1)
             for name, digest in addition["sha256"].items()
         },
-        tags.TEST_DATA: evaluation.test_data,
-        tags.CORRUPTED_IMAGES: evaluation.corrupted_images,
+        tags.CODE: json.dumps(stage_code.digest_by_stage(paths), sort_keys=True),
+        tags.TEST_DATA: details.test_data,
+        tags.CORRUPTED_IMAGES: details.corrupted_images,
         tags.VALIDATION: f"{passed} of {len(validation.checks)} checks passed",
         f"{tags.ENVIRONMENT}requirements": environment.requirements,
         f"{tags.ENVIRONMENT}packages": ", ".join(f"{name} {at}" for name, at in environment.packages.items()),
@@ -132,23 +144,20 @@ def _origin_tags(
     }
 
 
-def _metrics(
-    validation: Validation, training: Training, evaluation: Evaluation, per_class: pd.DataFrame
-) -> dict[str, float]:
+def _metrics(validation: Validation, results: card.Results) -> dict[str, float]:
     """Return the final metrics under the names that MLflow shows: the stage, then the metric.
 
     Args:
         validation: the result of the checks of the raw data.
-        training: metrics at the best epoch.
-        evaluation: metrics on the test images.
-        per_class: one row for each class: ``class``, ``precision``, ``recall``, ``f1``, ``images``.
+        results: the metrics of the training and of the evaluation.
     """
-    best = training.model_dump(include={"val_loss", "val_accuracy"})
+    training, evaluation = results.training, results.evaluation
     metrics = {"train.best_epoch": training.best_epoch, "train.temperature": training.temperature}
-    metrics |= {f"train.best_{k}": v for k, v in best.items()}
+    metrics |= {"train.best_val_loss": training.val_loss, "train.best_val_accuracy": evaluation.val_accuracy}
     metrics |= {f"validate.{name}": value for name, value in validation.metrics().items()}
     metrics |= {f"evaluate.{name}": value for name, value in evaluation.metrics().items()}
-    for row in per_class.to_dict("records"):
+    metrics |= {f"evaluate.{name}": value for name, value in results.details.metrics().items()}
+    for row in results.per_class.to_dict("records"):
         # MLflow allows letters, digits, spaces and ./_:- in a name, and makes folders of slashes
         name = re.sub(r"[^\w.: -]", "_", row["class"])
         if f"evaluate.recall.{name}" in metrics:  # of another class that differs in such characters only

@@ -6,11 +6,14 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates, maximum_filter
+from scipy.ndimage import maximum_filter
 
 from lenet5.stages.train.params import Distortion
 
 Pixels = NDArray[np.float32]
+
+_SMOOTHNESS = 5.0
+"""Standard deviation, in pixels, of the Gaussian weights that smooth a field of displacements."""
 
 _CHANGES = ("blur", "background", "noise", "outline", "lines", "invert")
 
@@ -30,36 +33,96 @@ def draw_amounts(limits: Distortion, count: int, random: np.random.Generator) ->
     return amounts
 
 
-def augment(images: NDArray[np.float32], amounts: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Shift, rotate and scale each image by its own amounts.
+def draw_fields(
+    limits: Distortion, count: int, shape: tuple[int, ...], random: np.random.Generator
+) -> Pixels | None:
+    """Draw smooth fields of displacements, as by Simard et al. (2003); a limit of 0 draws no random number.
+
+    Args:
+        limits: the standard deviation of a displacement in pixels, for each image.
+        count: number of images.
+        shape: height and width of the images.
+        random: the random numbers.
+
+    Returns:
+        float32 (2, count, H, W): by how many pixels the source of a pixel is lower and further right.
+    """
+    if not limits.elastic:
+        return None
+    rows, columns = (_smoothing(length) for length in shape)
+    coarse = random.standard_normal((2, count, rows.shape[1], columns.shape[1]), np.float32)
+    coarse[:, : _undistorted(limits, count)] = 0
+    return np.matmul(np.float32(limits.elastic) * rows @ coarse, columns.T)
+
+
+def augment(
+    images: NDArray[np.float32], amounts: NDArray[np.float64], fields: Pixels | None = None
+) -> NDArray[np.float32]:
+    """Shift, rotate and scale each image by its own amounts, and bend it by its own field.
 
     Args:
         images: float32 (B, H, W, channels).
         amounts: float64 (5, B), from :func:`draw_amounts`.
+        fields: float32 (2, B, H, W), from :func:`draw_fields`.
 
     Returns:
         float32 (B, H, W, channels), interpolated bilinearly; pixels from outside the original image are 0. If
-        all amounts are 0, ``images`` itself.
+        nothing moves, ``images`` itself.
     """
-    if not amounts.any():
-        return images
     moved = amounts.any(axis=0)
+    if fields is not None:
+        moved |= fields.any(axis=(0, 2, 3))
+    if not moved.any():
+        return images
     if not moved.all():
         result = images.copy()
-        result[moved] = augment(images[moved], amounts[:, moved])
+        result[moved] = augment(
+            images[moved], amounts[:, moved], None if fields is None else fields[:, moved]
+        )
         return result
-    count, height, width, _ = images.shape
+    _, height, width, _ = images.shape
     angle, zoom, shift = amounts[0], 1 + amounts[1:3], amounts[3:5]
-    cosine, sine = np.cos(angle), np.sin(angle)
     # maps a pixel of the result to its source: (2, 2, B), rows and columns relative to the centre
-    matrix = np.array([[cosine * zoom[0], -sine * zoom[1]], [sine * zoom[0], cosine * zoom[1]]])
-    centre = np.array([(height - 1) / 2, (width - 1) / 2])
-    grid = np.indices((height, width)) - centre[:, np.newaxis, np.newaxis]  # (2, H, W)
-    sources = np.einsum("ijb,jhw->ibhw", matrix, grid)  # (2, B, H, W)
-    sources += (centre[:, np.newaxis] + shift)[..., np.newaxis, np.newaxis]
-    image = np.broadcast_to(np.arange(count)[:, np.newaxis, np.newaxis], sources.shape[1:])
-    places = np.stack([image, *sources])
-    return _each_channel(images, lambda pixels: map_coordinates(pixels, places, order=1))
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cosine * zoom[0], -sine * zoom[1]], [sine * zoom[0], cosine * zoom[1]]], np.float32)
+    centre = np.array([(height - 1) / 2, (width - 1) / 2], np.float32)
+    lines = np.arange(height, dtype=np.float32) - centre[0]
+    points = np.arange(width, dtype=np.float32) - centre[1]
+    offset = (centre[:, np.newaxis] + shift).astype(np.float32)  # (2, B)
+    sources = (matrix[:, 0, :, np.newaxis] * lines + offset[..., np.newaxis])[..., np.newaxis]
+    sources = sources + (matrix[:, 1, :, np.newaxis] * points)[:, :, np.newaxis, :]  # (2, B, H, W)
+    if fields is not None:
+        sources += fields
+    return _interpolated(images, *sources)
+
+
+def _interpolated(images: Pixels, rows: Pixels, columns: Pixels) -> Pixels:
+    """Interpolate images bilinearly at rows and columns (B, H, W); outside of an image is 0."""
+    count, height, width, channels = images.shape
+    framed = np.zeros((count, height + 2, width + 2, channels), np.float32)
+    framed[:, 1:-1, 1:-1] = images
+    rows = np.clip(rows, -1, height) + np.float32(1)
+    columns = np.clip(columns, -1, width) + np.float32(1)
+    # in a narrow type, because reading the positions takes most of the time
+    above = np.minimum(rows.astype(np.int32), height)
+    left = np.minimum(columns.astype(np.int32), width)
+    down, right = (rows - above)[..., np.newaxis], (columns - left)[..., np.newaxis]
+    first = np.arange(count, dtype=np.int32)[:, np.newaxis, np.newaxis] * ((height + 2) * (width + 2))
+    corner = first + above * (width + 2) + left
+    values = framed.reshape(-1, channels)
+
+    def line(start: int) -> Pixels:
+        begin, end = values[start:].take(corner, axis=0), values[start + 1 :].take(corner, axis=0)
+        end -= begin
+        end *= right
+        end += begin
+        return end
+
+    upper, lower = line(0), line(width + 2)
+    lower -= upper
+    lower *= down
+    lower += upper
+    return lower
 
 
 def _each_channel(images: Pixels, change: Callable[[Pixels], Pixels]) -> Pixels:
@@ -251,6 +314,18 @@ def _fields(count: int, shape: tuple[int, ...], random: np.random.Generator) -> 
     low, high = (extreme(axis=(1, 2), keepdims=True) for extreme in (total.min, total.max))
     bounds = np.sort(random.random((2, count, 1, 1), np.float32), axis=0)
     return bounds[0] + (bounds[1] - bounds[0]) * (total - low) / (high - low + np.float32(1e-6))
+
+
+@cache
+def _smoothing(length: int) -> Pixels:
+    """Return the matrix that makes smooth lines of independent numbers, float32 (length, coarse length).
+
+    Each point is a sum with Gaussian weights. A sum of numbers with the variance 1 has the variance 1.
+    """
+    centres = np.arange(-_SMOOTHNESS, length + _SMOOTHNESS, _SMOOTHNESS / 2)
+    distance = (np.arange(length)[:, np.newaxis] - centres) / _SMOOTHNESS
+    weights = np.exp(-(distance**2) / 2)
+    return (weights / np.sqrt((weights**2).sum(axis=1, keepdims=True))).astype(np.float32)
 
 
 @cache

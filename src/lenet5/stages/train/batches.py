@@ -22,11 +22,18 @@ class Batches(keras.utils.PyDataset):
 
     Only the current batches are in memory, so the split may be a memory map of any size. Each epoch can be
     drawn without the earlier ones, and each batch without the other batches of its epoch. Each process of a
-    group gets its share of each batch; the shares together are the batch.
+    group gets its share of each batch; the shares together are the batch. An item may be several batches in
+    one array, because TensorFlow waits for each item.
     """
 
     def __init__(
-        self, split: Split, params: Train, *, first_epoch: int = 0, group: ProcessGroup = SINGLE_PROCESS
+        self,
+        split: Split,
+        params: Train,
+        *,
+        first_epoch: int = 0,
+        group: ProcessGroup = SINGLE_PROCESS,
+        batches_per_item: int = 1,
     ) -> None:
         """Prepare the first epoch.
 
@@ -35,9 +42,12 @@ class Batches(keras.utils.PyDataset):
             params: batch size, seed and augmentation.
             first_epoch: counted from 0; a resumed training starts after the epochs of its checkpoint.
             group: the processes that share out each batch.
+            batches_per_item: batches that ``[index]`` returns, one after the other; the last item may have
+                fewer.
         """
         super().__init__()
         self._group = group
+        self._batches_per_item = batches_per_item
         # every process needs the same number of images, so each epoch drops at most `group.size - 1` images,
         # and not the same ones in every epoch
         self._images = len(split.images) // group.size * group.size
@@ -46,20 +56,42 @@ class Batches(keras.utils.PyDataset):
         self._next_epoch = first_epoch
         self._shuffle()
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
+        """Return the number of batches in an epoch."""
         return math.ceil(self._images / self._params.batch_size)
 
+    def __len__(self) -> int:
+        return math.ceil(self.steps / self._batches_per_item)
+
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        size = self._params.batch_size
-        rows = self._order[index * size : (index + 1) * size]
-        random = np.random.default_rng([self._params.seed, self._epoch, index])
+        size, first = self._params.batch_size, index * self._batches_per_item
+        batches = range(first, min(first + self._batches_per_item, self.steps))
+        rows = [self._order[number * size : (number + 1) * size] for number in batches]
+        taken = np.concatenate([self._group.share(each) for each in rows])
+        images = self._split.images[taken]
+        if self._params.distortion.is_used:
+            start = 0
+            for number, each in zip(batches, rows, strict=True):
+                share = self._group.share(np.arange(len(each)))
+                part = slice(start, start := start + len(share))
+                images[part] = self._distorted(images[part], number, len(each), share)
+        return images, self._split.labels[taken]
+
+    def _distorted(
+        self, images: NDArray[np.float32], number: int, count: int, share: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        """Distort this process's share of the batch ``number``, which has ``count`` images."""
+        limits, random = (
+            self._params.distortion,
+            np.random.default_rng([self._params.seed, self._epoch, number]),
+        )
         # every process draws for the whole batch, so the images do not depend on the number of processes
-        limits, shape = self._params.distortion, self._split.images.shape[1:3]
-        amounts = augment.draw_amounts(limits, len(rows), random)
-        disturbance = augment.draw_disturbance(limits, len(rows), shape, random)
-        share = self._group.share(np.arange(len(rows)))
-        images = augment.augment(self._split.images[rows[share]], amounts[:, share])
-        return augment.disturb(images, disturbance.of(share)), self._split.labels[rows[share]]
+        amounts = augment.draw_amounts(limits, count, random)
+        fields = augment.draw_fields(limits, count, images.shape[1:3], random)
+        disturbance = augment.draw_disturbance(limits, count, images.shape[1:3], random)
+        moved = augment.augment(images, amounts[:, share], None if fields is None else fields[:, share])
+        return augment.disturb(moved, disturbance.of(share))
 
     def on_epoch_begin(self) -> None:
         self._shuffle()

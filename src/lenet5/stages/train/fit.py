@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lenet5.core.dataset import Split
 from lenet5.core.errors import TrainingError, UsageError
-from lenet5.model import network
+from lenet5.model import backend, network
 from lenet5.stages.train import optimizer
 from lenet5.stages.train.batches import Batches, ValidationBatches
 from lenet5.stages.train.checkpoint import Checkpoint, CheckpointCallback
@@ -53,12 +53,19 @@ def fit(
     keras.utils.set_random_seed(params.seed)
     model = untrained_network(train.images.shape[1:], train.labels.shape[1], params)
     trained_epochs = resume_from.epoch if resume_from else 0
-    batches = Batches(train, params, first_epoch=trained_epochs, group=group)
+    if fused := takes_fused_step(params):
+        from lenet5.stages.train.fused import FusedSequential  # imports TensorFlow
+
+        model = FusedSequential(model, params.batch_size)
+    batches_per_item = params.steps_per_execution if fused else 1
+    batches = Batches(
+        train, params, first_epoch=trained_epochs, group=group, batches_per_item=batches_per_item
+    )
     model.compile(
-        optimizer=optimizer.build(params, steps=params.epochs * len(batches)),
+        optimizer=optimizer.build(params, steps=params.epochs * batches.steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-        steps_per_execution=params.steps_per_execution,
+        steps_per_execution=1 if fused else params.steps_per_execution,
     )
     history = _History(on_epoch, resume_from.rows if resume_from else ())
     patience = params.patience or params.epochs
@@ -77,7 +84,7 @@ def fit(
         validation_data=ValidationBatches(validation, 1000, group),
         verbose=0,
         callbacks=[
-            _StopOnNonFinite(),
+            _StopOnNonFinite(batches_per_item),
             stopping,
             history,
             CheckpointCallback(stopping, history.rows, on_checkpoint, resume_from),
@@ -85,6 +92,14 @@ def fit(
         ],
     )
     return network.in_float32(model), pd.DataFrame(history.rows)
+
+
+def takes_fused_step(params: Train) -> bool:
+    """Return whether a training takes the step of ``fused.py``, or else Keras' own.
+
+    The fused step is for TensorFlow, and it does not convert weights to 16 bits.
+    """
+    return backend.name() == "tensorflow" and params.precision == "float32"
 
 
 def untrained_network(shape: tuple[int, ...], classes: int, params: Train) -> keras.Sequential:
@@ -151,11 +166,16 @@ class _History(keras.callbacks.Callback):
 class _StopOnNonFinite(keras.callbacks.Callback):
     """Raises an error on NaN and infinity; Keras' TerminateOnNaN returns normally, with NaN weights."""
 
+    def __init__(self, steps_per_batch: int) -> None:
+        super().__init__()
+        self._steps_per_batch = steps_per_batch
+
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._require_finite("loss", (logs or {})["loss"], f"epoch {self._epoch}, step {batch + 1}")
+        step = (batch + 1) * self._steps_per_batch
+        self._require_finite("loss", (logs or {})["loss"], f"epoch {self._epoch}, step {step}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         where = f"the end of epoch {epoch + 1}"

@@ -24,6 +24,8 @@ class Distortion(Section):
     """Degrees."""
     scale: Annotated[float, Field(ge=0, lt=1)]
     """Share of the height and of the width."""
+    elastic: Annotated[float, Field(ge=0, le=14)] = 0
+    """Standard deviation of the displacement of a pixel, in pixels; near pixels move alike."""
     blur: Annotated[float, Field(ge=0, le=1)] = 0
     """Share of the blurred image in the mixture with the sharp one."""
     background: Annotated[float, Field(ge=0)] = 0
@@ -40,6 +42,12 @@ class Distortion(Section):
     """The largest number of the changes from ``blur`` on in one image; 0: no limit."""
     undistorted: Annotated[float, Field(ge=0, le=1)] = 0
     """Share of the images of each batch that stay as they are."""
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether any image is distorted."""
+        changes = self.model_dump(exclude={"combined", "undistorted"})
+        return any(changes.values()) and self.undistorted < 1
 
 
 class Train(Section):

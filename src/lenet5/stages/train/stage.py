@@ -148,7 +148,6 @@ def _save(
     """
     data, validation = processed.manifest, processed.splits["validation"]
     best_epoch = kept_epoch(history, params)
-    best = history.drop(columns=["epoch", "learning_rate"]).iloc[best_epoch - 1]
     with backend.on_cpu():  # the temperature and the comparison do not depend on the device of the training
         network_on_cpu = network.copy(trained)
         divisor = calibrate(network_on_cpu, validation) if params.calibration == "temperature" else 1.0
@@ -175,8 +174,8 @@ def _save(
         epochs=len(history),
         best_epoch=best_epoch,
         parameters=model.count_params(),
+        val_loss=float(history["val_loss"].iloc[best_epoch - 1]),
         temperature=divisor,
-        **{str(name): value for name, value in best.items()},
     )
     saved.write(paths.training)
     files.write_csv(paths.history, history)

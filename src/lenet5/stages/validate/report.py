@@ -11,7 +11,7 @@ from lenet5.stages.validate.check_result import CheckResult
 def validation(
     check_results: Sequence[CheckResult], *, images: Mapping[str, int], data_digest: str
 ) -> Validation:
-    """Return the content of ``metrics/validation.json``.
+    """Return the content of ``reports/validation.json``.
 
     Args:
         check_results: the results of all checks.

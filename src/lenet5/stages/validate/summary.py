@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from lenet5.core import html
 from lenet5.stages.validate.check_result import CheckResult
 from lenet5.stages.validate.pictures import Pictures
 
@@ -26,15 +25,10 @@ def render(
         links: further pages: title → relative path.
         pictures: what the page shows of the data; None: nothing.
     """
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
     total, failed = len(check_results), sum(not result.success for result in check_results)
-    return templates.get_template("summary.html.j2").render(
+    return html.render(
+        "summary.html.j2",
+        [Path(__file__).parent],
         verdict=f"{failed} of {total} checks failed" if failed else f"all {total} checks passed",
         failed=failed,
         check_results=sorted(check_results, key=lambda result: result.success),

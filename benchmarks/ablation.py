@@ -1,0 +1,64 @@
+"""What each measure of the training step buys: images per second and CPU time per image with and without it.
+
+Each line is the product without one measure, divided by the product in the same round. The batch has 128
+images, and one thread computes an operation. What buys less than 3 % is not in the product.
+"""
+
+from benchmarks import command
+from benchmarks.bench import Bench, Contestant
+from benchmarks.rate import BATCH
+from benchmarks.results import Line, Verdict
+
+PRODUCT = "product"
+WITHOUT = {
+    "Keras' own step in place of several steps in one": ("--without", "fused-step"),
+    "Keras' own update in place of TensorFlow's kernel for Adam": ("--without", "kernel-of-adam"),
+    "bias and ReLU before the maximum": ("--without", "late-relu"),
+    "1 step per call in place of 8": ("--set", "train.steps_per_execution=1"),
+    "64 steps per call in place of 8": ("--set", "train.steps_per_execution=64"),
+    "affine distortions added": (
+        "--set",
+        "train.distortion.shift=1",
+        "--set",
+        "train.distortion.rotation=10",
+    ),
+    "elastic distortions added": ("--set", "train.distortion.elastic=1"),
+}
+_QUANTITIES = {"images_per_s": "images/s", "cpu_us_per_image": "CPU time per image"}
+
+
+def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
+    images, epochs = ("1280", "3") if bench.quick else ("19200", "4")
+    words = (
+        "rate",
+        "--images",
+        images,
+        "--set",
+        f"train.batch_size={BATCH}",
+        "--set",
+        f"train.epochs={epochs}",
+    )
+    runs = bench.take_turns(
+        [
+            Contestant(PRODUCT, "product", words),
+            *(Contestant(name, "product", (*words, *other)) for name, other in WITHOUT.items()),
+        ]
+    )
+    return [
+        Line(
+            table=f"{quantity} with the change / without it",
+            name=name,
+            unit="x",
+            values=tuple(
+                changed.answer[key] / product.answer[key]
+                for changed, product in zip(runs[name], runs[PRODUCT], strict=True)
+            ),
+            headline=True,
+        )
+        for key, quantity in _QUANTITIES.items()
+        for name in WITHOUT
+    ], []
+
+
+if __name__ == "__main__":
+    command.main("ablation")

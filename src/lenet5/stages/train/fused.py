@@ -1,0 +1,115 @@
+"""Train with fewer and larger operations of TensorFlow than Keras' own step, to the same weights.
+
+A call gets the images of several steps at once. Keras instead draws each batch from a queue inside the graph,
+updates its metrics in each step, and updates each weight with about ten operations.
+"""
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import keras
+import tensorflow as tf
+
+
+class FusedSequential(keras.Sequential):
+    """The layers of a network, with a ``train_step`` of several steps.
+
+    Keras' own step gives the same weights, to the precision of float32. Layers, optimizer, loss, metrics and
+    callbacks are Keras' own. The optimizer is Adam or AdamW, without clipping and without averages of the
+    weights, and all layers compute in float32.
+    """
+
+    def __init__(self, network: keras.Sequential, batch_size: int) -> None:
+        """Share the layers of a network.
+
+        Args:
+            network: a network with float32 layers.
+            batch_size: images of one step.
+        """
+        super().__init__([keras.Input(network.input_shape[1:]), *network.layers], name=network.name)
+        self._batch_size = batch_size
+
+    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Train on the images (N, H, W, channels) and labels (N, classes) of one or more steps, in order."""
+        images, labels = data
+        count, size, weights = tf.shape(images)[0], self._batch_size, self.trainable_variables
+
+        def step(
+            start: tf.Tensor, loss_sum: tf.Tensor, predicted: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+            batch, expected = images[start : start + size], labels[start : start + size]
+            with tf.GradientTape() as tape:
+                probabilities = _probabilities(self.layers, batch)
+                loss = self.compute_loss(batch, expected, probabilities)
+            update(self.optimizer, tape.gradient(loss, weights), weights)
+            loss_sum += loss * tf.cast(tf.shape(batch)[0], tf.float32)
+            return start + size, loss_sum, predicted.write(start // size, probabilities)
+
+        predicted = tf.TensorArray(
+            tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=(None, labels.shape[1])
+        )
+        _, loss_sum, predicted = tf.while_loop(
+            lambda start, *_: start < count, step, (0, 0.0, predicted), parallel_iterations=1
+        )
+        images_trained = tf.cast(count, tf.float32)
+        loss_of_epoch = self.metrics[0]  # the mean over the images of the epoch, as in Keras' own step
+        loss_of_epoch.update_state(loss_sum / images_trained, sample_weight=images_trained)
+        metrics: dict[str, tf.Tensor] = self.compute_metrics(images, labels, predicted.concat())
+        return metrics
+
+
+def update(
+    optimizer: keras.optimizers.Adam, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]
+) -> None:
+    """Do one step of Adam or AdamW with TensorFlow's kernel for it, on Keras' variables of the optimizer.
+
+    Args:
+        optimizer: built for these variables.
+        gradients: one for each variable.
+        variables: the trainable weights, in the order in which the optimizer was built.
+    """
+    iteration = tf.cast(optimizer.iterations.value + 1, tf.float32)
+    rate = tf.convert_to_tensor(optimizer.learning_rate, tf.float32)
+    powers = [tf.pow(tf.constant(beta), iteration) for beta in (optimizer.beta_1, optimizer.beta_2)]
+    for variable, gradient, momentum, velocity in zip(
+        variables, gradients, optimizer._momentums, optimizer._velocities, strict=True
+    ):
+        if optimizer.weight_decay and optimizer._use_weight_decay(variable):
+            variable.value.assign_sub(variable.value * (rate * optimizer.weight_decay))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.value.handle,
+            m=momentum.value.handle,
+            v=velocity.value.handle,
+            beta1_power=powers[0],
+            beta2_power=powers[1],
+            lr=rate,
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            epsilon=optimizer.epsilon,
+            grad=gradient,
+        )
+    optimizer.iterations.value.assign_add(1)
+
+
+def _probabilities(layers: Sequence[keras.layers.Layer], images: tf.Tensor) -> tf.Tensor:
+    """Call the layers, but add the bias of a convolution and apply ReLU after the maximum is taken.
+
+    Both are monotonic, so the result is the same, and they get a quarter of the values.
+    """
+    features, bias = images, None
+    for layer, following in zip_longest(layers, layers[1:]):
+        if _is_before_maximum(layer, following):
+            features, bias = layer.convolution_op(features, layer.kernel), layer.bias
+        else:
+            features = layer(features)
+            if bias is not None:
+                features, bias = tf.nn.relu(tf.nn.bias_add(features, bias)), None
+    return features
+
+
+def _is_before_maximum(layer: keras.layers.Layer, following: keras.layers.Layer | None) -> bool:
+    return (
+        isinstance(layer, keras.layers.Conv2D)
+        and layer.activation is keras.activations.relu
+        and isinstance(following, keras.layers.MaxPooling2D)
+    )

@@ -1,0 +1,91 @@
+"""The fused step gives what Keras' own step gives, to the precision of float32."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from lenet5.core.dataset import Split
+from lenet5.stages.train import optimizer
+from lenet5.stages.train.batches import Batches
+from lenet5.stages.train.fit import untrained_network
+from lenet5.stages.train.fused import FusedSequential, update
+from lenet5.stages.train.params import Train
+
+EPOCHS = 1  # later, Adam turns differences of the last bit into larger ones
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"optimizer": "adam"},
+    {"pooling": "average"},
+    {"padding": "same"},
+    {"l2": 0.01},
+    {"architecture": "mlp"},
+    {"steps_per_execution": 1},
+    {"schedule": "constant", "learning_rate": 0.001, "label_smoothing": 0.0},
+]
+
+
+def trained(train: Split, settings: Train, *, fused: bool) -> tuple[keras.Sequential, dict[str, list[float]]]:
+    """Train from the same weights, with the fused step or with Keras' own; return the metrics by epoch."""
+    keras.utils.set_random_seed(settings.seed)
+    model = untrained_network((28, 28, 1), 10, settings)
+    steps = settings.steps_per_execution
+    if fused:
+        model = FusedSequential(model, settings.batch_size)
+    batches = Batches(train, settings, batches_per_item=steps if fused else 1)
+    model.compile(
+        optimizer=optimizer.build(settings, steps=EPOCHS * batches.steps),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        steps_per_execution=1 if fused else steps,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model, model.fit(batches, shuffle=False, epochs=EPOCHS, verbose=0).history
+
+
+@pytest.mark.parametrize("changed", VARIANTS, ids=str)
+def test_step_is_that_of_keras(train: Split, settings: Train, changed: dict[str, Any]) -> None:
+    settings = settings.model_copy(update={"steps_per_execution": 4, **changed})
+    own, own_metrics = trained(train, settings, fused=False)
+    fused, metrics = trained(train, settings, fused=True)
+    assert len(train.images) % settings.batch_size  # the last step has fewer images
+    for variable, expected in zip(fused.variables, own.variables, strict=True):
+        np.testing.assert_allclose(variable.numpy(), expected.numpy(), atol=2e-4, err_msg=expected.path)
+    for variable, expected in zip(fused.optimizer.variables, own.optimizer.variables, strict=True):
+        assert variable.name == expected.name
+        np.testing.assert_allclose(variable.numpy(), expected.numpy(), atol=2e-4, err_msg=expected.path)
+    assert metrics.keys() == own_metrics.keys()
+    assert metrics["loss"] == pytest.approx(own_metrics["loss"], rel=1e-4)
+    assert metrics["accuracy"] == pytest.approx(own_metrics["accuracy"], abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_update_is_that_of_keras(settings: Train, name: str) -> None:
+    settings = settings.model_copy(update={"optimizer": name, "learning_rate": 0.1, "weight_decay": 0.5})
+    layers, optimizers = [], []
+    for _ in range(2):
+        layer = keras.layers.Dense(5, kernel_initializer=keras.initializers.RandomNormal(seed=1))
+        layer.build((None, 7))
+        layers.append(layer)
+        optimizers.append(optimizer.build(settings, 20))
+        optimizers[-1].build(layer.trainable_variables)
+    random = np.random.default_rng(1)
+    for _ in range(10):
+        gradients = [
+            keras.ops.convert_to_tensor(random.normal(size=variable.shape).astype(np.float32))
+            for variable in layers[0].trainable_variables
+        ]
+        update(optimizers[0], gradients, layers[0].trainable_variables)
+        optimizers[1].apply(gradients, layers[1].trainable_variables)
+    own = [*layers[1].variables, *optimizers[1].variables]
+    for variable, expected in zip([*layers[0].variables, *optimizers[0].variables], own, strict=True):
+        np.testing.assert_allclose(variable.numpy(), expected.numpy(), rtol=2e-5, atol=1e-6)
+
+
+def test_layers_are_shared_with_the_network(settings: Train) -> None:
+    """The trained layers are those of the plain network, which is what is saved."""
+    network = untrained_network((28, 28, 1), 10, settings)
+    model = FusedSequential(network, settings.batch_size)
+    assert [a is b for a, b in zip(model.layers, network.layers, strict=True)] == [True] * len(network.layers)
+    assert type(keras.models.clone_model(model)) is keras.Sequential
