@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from lenet5.serving import feedback_log, inference_log, predictor
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 from lenet5.tracking import tags
-from tests.conftest import BIN, Project, clone, free_port, until
+from tests.conftest import BIN, Project, free_port, until
 
 pytestmark = pytest.mark.integration
 MODEL = "lenet5-mnist"
@@ -64,7 +65,7 @@ def serving(project: Project, *options: str, environment: dict[str, str] | None 
         process = subprocess.Popen(
             [str(BIN / "lenet5"), "-v", "serve", "--port", str(port), "--poll", "0.3", *options],
             cwd=project.root,
-            env=os.environ | project.environment | (environment or {}),
+            env=os.environ | project.environment() | (environment or {}),
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -89,7 +90,7 @@ def serving(project: Project, *options: str, environment: dict[str, str] | None 
 @pytest.fixture(scope="module")
 def champion(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose registry has a champion."""
-    return clone(finished, tmp_path_factory.mktemp("serving") / "project")
+    return finished.copy(tmp_path_factory.mktemp("serving"))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def running(champion: Project) -> Iterator[Running]:
 @pytest.fixture
 def own(finished: Project, tmp_path: Path) -> Project:
     """A project of one test, which changes its registry."""
-    return clone(finished, tmp_path / "project")
+    return finished.copy(tmp_path)
 
 
 def client(project: Project) -> MlflowClient:
@@ -287,16 +288,21 @@ def test_service_imports_neither_tensorflow_nor_mlflow(running: Running) -> None
         assert f"/{package}/" not in loaded
 
 
-def other_version(project: Project) -> int:
-    """Register the same file a second time, under another number."""
-    registry = client(project)
+@pytest.fixture
+def number(own: Project, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The same file, registered a second time under another number."""
+    registry = client(own)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking_uri)  # MLflow looks for the source there
     first = registry.get_model_version(MODEL, "1")
     second = registry.create_model_version(MODEL, first.source, first.run_id, tags=dict(first.tags))
     return int(second.version)
 
 
-def test_moved_alias_is_followed_without_a_failed_request_and_back(own: Project) -> None:
-    number = other_version(own)
+def _answers_last(seen: list[tuple[int, int]], version: int) -> bool:
+    return bool(seen) and seen[-1][1] == version
+
+
+def test_moved_alias_is_followed_without_a_failed_request_and_back(own: Project, number: int) -> None:
     image = png(images_of(own)[0])
     with serving(own) as service:
         seen: list[tuple[int, int]] = []
@@ -318,7 +324,7 @@ def test_moved_alias_is_followed_without_a_failed_request_and_back(own: Project)
         try:
             for wanted in (number, 1, number):
                 client(own).set_registered_model_alias(MODEL, "champion", str(wanted))
-                until(lambda w=wanted: seen and seen[-1][1] == w, 60, f"version {wanted} answers")
+                until(partial(_answers_last, seen, wanted), 60, f"version {wanted} answers")
         finally:
             stop.set()
             thread.join()
@@ -328,16 +334,14 @@ def test_moved_alias_is_followed_without_a_failed_request_and_back(own: Project)
         assert {1, number} == set(pinned)
 
 
-def test_pinned_version_stays_when_the_alias_moves(own: Project) -> None:
-    number = other_version(own)
+def test_pinned_version_stays_when_the_alias_moves(own: Project, number: int) -> None:
     with serving(own, "--version", "1") as service:
         client(own).set_registered_model_alias(MODEL, "champion", str(number))
         time.sleep(1.5)
         assert service.get("/health/ready").json()["version"] == 1
 
 
-def test_version_with_other_bytes_is_never_served_and_told(own: Project) -> None:
-    number = other_version(own)
+def test_version_with_other_bytes_is_never_served_and_told(own: Project, number: int) -> None:
     registry = client(own)
     digests = json.loads(registry.get_model_version(MODEL, "1").tags[tags.MODEL_FOLDER])
     digests[tags.ONNX_FILE] = "0" * 64
@@ -359,21 +363,20 @@ def test_registry_may_be_down_while_serving_and_at_the_start(own: Project) -> No
     with serving(own) as service:
         assert service.post("/predict", **image).json()["version"] == 1
         database.rename(away)
-        database.mkdir()  # nothing can create a new, empty registry in its place
+        database.write_bytes(bytes(4096))  # nothing can create a new, empty registry in its place
         until(lambda: not service.get("/health/ready").json()["registry_answers"], 120, "it is told")
         assert service.post("/predict", **image).json()["version"] == 1
     with serving(own) as service:
         assert service.post("/predict", **image).json()["version"] == 1
         assert service.get("/health/ready").json()["registry_answers"] is False
-        database.rmdir()
-        away.rename(database)
+        away.replace(database)
         until(
             lambda: service.get("/health/ready").json()["registry_answers"], 120, "the registry answers again"
         )
 
 
 def test_without_a_version_the_service_is_not_ready_and_says_why(tmp_path: Path, finished: Project) -> None:
-    project = clone(finished, tmp_path / "project")
+    project = finished.copy(tmp_path)
     client(project).delete_registered_model_alias(MODEL, "champion")
     with serving(project) as service:
         ready = service.get("/health/ready")
@@ -432,7 +435,7 @@ def test_kill_under_load_leaves_a_log_without_doubles(own: Project) -> None:
 
 
 def test_other_machines_need_a_key(own: Project) -> None:
-    refused = own.command("serve", "--host", "0.0.0.0")
+    refused = own.command("lenet5", "serve", "--host", "0.0.0.0")
     assert refused.returncode == 2
     assert "LENET5_SERVE_KEY" in refused.stderr
     image = {"data": png(images_of(own)[0])}

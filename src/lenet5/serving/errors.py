@@ -61,12 +61,12 @@ def unprocessable(message: str, expected: str, found: object, fix: str | None = 
 
 def of_data_error(error: Lenet5Error) -> RequestError:
     """Return the refusal of a picture that :mod:`lenet5.serving.picture` rejects."""
-    first, *rest = str(error).splitlines()
-    parts = dict(line.strip().split(":", 1) for line in rest if ":" in line)
+    parts = error.as_dict()
+    expected = parts["expected"]
     return RequestError(
         422,
         "invalid_picture",
-        first,
-        expected=parts.get("expected", "").strip() or None,
-        found=parts.get("found", "").strip() or None,
+        str(parts["what"]),
+        expected=None if expected is None else str(expected),
+        found=parts["found"],
     )

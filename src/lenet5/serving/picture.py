@@ -51,7 +51,13 @@ def decode(
                 return image_normalization.convert(picture, description.pictures, shape)
             found = f"{width:,}x{height:,} pixels"
     except DataError as error:
-        raise DataError(f"{name}: {error}") from None
+        parts = error.parts
+        raise DataError(
+            f"{name}: {parts['what']}",
+            expected=parts["expected"],
+            found=parts["found"],
+            fix=None if parts["fix"] is None else str(parts["fix"]),
+        ) from None
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         found = str(error) or type(error).__name__
     raise unreadable(name, found)
