@@ -52,6 +52,8 @@ def serve(
     KServe. /health/ready, /metrics. Every answer is in the inference log in .lenet5/serving/log. The registry
     may be down: the last served version answers. Ctrl-C and SIGTERM let running requests end.
 
+    Example: `lenet5 serve --workers 2`
+
     Needs: a version with this alias (`lenet5 run`).
 
     Next: curl --data-binary @digit.png -H "Content-Type: image/png" http://127.0.0.1:8080/predict

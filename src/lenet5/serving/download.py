@@ -11,13 +11,14 @@ import sys
 from lenet5.core.errors import DataError, Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.serving import predictor
-from lenet5.system import settings
+from lenet5.system import logs, settings
 from lenet5.system.terminal import print_error
 
 
 def main() -> int:
     """Return the exit code."""
     name, reference = sys.argv[1:]
+    logs.configure()
     paths = Paths.find()
     try:
         settings.apply(paths)

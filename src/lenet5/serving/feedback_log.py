@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from lenet5.core import files
+
 
 class FeedbackLog:
     """Appends labels to one file for each day."""
@@ -47,7 +49,7 @@ def read(folder: Path) -> pd.DataFrame:
     """
     entries = []
     for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in files.read_bytes(path).decode(errors="replace").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:

@@ -250,7 +250,7 @@ def read(path: Path) -> tuple[pa.Table, int]:
     """
     if path.suffix == ".parquet":
         return pq.read_table(path, schema=SCHEMA), 0
-    content = path.read_bytes()
+    content = files.read_bytes(path)
     source = pa.BufferReader(content)
     batches: list[pa.RecordBatch] = []
     end = 0
