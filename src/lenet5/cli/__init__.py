@@ -20,6 +20,7 @@ from lenet5.cli import workers  # isort: skip
 from lenet5.cli import models  # isort: skip
 from lenet5.cli import pages  # isort: skip
 from lenet5.cli import promotion  # isort: skip
+from lenet5.cli import serving  # isort: skip
 from lenet5.cli import stages  # isort: skip
 from lenet5.cli.app import app, print_json_error, wants_json
 from lenet5.core import files, storage
@@ -28,7 +29,19 @@ from lenet5.core.paths import Paths
 from lenet5.core.text import shown
 from lenet5.system import logs
 
-__all__ = ["app", "data", "main", "models", "pages", "pipeline", "promotion", "stages", "sweep", "workers"]
+__all__ = [
+    "app",
+    "data",
+    "main",
+    "models",
+    "pages",
+    "pipeline",
+    "promotion",
+    "serving",
+    "stages",
+    "sweep",
+    "workers",
+]
 
 log = logging.getLogger(__name__)
 

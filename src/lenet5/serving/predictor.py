@@ -10,7 +10,6 @@ A version of an earlier release has no ONNX file. Keras scores the pictures then
 
 import hashlib
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lenet5.core import files
 from lenet5.core.dataset import DIGITS, Description
@@ -27,14 +25,10 @@ from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.registry import fast_lookup
-from lenet5.serving import image_normalization
+from lenet5.serving import picture
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 
-_FORMATS = ("PNG", "JPEG")
-"""Of all formats of Pillow: others start programs such as Ghostscript, or nobody needs them."""
-MAX_PIXELS = 16_000_000
-"""Of one picture. A small file can hold many more, and they would fill the memory."""
 Probabilities = NDArray[np.float32]
 """(N, C) for C classes; each row sums to 1."""
 
@@ -88,6 +82,7 @@ def predict(
         UsageError: there is no such version.
         Unavailable: the registry does not answer.
     """
+    picture.reject_what_pillow_warns_about()
     model = load(paths, model_name, version)
     usable: list[Path] = []
     pixels: list[NDArray[np.uint8]] = []
@@ -145,7 +140,7 @@ def onnx_file(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes
     """
     version = fast_lookup.find(settings.load(paths), name, number_or_alias)
     digest = fast_lookup.onnx_digest(version.tags) if version else None
-    content = _cached(paths, digest) if digest else None
+    content = cached_onnx(paths, digest) if digest else None
     if version and content:
         return version.number, content
     return _download(paths, name, number_or_alias)
@@ -160,7 +155,7 @@ def _download(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes
         client = store.connect(paths)
         version = model_versions.find(client, name, number_or_alias)
         digest = fast_lookup.onnx_digest(version.tags)
-        content = _cached(paths, digest) if digest else None
+        content = cached_onnx(paths, digest) if digest else None
         if digest and content is None:
             content = model_versions.download_onnx(client, version, Path(folder)).read_bytes()
             files.write_bytes(_cache_file(paths, digest), content)
@@ -189,7 +184,7 @@ def _with_keras(paths: Paths, name: str, number: int) -> Model:
     return Model(number, DIGITS, tuple(model.input_shape[1:]), probabilities)
 
 
-def _cached(paths: Paths, digest: str) -> bytes | None:
+def cached_onnx(paths: Paths, digest: str) -> bytes | None:
     """Return the content of a downloaded ONNX file, or None if the file is missing or damaged."""
     try:
         content = files.read_bytes(_cache_file(paths, digest))
@@ -233,23 +228,8 @@ def read(image: Path, description: Description, shape: tuple[int, ...]) -> NDArr
     Raises:
         DataError: the file is no picture, is too large, or shows nothing.
     """
-    found: object
-    try:
-        if not image.is_file():  # a directory, a pipe that never answers, a loop of links
-            found = "no file of this name" if not image.exists() else "something that is not a file"
-        else:
-            with warnings.catch_warnings(action="error"), Image.open(image, formats=_FORMATS) as picture:
-                width, height = picture.size
-                if width * height <= MAX_PIXELS:  # before anything is decoded
-                    return image_normalization.convert(picture, description.pictures, shape)
-                found = f"{width:,}x{height:,} pixels"
-    except DataError as error:
-        raise DataError(f"{image}: {error}") from None
-    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
-        found = str(error) or type(error).__name__
-    raise DataError(
-        f"{image} cannot be read.",
-        expected=f"a PNG or JPEG picture, at most {MAX_PIXELS:,} pixels",
-        found=found,
-        fix="check the path, the format and the size of the file",
-    )
+    if not image.is_file():  # a directory, a pipe that never answers, a loop of links
+        raise picture.unreadable(
+            str(image), "no file of this name" if not image.exists() else "something that is not a file"
+        )
+    return picture.decode(image, str(image), description, shape)

@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     lenet5_keep_days: PositiveInt = Field(
         7, description="Days after which clean-up removes old workspaces and checkpoints"
     )
+    lenet5_serve_key: SecretStr | None = Field(
+        None, description="API key of `lenet5 serve`; needed for addresses other than this machine's own"
+    )
     dvc_stage: str | None = Field(None, description="Set by DVC for a stage: its name")
     lenet5_home: str | None = Field(
         None, description="Set by `lenet5 worker`: folder whose .lenet5 its flow runs share"

@@ -81,6 +81,11 @@ class LocalState:
         return self.folder / "reports"
 
     @property
+    def serving(self) -> Path:
+        """Return the folder of the HTTP service: its inference log, and the version that it served last."""
+        return self.folder / "serving"
+
+    @property
     def run_log(self) -> Path:
         """Return the log of the last `lenet5 run`: what Prefect, DVC and the stages printed."""
         return self.folder / "run.log"

@@ -1,0 +1,330 @@
+"""The HTTP application: routes, and how a request becomes an answer.
+
+    access control → body → images → scores → answer, metrics, inference log
+
+Four protocols share this way: ``/predict`` for people and programs, ``/invocations`` as ``mlflow models
+serve`` has it, the Open Inference Protocol below ``/v2``, and probes with metrics.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.types import ASGIApp
+
+from lenet5 import __version__
+from lenet5.serving import open_inference, picture, request_images
+from lenet5.serving.access import AccessControl
+from lenet5.serving.errors import RequestError
+from lenet5.serving.model_watch import ServedModel
+from lenet5.serving.predictor import Probabilities
+from lenet5.serving.request_images import Images
+from lenet5.serving.service import Answer, Service, ServiceOptions, json_response
+from lenet5.serving.service_metrics import CONTENT_TYPE
+
+log = logging.getLogger(__name__)
+
+_JSON = "application/json"
+_NPY = ("application/x-npy", "application/npy")
+_PICTURES = ("image/png", "image/jpeg", "application/octet-stream")
+_FORM = "multipart/form-data"
+_SMALL_PICTURE = 32_768
+"""Bytes. A larger picture is decoded in a thread, so that other requests are answered meanwhile."""
+_MAX_ROWS = 2**31
+_MAX_FILES = 1000
+"""Pictures in one form."""
+_PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+
+
+def create(options: ServiceOptions) -> ASGIApp:
+    """Return the application of one worker process. Its state begins with the lifespan of the server."""
+    picture.reject_what_pillow_warns_about()
+    service = Service(options)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(service.watch.start)
+        service.log.start()
+        yield
+        await run_in_threadpool(service.log.stop)
+        await run_in_threadpool(service.watch.stop)
+
+    app = FastAPI(
+        title=f"lenet5: {options.model_name}",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_predict(app, service)
+    _add_invocations(app, service)
+    open_inference.add_routes(app, service)
+    _add_feedback(app, service)
+    _add_probes(app, service)
+    app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
+    measured = _Measured(app, service)
+    return AccessControl(measured, options.limits, _refusal, lambda path: path in _PUBLIC)
+
+
+def _add_predict(app: FastAPI, service: Service) -> None:
+    @app.post("/predict", summary="Classify one picture or many", openapi_extra=_PREDICT_BODY)
+    async def predict(request: Request) -> Response:
+        served = service.model()
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        images = await _read_images(request, kind, served)
+        answer = await service.answer(served, images, "/predict")
+        if any(kind in request.headers.get("accept", "") for kind in _NPY):
+            return Response(_npy(answer.probabilities), media_type=_NPY[0], headers=answer.headers)
+        return json_response(_predictions(answer), headers=answer.headers)
+
+
+async def _read_images(request: Request, kind: str, served: ServedModel) -> Images:
+    """Return the images of a body.
+
+    Raises:
+        RequestError: its kind is unknown, or it holds no images of the model.
+    """
+    if kind == _FORM:
+        return await _read_form(request, served)
+    if kind not in (_JSON, *_NPY, *_PICTURES):
+        raise RequestError(
+            415,
+            "unknown_type",
+            "The type of the body is unknown.",
+            expected=", ".join((*_PICTURES, _NPY[0], _JSON, _FORM)),
+            found=kind or "no Content-Type header",
+        )
+    body = await request.body()
+    if kind == _JSON:
+        images, _ = await _aside(len(body), request_images.of_json, body, served.model)
+        return images
+    if kind in _NPY:
+        return request_images.of_npy(body, served.model)
+    return await _aside(len(body), request_images.of_picture, body, served.model)
+
+
+async def _read_form(request: Request, served: ServedModel) -> Images:
+    """Return the pictures of a form, in the order of its parts."""
+    try:
+        form = await request.form(max_files=_MAX_FILES, max_fields=_MAX_FILES)
+    except RequestError:
+        raise
+    except Exception as error:  # the parser raises several kinds
+        detail = getattr(error, "detail", None) or str(error)
+        raise RequestError(400, "invalid_form", "The form is damaged.", found=detail) from None
+    try:
+        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+        if not files:
+            raise RequestError(422, "no_images", "The form has no file.", expected="PNG or JPEG files")
+
+        def decode() -> Images:
+            names = (f"Picture {number}" for number in range(1, len(files) + 1))
+            pictures = [
+                request_images.of_picture(file.file, served.model, name)
+                for file, name in zip(files, names, strict=True)
+            ]
+            return np.concatenate(pictures)
+
+        return await run_in_threadpool(decode)
+    finally:
+        await form.close()
+
+
+async def _aside(size: int, call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function: at once for a small body, and in a thread for a large one."""
+    return call(*arguments) if size <= _SMALL_PICTURE else await run_in_threadpool(call, *arguments)
+
+
+def _predictions(answer: Answer) -> dict[str, Any]:
+    classes = answer.served.model.description.classes
+    return {
+        "request_id": answer.request_id,
+        "model": answer.served.name,
+        "version": answer.served.number,
+        "classes": classes,
+        "predictions": [
+            {"class": classes[position], "probability": row[position], "probabilities": row}
+            for position, row in zip(answer.best, answer.probabilities, strict=True)
+        ],
+    }
+
+
+def _add_invocations(app: FastAPI, service: Service) -> None:
+    @app.post("/invocations", summary="Score images, as `mlflow models serve` does")
+    async def invocations(request: Request) -> Response:
+        served = service.model()
+        body = request_images.json_object(await request.body())
+        key = next((key for key in ("inputs", "instances") if key in body), None)
+        if key is None:
+            raise RequestError(
+                400,
+                "no_inputs",
+                "The object has no images.",
+                expected='{"inputs": […]} or {"instances": […]}',
+                found=", ".join(list(body)[:5]) or "no key",
+            )
+        images = await run_in_threadpool(request_images.of_numbers, body[key], served.model)
+        answer = await service.answer(served, images, "/invocations")
+        return json_response({"predictions": answer.probabilities}, headers=answer.headers)
+
+    @app.get("/ping", include_in_schema=False)
+    async def ping() -> Response:
+        service.model()
+        return Response("\n", media_type="text/plain")
+
+    @app.get("/version", include_in_schema=False)
+    async def version() -> Response:
+        return Response(__version__, media_type="text/plain")
+
+
+def _add_feedback(app: FastAPI, service: Service) -> None:
+    @app.post("/feedback", summary="Say what an image really shows")
+    async def feedback(request: Request) -> Response:
+        served = service.model()
+        body = request_images.json_object(await request.body())
+        identifier, row, label = body.get("request_id"), body.get("row", 0), body.get("label")
+        if not isinstance(identifier, str) or not service.ids.is_ours(identifier):
+            raise RequestError(
+                404,
+                "unknown_request",
+                "This service gave no such request_id.",
+                expected="the request_id of an answer",
+                found=repr(identifier),
+            )
+        if type(row) is not int or not 0 <= row < _MAX_ROWS:
+            raise RequestError(
+                422,
+                "invalid_row",
+                "The row is no position of an image.",
+                expected="0 or more",
+                found=repr(row),
+            )
+        classes = served.model.description.classes
+        if label not in classes:
+            raise RequestError(
+                422,
+                "unknown_label",
+                "The label is no class of the served version.",
+                expected=", ".join(classes[:20]),
+                found=repr(label),
+            )
+        await run_in_threadpool(service.feedback.append, identifier, row, str(label))
+        return json_response({"request_id": identifier, "row": row, "label": label}, status=202)
+
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    @app.get("/health/live", summary="The process runs")
+    @app.get("/v2/health/live", include_in_schema=False)
+    async def live() -> Response:
+        return json_response({"live": True})
+
+    @app.get("/health/ready", summary="A version is loaded")
+    @app.get("/v2/health/ready", include_in_schema=False)
+    async def ready() -> Response:
+        served, state = service.watch.served, service.watch.state
+        answer = {
+            "ready": served is not None,
+            "model": service.watch.name,
+            "version": served.number if served else None,
+            "registry_answers": state.registry_answers,
+            "problem": state.problem or None,
+        }
+        return json_response(answer, status=200 if served else 503)
+
+    @app.get("/metrics", summary="Prometheus metrics")
+    async def metrics() -> Response:
+        service.metrics.registry_answers.set(service.watch.state.registry_answers)
+        service.metrics.log_rows.labels("written").set(service.log.counts.written)
+        service.metrics.log_rows.labels("dropped").set(service.log.counts.dropped)
+        return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
+
+
+class _Measured:
+    """ASGI middleware that counts requests and their time."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._metrics = service.metrics
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        status, version = 500, ""
+
+        async def observed(message: Any) -> None:
+            nonlocal status, version
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                version = dict(message["headers"]).get(b"x-model-version", b"").decode()
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            self._metrics.in_flight.dec()
+            route = scope["route"].path if "route" in scope else "other"
+            self._metrics.requests.labels(route, str(status), version).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+
+
+async def _on_error(request: Request, error: RequestError) -> Response:
+    return _refusal(error, request.url.path)
+
+
+def _refusal(error: RequestError, path: str) -> Response:
+    """Return a refusal in the words of the protocol that the client speaks."""
+    content: dict[str, Any]
+    if path == "/invocations":
+        content = {
+            "error_code": "BAD_REQUEST" if error.status < 500 else "TEMPORARILY_UNAVAILABLE",
+            "message": error.in_one_line(),
+        }
+    elif path.startswith("/v2"):
+        content = {"error": error.in_one_line()}
+    else:
+        content = {"error": error.as_json()}
+    return json_response(content, status=error.status, headers=error.headers)
+
+
+def _npy(array: Probabilities) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+_PREDICT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+            "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
+            _NPY[0]: {"schema": {"type": "string", "format": "binary"}},
+            _JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": ["images"],
+                    "properties": {"images": {"type": "array"}},
+                }
+            },
+            _FORM: {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                    },
+                }
+            },
+        },
+    }
+}

@@ -1,0 +1,78 @@
+"""Read a PNG or JPEG picture as an image that a model takes, in bounded memory."""
+
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lenet5.core.dataset import Description
+from lenet5.core.errors import DataError
+from lenet5.serving import image_normalization
+
+FORMATS = ("PNG", "JPEG")
+"""Of all formats of Pillow: others start programs such as Ghostscript, or nobody needs them."""
+MAX_PIXELS = 16_000_000
+"""Of one picture. A small file can hold many more, and they would fill the memory."""
+
+
+def reject_what_pillow_warns_about() -> None:
+    """Make Pillow's warnings errors in this process, so that a damaged picture has no answer.
+
+    ``warnings.catch_warnings`` would do it for one picture, but not when several threads read pictures.
+    """
+    warnings.filterwarnings("error", module=r"PIL\.")
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+def decode(
+    file: Path | BinaryIO, name: str, description: Description, shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Return the converted picture.
+
+    Args:
+        file: a path, or an open file.
+        name: of the picture, for messages.
+        description: says how pictures of this data set are converted.
+        shape: of the images that the model takes: (H, W), or (H, W, 3) for RGB.
+
+    Returns:
+        uint8 of this shape.
+
+    Raises:
+        DataError: it is no picture, has too many pixels, or shows nothing.
+    """
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height <= MAX_PIXELS:  # before anything is decoded
+                return image_normalization.convert(picture, description.pictures, shape)
+            found = f"{width:,}x{height:,} pixels"
+    except DataError as error:
+        parts = error.parts
+        raise DataError(
+            f"{name}: {parts['what']}",
+            expected=parts["expected"],
+            found=parts["found"],
+            fix=None if parts["fix"] is None else str(parts["fix"]),
+        ) from None
+    except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
+        found = str(error) or type(error).__name__
+    raise unreadable(name, found)
+
+
+def unreadable(name: str, found: object) -> DataError:
+    """Return the error for a picture that cannot be read.
+
+    Args:
+        name: of the picture.
+        found: what is there instead.
+    """
+    return DataError(
+        f"{name} cannot be read.",
+        expected=f"a PNG or JPEG picture, at most {MAX_PIXELS:,} pixels",
+        found=found,
+        fix="check the path, the format and the size of the file",
+    )

@@ -1,0 +1,82 @@
+"""Run the HTTP application in one worker process, or in several that share a port."""
+
+import logging
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from lenet5.core.errors import UsageError
+from lenet5.serving import http_app
+from lenet5.serving.service import ServiceOptions
+from lenet5.system import settings
+
+log = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 20
+"""That running requests have after SIGTERM."""
+_BACKLOG = 2048
+_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
+    """Serve until SIGINT or SIGTERM; running requests are answered before the end.
+
+    Args:
+        options: what a worker process needs to know.
+        host: the address to listen on.
+        port: the port; 0 chooses a free one.
+        workers: processes.
+
+    Raises:
+        UsageError: the address cannot be used, or the port is in use.
+    """
+    with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="lenet5-metrics-") as folder:
+        if workers > 1:
+            settings.set_variables({_MULTIPROCESS: folder})
+            options = replace(options, metrics_folder=Path(folder))
+        config = uvicorn.Config(
+            partial(http_app.create, options),
+            factory=True,
+            workers=workers,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+        )
+        if workers > 1:
+            Multiprocess(config, [listener]).run()
+        else:
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a socket that is bound to an address."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise UsageError(
+            f"The service cannot listen on {host}:{port}.",
+            expected="an address of this machine and a free port",
+            found=error.strerror or error,
+            fix="choose another port: `lenet5 serve --port PORT`",
+        ) from None
+    with listener:
+        listener.listen(_BACKLOG)
+        listener.set_inheritable(True)
+        yield listener

@@ -1,0 +1,95 @@
+"""What the HTTP service measures, for Prometheus: ``GET /metrics``.
+
+With several worker processes, each one writes its values to files of a shared folder, and any of them answers
+with the sums.
+"""
+
+from collections import Counter as Count
+from collections.abc import Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+from lenet5.serving.inference_log import Record
+
+_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class ServiceMetrics:
+    """The metrics of one process. For several, ``PROMETHEUS_MULTIPROC_DIR`` is set before."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Create the metrics.
+
+        Args:
+            folder: the folder that all worker processes share; None with one process.
+        """
+        self._folder = folder
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "lenet5_requests",
+            "Requests by route, status and version.",
+            ["route", "code", "version"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "lenet5_request_seconds",
+            "Time from the first byte to the answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.images = Counter(
+            "lenet5_images", "Images by version and predicted class.", ["version", "class"], registry=registry
+        )
+        self.confidence = Counter(
+            "lenet5_confidence",
+            "Sum of the confidence of all answers; divided by lenet5_images_total: its mean.",
+            ["version"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "lenet5_requests_in_flight",
+            "Requests that are read or scored now.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.version = Gauge(
+            "lenet5_served_version",
+            "Number of the version that answers.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.registry_answers = Gauge(
+            "lenet5_registry_answers",
+            "1 while the registry answers, else 0.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.log_rows = Gauge(
+            "lenet5_log_rows",
+            "Rows of the inference log since the process began: written, dropped.",
+            ["what"],
+            registry=registry,
+            multiprocess_mode="sum",
+        )
+
+    def count(self, records: Sequence[Record]) -> None:
+        """Count the images of some requests by their predicted class."""
+        images: Count[tuple[str, str]] = Count()
+        for record in records:
+            version = str(record.version)
+            best = record.probabilities.argmax(axis=1).tolist()
+            images.update((version, record.classes[position]) for position in best)
+            self.confidence.labels(version).inc(float(record.probabilities.max(axis=1).sum()))
+        for (version, name), count in images.items():
+            self.images.labels(version, name).inc(count)
+
+    def exposition(self) -> bytes:
+        """Return all values in the text format of Prometheus."""
+        if self._folder is None:
+            return generate_latest(self._registry)
+        shared = CollectorRegistry()
+        multiprocess.MultiProcessCollector(shared, path=str(self._folder))  # type: ignore[no-untyped-call]
+        return generate_latest(shared)

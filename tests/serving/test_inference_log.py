@@ -1,0 +1,151 @@
+"""The inference log holds each answer once, survives a kill, and never reads a torn part as whole."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lenet5.serving import inference_log
+from lenet5.serving.inference_log import InferenceLog, Record
+from tests.conftest import Arrays, until
+
+CLASSES = tuple("0123456789")
+
+
+def record(images: np.ndarray, number: int = 0) -> Record:
+    scores = np.full((len(images), 10), 0.05, np.float32)
+    scores[np.arange(len(images)), np.arange(len(images)) % 10] = 0.55
+    return Record(
+        f"{number:040x}", 1_700_000_000_000_000 + number, "/predict", "m", 3, "ab", CLASSES, images, scores
+    )
+
+
+def started(folder: Path, *, pixels: bool = False, days: float = 1, megabytes: float = 100) -> InferenceLog:
+    log = InferenceLog(folder, pixels=pixels, max_days=days, max_megabytes=megabytes)
+    log.start()
+    return log
+
+
+def rows(folder: Path) -> pa.Table:
+    return pa.concat_tables([inference_log.read(path)[0] for path in inference_log.parts(folder)])
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_every_image_is_one_row(tmp_path: Path, digits: Arrays, pixels: bool) -> None:
+    images = digits["test_images"][:30]
+    log = started(tmp_path, pixels=pixels)
+    log.append(record(images[:1], 1))
+    log.append(record(images[1:], 2))
+    log.stop()
+    table = rows(tmp_path).to_pylist()
+    assert [(row["request_id"], row["row"]) for row in table] == [
+        (f"{1:040x}", 0),
+        *((f"{2:040x}", position) for position in range(29)),
+    ]
+    for row, image in zip(table, images, strict=True):
+        assert row["input_sha256"] == hashlib.sha256(image.tobytes()).digest()
+        assert row["pixels"] == (image.tobytes() if pixels else None)
+        assert row["class"] == CLASSES[row["row"] % 10]
+        assert row["confidence"] == pytest.approx(0.55)
+        assert len(row["probabilities"]) == 10
+    assert [path.suffix for path in inference_log.parts(tmp_path)] == [".parquet"]
+    assert log.counts.written == 30
+    assert log.counts.dropped == 0
+
+
+def test_full_queue_drops_and_counts_and_never_blocks(tmp_path: Path) -> None:
+    log = InferenceLog(tmp_path, pixels=False, max_days=1, max_megabytes=1)  # no thread empties it
+    many = record(np.zeros((20_000, 28, 28), np.uint8))
+    for _ in range(10):
+        log.append(many)
+    assert 0 < log.counts.dropped < 200_000
+
+
+def test_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import time, numpy as np
+        from pathlib import Path
+        from lenet5.serving.inference_log import InferenceLog, Record
+        log = InferenceLog(Path({str(tmp_path)!r}), pixels=True, max_days=1, max_megabytes=10)
+        log.start()
+        for number in range(10**6):
+            log.append(Record(f"{{number:040x}}", number, "/predict", "m", 3, "ab", tuple("0123456789"),
+                              np.zeros((1, 28, 28), np.uint8), np.full((1, 10), .1, np.float32)))
+            print(number, flush=True)
+            time.sleep(.002)
+    """)
+    appended: list[tuple[float, int]] = []
+    begin = killed = time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            appended.append((time.monotonic(), int(line)))
+            if time.monotonic() - begin > 8 and any(tmp_path.glob("*/*.arrows")):
+                killed = time.monotonic()
+                process.kill()
+                break
+    [part] = tmp_path.glob("*/*.arrows")
+    with part.open("ab") as file:
+        file.write(b"\xff\xff\xff\xff\x10\x02\x00\x00torn")
+    table, torn = inference_log.read(part)
+    assert torn > 0
+    started(tmp_path).stop()
+    assert not list(tmp_path.glob("*/*.arrows"))
+    recovered = [row["request_id"] for row in rows(tmp_path).to_pylist()]
+    assert recovered == [f"{number:040x}" for number in range(len(table))]
+    due = [number for at, number in appended if at < killed - 3]  # a loaded machine is late by two seconds
+    assert len(recovered) > due[-1]
+
+
+def test_every_cut_of_an_open_part_is_read_up_to_its_last_batch(tmp_path: Path, digits: Arrays) -> None:
+    whole = tmp_path / "whole.arrows"
+    with whole.open("wb") as file, pa.ipc.new_stream(file, inference_log.SCHEMA) as writer:
+        for number in range(3):
+            writer.write_batch(inference_log._batch([record(digits["test_images"][:2], number)], pixels=True))
+    content = whole.read_bytes()
+    seen = set()
+    for cut in (*range(0, len(content), 97), len(content)):
+        part = tmp_path / "cut.arrows"
+        part.write_bytes(content[:cut])
+        table, _ = inference_log.read(part)
+        assert table.num_rows % 2 == 0
+        seen.add(table.num_rows)
+    assert seen == {0, 2, 4, 6}
+    assert inference_log.read(whole)[0].num_rows == 6
+
+
+def test_part_of_a_living_process_stays_open(tmp_path: Path, digits: Arrays) -> None:
+    log = started(tmp_path)
+    log.append(record(digits["test_images"][:1]))
+    until(lambda: list(tmp_path.glob("*/*.arrows")), 30, "the thread writes an open part")
+    program = (
+        "import pathlib, sys; from lenet5.serving import inference_log; "
+        "inference_log.recover(pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert list(tmp_path.glob("*/*.arrows"))
+    log.stop()
+    assert rows(tmp_path).num_rows == 1
+
+
+def test_old_parts_and_parts_beyond_the_size_are_removed(tmp_path: Path) -> None:
+    day = tmp_path / "2026-01-01"
+    day.mkdir()
+    for number in range(5):
+        path = day / f"20260101T00000{number}-1-000001.parquet"
+        path.write_bytes(bytes(1000))
+        os.utime(path, (number * 86400, number * 86400))
+    now = 5 * 86400.0
+    inference_log.remove_old(tmp_path, now, max_days=4.5, max_bytes=3500)
+    assert [path.name[14] for path in sorted(day.iterdir())] == ["2", "3", "4"]
+    inference_log.remove_old(tmp_path, now - 1e6, max_days=4.5, max_bytes=3500)  # the clock was set back
+    assert len(list(day.iterdir())) == 3
+    inference_log.remove_old(tmp_path, now, max_days=0, max_bytes=3500)
+    assert not day.exists()
