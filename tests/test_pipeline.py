@@ -274,7 +274,7 @@ def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Proje
     copy.set_params(**{"train.learning_rate": 0.0000123})
     refused = copy.command("lenet5", "run")
     assert refused.returncode == 3, refused.stderr
-    message = refused.stderr[refused.stderr.rindex("error: ") :]
+    message = re.split(r"^error: ", refused.stderr, flags=re.MULTILINE)[-1]
     assert "Version 2 is not promoted. Version 1 stays champion." in message
     assert re.search(r"floor of accuracy: 0\.\d{4}, at least 0\.8500 ✗", message)
     assert "Traceback" not in refused.stderr + refused.stdout
@@ -319,7 +319,7 @@ def test_transposed_images_in_both_splits_are_held_back_until_they_are_accepted(
     copy.run("lenet5", "pin")
     refused = copy.command("lenet5", "run")
     assert refused.returncode == 3, refused.stderr
-    message = refused.stderr[refused.stderr.rindex("error: ") :]
+    message = re.split(r"^error: ", refused.stderr, flags=re.MULTILINE)[-1]
     assert "Version 2 is not promoted. Version 1 stays champion." in message
     assert "other_data: the test data of the two differ in kind: the champion's accuracy falls" in message
     assert "the candidate's test images" in message

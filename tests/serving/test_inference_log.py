@@ -34,7 +34,7 @@ def started(folder: Path, *, pixels: bool = False, days: float = 1, megabytes: f
 
 
 def rows(folder: Path) -> pa.Table:
-    return pa.concat_tables([inference_log.read(path)[0] for path in inference_log.parts(folder)])
+    return inference_log.read_all(folder)
 
 
 @pytest.mark.parametrize("pixels", [True, False])

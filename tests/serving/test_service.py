@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -235,7 +234,7 @@ def test_every_answer_is_in_the_log_and_can_be_scored_again(running: Running) ->
     folder = LocalState(running.project.root).serving / "log"
 
     def logged() -> dict[str, Any]:
-        table = pa.concat_tables([inference_log.read(path)[0] for path in inference_log.parts(folder)])
+        table = inference_log.read_all(folder)
         return {row["request_id"]: row for row in table.to_pylist() if row["request_id"] in answers}
 
     rows = until(
@@ -427,7 +426,7 @@ def test_kill_under_load_leaves_a_log_without_doubles(own: Project) -> None:
         service.process.send_signal(signal.SIGTERM)
         service.process.wait(timeout=60)
     folder = LocalState(own.root).serving / "log"
-    table = pa.concat_tables([inference_log.read(path)[0] for path in inference_log.parts(folder)])
+    table = inference_log.read_all(folder)
     logged = table["request_id"].to_pylist()
     assert len(set(logged)) == len(logged)
     assert set(logged) <= answered

@@ -267,6 +267,24 @@ def read(path: Path) -> tuple[pa.Table, int]:
     return pa.Table.from_batches(batches, SCHEMA), len(content) - end
 
 
+def read_all(folder: Path) -> pa.Table:
+    """Return the rows of all parts of a log, oldest part first; no row if there is no log.
+
+    A service may write, close and remove parts meanwhile.
+    """
+    tables = [SCHEMA.empty_table()]
+    for path in parts(folder):
+        closed = path.with_suffix(".parquet")
+        if path.suffix == ".arrows" and closed.exists():  # it is about to be removed
+            continue
+        try:
+            tables.append(read(path)[0])
+        except FileNotFoundError:
+            if closed.exists() and path != closed:
+                tables.append(read(closed)[0])
+    return pa.concat_tables(tables)
+
+
 def recover(folder: Path) -> None:
     """Turn the open parts of processes that are dead into Parquet.
 
