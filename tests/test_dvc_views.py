@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from ruamel.yaml import YAML
 
 from lenet5.core.results import Evaluation
 from tests.conftest import REPOSITORY, Project
+from tools import browser
 from tools.plots_page import PAGE, SCRIPTS
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = browser.executable()
 WIDTH = 120
 """Columns of a terminal."""
 SERIES = 6

@@ -54,15 +54,17 @@ class Page:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return dict(answer["result"])
 
-    def resize(self, width: int, height: int) -> Self:
-        """Set the size of the page in CSS pixels."""
+    def resize(self, width: int, height: int, *, dark: bool = False, mobile: bool = False) -> Self:
+        """Set the size of the page in CSS pixels, the colour scheme, and whether it is a phone."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
             deviceScaleFactor=1,
-            mobile=False,
+            mobile=mobile,
         )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
         return self
 
     def open(self, address: str) -> Self:

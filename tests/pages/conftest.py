@@ -6,7 +6,8 @@ import pytest
 
 from lenet5.stages import recipes
 from tests.conftest import REPOSITORY, Project
-from tests.pages.browser import PROGRAM, Browser, started
+from tools import browser as chromium
+from tools.browser import Page
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +22,8 @@ def rejected(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not PROGRAM:
+def browser() -> Iterator[Page]:
+    if not chromium.executable():
         pytest.skip("this machine has no Chromium: `apt install chromium`")
-    with started(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
+    with chromium.fresh() as page:
+        yield page

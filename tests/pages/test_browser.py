@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Arrays, Project
-from tests.pages.browser import DESKTOP, PHONE, Browser
+from tests.pages.axe_core import DESKTOP, PHONE, findings, show
+from tools.browser import Page
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("models")]
 Pages = Mapping[str, Path]
@@ -42,13 +43,12 @@ def pages(rejected: tuple[Project, str], digits: Arrays, tmp_path_factory: pytes
     "name", ["champion", "candidate", "comparison", "explanation", "stage", "validation"]
 )
 def test_page_has_no_serious_finding_and_fits_the_width(
-    pages: Pages, browser: Browser, name: str, width: int, dark: bool
+    pages: Pages, browser: Page, name: str, width: int, dark: bool
 ) -> None:
-    browser.open(pages[name], width=width, dark=dark)
-    assert browser.value("matchMedia('(prefers-color-scheme: dark)').matches") is dark
-    findings = browser.findings()
-    assert [each for each in findings if each.impact in ("serious", "critical")] == []
-    assert browser.value("document.documentElement.scrollWidth") <= width
+    show(browser, pages[name], width=width, dark=dark)
+    assert browser.evaluate("matchMedia('(prefers-color-scheme: dark)').matches") is dark
+    assert [each for each in findings(browser) if each.impact in ("serious", "critical")] == []
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize(
@@ -64,16 +64,16 @@ def test_page_has_no_serious_finding_and_fits_the_width(
     ],
 )
 def test_check_reports_a_page_with_a_defect(
-    browser: Browser, tmp_path: Path, rule: str, damage: Callable[[str], str]
+    browser: Page, tmp_path: Path, rule: str, damage: Callable[[str], str]
 ) -> None:
     found = {}
     for name, text in {"good": GOOD, "damaged": damage(GOOD)}.items():
         page = tmp_path / f"{name}.html"
         page.write_text(text, encoding="utf-8")
         for dark in (False, True):
-            browser.open(page, width=PHONE, dark=dark)
+            show(browser, page, width=PHONE, dark=dark)
             found[name, dark] = {
-                each.rule for each in browser.findings() if each.impact in ("serious", "critical")
+                each.rule for each in findings(browser) if each.impact in ("serious", "critical")
             }
     assert found["good", False] == found["good", True] == set()
     assert found["damaged", True] == {rule}
@@ -81,8 +81,8 @@ def test_check_reports_a_page_with_a_defect(
     assert found["damaged", False] == (set() if only_dark else {rule})
 
 
-def test_page_that_is_too_wide_for_a_phone_is_seen(browser: Browser, tmp_path: Path) -> None:
+def test_page_that_is_too_wide_for_a_phone_is_seen(browser: Page, tmp_path: Path) -> None:
     page = tmp_path / "wide.html"
     page.write_text(GOOD.replace("<p>", '<p style="width: 700px">'), encoding="utf-8")
-    browser.open(page, width=PHONE)
-    assert browser.value("document.documentElement.scrollWidth") > PHONE
+    show(browser, page, width=PHONE)
+    assert browser.evaluate("document.documentElement.scrollWidth") > PHONE

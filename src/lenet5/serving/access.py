@@ -6,6 +6,7 @@ requests to it by any web page, so a foreign ``Host`` (DNS rebinding) and a fore
 
 import asyncio
 import hmac
+import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Limits:
 
 def host_names(host: str, more: tuple[str, ...]) -> frozenset[str]:
     """Return the names by which a service that listens on ``host`` may be asked."""
-    if host in ("0.0.0.0", "::") and not more:
+    if _is_every_address(host) and not more:
         return frozenset()
     return frozenset({*_LOOPBACK, f"[{host}]" if ":" in host else host, *(name.lower() for name in more)})
 
@@ -202,6 +203,13 @@ class AccessControl:
             return message
 
         return limited
+
+
+def _is_every_address(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return False
 
 
 def _too_large(max_bytes: int, found: Any) -> RequestError:

@@ -29,7 +29,7 @@ OTHER_REGISTRY = re.compile(
     "MLFLOW_(REGISTRY_URI|.*WORKSPACE.*|TRACKING_(AUTH|AWS_SIGV4|INSECURE_TLS|(SERVER|CLIENT)_CERT_PATH))"
 )
 """Variables that make MLflow's client use another registry, or connect to this one in another way."""
-SCHEMAS = {"3.17.2": "dc11669786a5"}
+SCHEMAS = {"3.17.2": "dc11669786a5"}  # pragma: allowlist secret
 """The schema (the last migration) that the queries below were written for, by the version of MLflow."""
 _TIMEOUT_SECONDS = 3.0
 """MLflow's client waits longer for a process that writes."""
