@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import requests
 from mlflow import MlflowClient
@@ -410,6 +411,16 @@ def test_sigterm_answers_running_requests_and_closes_the_log(own: Project) -> No
     parts = list(inference_log.parts(folder))
     assert {path.suffix for path in parts} == {".parquet"}
     assert sum(inference_log.read(path)[0].num_rows for path in parts) == 20_000
+
+
+def test_workers_log_and_end_when_their_parent_is_killed(own: Project) -> None:
+    with serving(own, "--workers", "2") as service:
+        until(lambda: service.log.read_text().count("version 1 of lenet5-mnist answers") == 2, 60, "both log")
+        workers = psutil.Process(service.process.pid).children(recursive=True)
+        assert len(workers) >= 2
+        service.process.kill()
+        service.process.wait()
+        until(lambda: not any(worker.is_running() for worker in workers), 30, "the workers end")
 
 
 def test_kill_under_load_leaves_a_log_without_doubles(own: Project) -> None:

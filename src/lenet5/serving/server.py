@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from lenet5.core.errors import UsageError
 from lenet5.serving import http_app
 from lenet5.serving.service import ServiceOptions
-from lenet5.system import settings
+from lenet5.system import logs, parent_watch, settings
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,10 @@ def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
     """
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="lenet5-metrics-") as folder:
         if workers > 1:
-            settings.set_variables({_MULTIPROCESS: folder})
+            settings.set_variables({_MULTIPROCESS: folder, **parent_watch.env_for_child()})
             options = replace(options, metrics_folder=Path(folder))
         config = uvicorn.Config(
-            partial(http_app.create, options),
+            partial(_worker, options, *logs.in_force()),
             factory=True,
             workers=workers,
             loop="uvloop",
@@ -59,6 +60,14 @@ def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
             Multiprocess(config, [listener]).run()
         else:
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def _worker(options: ServiceOptions, verbose: int, log_format: logs.Format) -> ASGIApp:
+    """Return the application of a worker process, which may be a new interpreter."""
+    logs.configure(verbose=verbose, log_format=log_format)
+    if options.metrics_folder:  # one of several, which end when their parent is killed
+        parent_watch.exit_with_parent()
+    return http_app.create(options)
 
 
 @contextmanager

@@ -37,6 +37,13 @@ def configure(*, verbose: int = 0, log_format: Format = "text") -> None:
     logger.setLevel(_LEVELS[min(verbose, len(_LEVELS) - 1)])
 
 
+def in_force() -> tuple[int, Format]:
+    """Return the arguments of the last :func:`configure`, for a child process."""
+    logger = logging.getLogger("lenet5")
+    is_text = all(isinstance(handler, _TextHandler) for handler in logger.handlers)
+    return _LEVELS.index(logger.level), "text" if is_text else "json"
+
+
 class _MaskedRecord(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802 (the name in the standard library)
         return shown(super().getMessage())
