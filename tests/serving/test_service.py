@@ -192,13 +192,16 @@ def test_metadata_and_probes(running: Running) -> None:
         (f"/v2/models/{MODEL}/infer", {"json": {"inputs": [{"name": "pixels"}]}}, 400, "not complete"),
         ("/predict", {"data": b"x", "headers": {"Host": "evil.example"}}, 421, "this name"),
         ("/predict", {"data": b"x", "headers": {"Origin": "http://evil.example"}}, 403, "origins"),
+        ("/predict", {"data": b"x", "headers": {"Origin": "http://["}}, 403, "origins"),
     ],
 )
 def test_refusal_names_its_reason_and_is_no_defect(
     running: Running, path: str, options: dict[str, Any], status: int, says: str
 ) -> None:
+    before = running.metric("lenet5_requests_total", code=str(status))
     answer = running.post(path, **options)
     assert answer.status_code == status
+    assert running.metric("lenet5_requests_total", code=str(status)) == before + 1
     assert says in answer.text
     assert answer.headers["Content-Type"] == "application/json"
 

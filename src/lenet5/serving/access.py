@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -113,7 +112,7 @@ class AccessControl:
                 fix="lenet5 serve --allow-host NAME",
             )
         origin = headers.get(b"origin", b"").decode("latin-1").lower()
-        if origin and urlsplit(origin).netloc != host:
+        if origin and origin.partition("://")[2] != host:
             raise RequestError(
                 403, "foreign_origin", "Web pages of other origins may not use the service.", found=origin
             )

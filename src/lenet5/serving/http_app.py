@@ -68,8 +68,8 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
-    measured = _Measured(app, service)
-    return AccessControl(measured, options.limits, _refusal, lambda path: path in _PUBLIC)
+    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in _PUBLIC)
+    return _Measured(guarded, service)
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:
@@ -246,7 +246,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 
 
 class _Measured:
-    """ASGI middleware that counts requests and their time."""
+    """ASGI middleware that counts requests, refused ones too, and their time."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
