@@ -324,9 +324,12 @@ def clone(project: Project, folder: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def new_project(tmp_path_factory: pytest.TempPathFactory, digits: Arrays) -> Project:
-    """A new checkout, in which nothing was run. It is shared: work in a ``copy``."""
-    return make_project(tmp_path_factory.mktemp("new"), digits)
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A new checkout, in which nothing was run. It is shared: work in a ``copy``.
+
+    It takes no fixture that a package of tests may replace by its own.
+    """
+    return make_project(tmp_path_factory.mktemp("new"), real_digits())
 
 
 @pytest.fixture

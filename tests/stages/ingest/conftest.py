@@ -20,7 +20,7 @@ from lenet5.stages.ingest.inspection import Found, inspect
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.stages.ingest.params import Checksums, Ingest
 from lenet5.stages.params import load
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Project, make_project
 
 # no limit of 200 ms for one example: a busy machine stops for longer
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -46,6 +46,12 @@ def digits() -> Digits:
     """Real digits by the keys of ``MNIST_FILES``: 30 of train, 20 of test."""
     amounts = {"train": 30, "test": 20}
     return {i.key: _first(i.file, amounts[i.key.partition("_")[0]], i.dimensions) for i in MNIST_FILES}
+
+
+@pytest.fixture
+def project(tmp_path: Path, digits: Digits) -> Project:
+    """A new checkout whose source has these digits."""
+    return make_project(tmp_path, digits)
 
 
 @pytest.fixture(scope="session")
