@@ -351,7 +351,7 @@ def test_version_with_other_bytes_is_never_served_and_told(own: Project, number:
     registry.set_model_version_tag(MODEL, str(number), tags.MODEL_FOLDER, json.dumps(digests))
     with serving(own) as service:
         registry.set_registered_model_alias(MODEL, "champion", str(number))
-        until(lambda: service.get("/health/ready").json()["problem"], 120, "the problem is told")
+        until(lambda: service.get("/health/ready").json()["problem"], 120, "the problem is reported")
         ready = service.get("/health/ready").json()
         assert (ready["ready"], ready["version"]) == (True, 1)
         assert "error" in service.log.read_text()
@@ -367,7 +367,7 @@ def test_registry_may_be_down_while_serving_and_at_the_start(own: Project) -> No
         assert service.post("/predict", **image).json()["version"] == 1
         database.rename(away)
         database.write_bytes(bytes(4096))  # nothing can create a new, empty registry in its place
-        until(lambda: not service.get("/health/ready").json()["registry_answers"], 120, "it is told")
+        until(lambda: not service.get("/health/ready").json()["registry_answers"], 120, "it is reported")
         assert service.post("/predict", **image).json()["version"] == 1
     with serving(own) as service:
         assert service.post("/predict", **image).json()["version"] == 1

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lenet5.system.settings import Settings, any_variable_matches
-from lenet5.tracking.embedded_client import OTHER_REGISTRY
+from lenet5.tracking.embedded_client import OTHER_REGISTRY, open_read_only
 from lenet5.tracking.tags import MODEL_FOLDER, ONNX_FILE
 
 _API = "api/2.0/mlflow"
@@ -108,7 +108,7 @@ def labels(settings: Settings, name: str) -> Labels:
     if not uri.startswith("sqlite:///") or "?" in uri:
         return Labels((), {})
     try:
-        with closing(_open_read_only(Path(uri.removeprefix("sqlite:///")))) as connection:
+        with closing(open_read_only(Path(uri.removeprefix("sqlite:///")))) as connection:
             numbers = connection.execute(_NUMBERS, {"name": name}).fetchall()
             aliases = connection.execute(_ALIASES, {"name": name}).fetchall()
     except sqlite3.Error:  # no store yet, locked, or other tables
@@ -168,7 +168,7 @@ def login(settings: Settings) -> dict[str, Any]:
 def _query_file(database: Path, name: str, label: str, by_number: bool) -> VersionTags | None:
     query = _QUERY + (":label" if by_number else _VERSION_OF_ALIAS)
     try:
-        with closing(_open_read_only(database)) as connection:
+        with closing(open_read_only(database)) as connection:
             parameters = {"name": name, "label": int(label) if by_number else label}
             rows = connection.execute(query, parameters).fetchall()
     except (sqlite3.Error, OverflowError, ValueError):  # locked, other tables, or too large a number
@@ -176,8 +176,3 @@ def _query_file(database: Path, name: str, label: str, by_number: bool) -> Versi
     if not rows:
         return None
     return VersionTags(int(rows[0][0]), {key: value or "" for _, key, value in rows if key is not None})
-
-
-def _open_read_only(database: Path) -> sqlite3.Connection:
-    """Open a database in a way in which SQLite does not create a missing file."""
-    return sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=_TIMEOUT)

@@ -6,6 +6,7 @@ Four protocols share this way: ``/predict`` for people and programs, ``/invocati
 serve`` has it, the Open Inference Protocol below ``/v2``, and probes with metrics.
 """
 
+import io
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -167,7 +168,7 @@ def _add_invocations(app: FastAPI, service: Service) -> None:
                 "no_inputs",
                 "The object has no images.",
                 expected='{"inputs": […]} or {"instances": […]}',
-                found=", ".join(list(body)[:5]) or "no key",
+                found=request_images.first_keys(body),
             )
         images = await run_in_threadpool(request_images.of_numbers, body[key], served.model)
         answer = await service.answer(served, images, "/invocations")
@@ -296,8 +297,6 @@ def _refusal(error: RequestError, path: str) -> Response:
 
 
 def _npy(array: Probabilities) -> bytes:
-    import io
-
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()

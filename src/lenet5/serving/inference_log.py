@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,12 @@ class Record:
     classes: tuple[str, ...]
     images: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
+
+    @cached_property
+    def best(self) -> list[int]:
+        """Return the position of the most probable class of each image."""
+        best: list[int] = self.probabilities.argmax(axis=1).tolist()
+        return best
 
     @property
     def size(self) -> int:
@@ -349,7 +356,6 @@ def _batch(records: list[Record], *, pixels: bool) -> pa.RecordBatch:
         return pa.array(values, kind).take(pa.array(repeated))
 
     images = [image for record in records for image in record.images]
-    best = [record.probabilities.argmax(axis=1) for record in records]
     lengths = np.concatenate([[0], np.repeat([len(record.classes) for record in records], counts)])
     columns = [
         each_row([record.request_id for record in records], pa.string()),
@@ -359,7 +365,7 @@ def _batch(records: list[Record], *, pixels: bool) -> pa.RecordBatch:
         each_row([record.model for record in records], pa.string()),
         each_row([record.version for record in records], pa.int32()),
         each_row([record.digest for record in records], pa.string()),
-        pa.array([r.classes[i] for r, row in zip(records, best, strict=True) for i in row], pa.string()),
+        pa.array([record.classes[position] for record in records for position in record.best], pa.string()),
         pa.array(np.concatenate([record.probabilities.max(axis=1) for record in records])),
         pa.ListArray.from_arrays(
             pa.array(lengths.cumsum().astype(np.int32)),

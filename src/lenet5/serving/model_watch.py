@@ -173,14 +173,23 @@ class ModelWatch:
                 found="none with the registered digest",
                 fix=f"`lenet5 reproduce {number}`, or promote another version",
             )
-        served = ServedModel(self.name, digest, predictor.of_onnx(number, content))
-        _warm_up(served)
-        self._on_change(served)
-        previous, self.served = self.served, served
-        self._remember(served)
+        previous = self.served
+        self._remember(self._replace(number, digest, content))
         log.info(
             "version %d of %s answers%s", number, self.name, f", after {previous.number}" if previous else ""
         )
+
+    def _replace(self, number: int, digest: str, content: bytes) -> ServedModel:
+        """Load and try a version, and serve it from now on.
+
+        Raises:
+            DataError: it cannot score images. The served version stays.
+        """
+        served = ServedModel(self.name, digest, predictor.of_onnx(number, content))
+        _warm_up(served)
+        self._on_change(served)
+        self.served = served
+        return served
 
     def _download(self, reference: str) -> tuple[int, str]:
         """Ask MLflow's client in a child process to store the ONNX file of a version.
@@ -224,10 +233,7 @@ class ModelWatch:
             return
         if content is None:
             return
-        served = ServedModel(self.name, digest, predictor.of_onnx(number, content))
-        _warm_up(served)
-        self._on_change(served)
-        self.served = served
+        self._replace(number, digest, content)
         log.warning(
             "the registry does not answer; version %d of %s, which was served last, answers",
             number,

@@ -67,7 +67,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
                 "incomplete_tensor",
                 "The tensor is not complete.",
                 expected="name, shape, datatype and data; binary tensors are not supported",
-                found=", ".join(list(tensor)[:5]) or "no key",
+                found=request_images.first_keys(tensor),
             )
         if tensor.get("name") != PIXELS:
             raise RequestError(

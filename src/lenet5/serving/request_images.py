@@ -121,7 +121,7 @@ def of_json(content: bytes, model: Model) -> tuple[Images, Any]:
             "no_images",
             "The object has no key `images`.",
             expected='{"images": [[[0, …], …], …]}',
-            found=_keys(body),
+            found=first_keys(body),
         )
     return of_numbers(body["images"], model), body
 
@@ -249,5 +249,6 @@ def _shapes(model: Model) -> str:
     return f"one image, {one}, or N images, N x {one}"
 
 
-def _keys(body: dict[str, Any]) -> str:
+def first_keys(body: dict[str, Any]) -> str:
+    """Return the first keys of a JSON object, for the message of an error."""
     return ", ".join(list(body)[:5]) or "no key"

@@ -117,21 +117,19 @@ class Service:
             probabilities = await run_in_threadpool(served.model.probabilities, images)
         else:
             probabilities = served.model.probabilities(images)
-        answer = Answer(self.ids.new(), served, probabilities, probabilities.argmax(axis=1).tolist())
-        self.log.append(
-            Record(
-                answer.request_id,
-                time.time_ns() // 1000,
-                route,
-                served.name,
-                served.number,
-                served.digest,
-                served.model.description.classes,
-                images,
-                probabilities,
-            )
+        record = Record(
+            self.ids.new(),
+            time.time_ns() // 1000,
+            route,
+            served.name,
+            served.number,
+            served.digest,
+            served.model.description.classes,
+            images,
+            probabilities,
         )
-        return answer
+        self.log.append(record)
+        return Answer(record.request_id, served, probabilities, record.best)
 
 
 def json_response(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -80,8 +80,7 @@ class ServiceMetrics:
         images: Count[tuple[str, str]] = Count()
         for record in records:
             version = str(record.version)
-            best = record.probabilities.argmax(axis=1).tolist()
-            images.update((version, record.classes[position]) for position in best)
+            images.update((version, record.classes[position]) for position in record.best)
             self.confidence.labels(version).inc(float(record.probabilities.max(axis=1).sum()))
         for (version, name), count in images.items():
             self.images.labels(version, name).inc(count)

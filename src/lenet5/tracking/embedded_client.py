@@ -58,6 +58,16 @@ class NeedsMlflowError(Exception):
     """A client that only reads was asked for something else."""
 
 
+def open_read_only(database: Path) -> sqlite3.Connection:
+    """Open a database for reading, without transactions of Python's own; a missing file is not created.
+
+    Raises:
+        sqlite3.Error: there is no such file, or it cannot be read.
+    """
+    address = f"{database.absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(address, uri=True, timeout=_TIMEOUT_SECONDS, isolation_level=None)
+
+
 @dataclass(frozen=True)
 class StoredVersion:
     """A row of the registry, with the names of MLflow's ``ModelVersion``."""
@@ -169,15 +179,7 @@ class EmbeddedClient:
         if any_variable_matches(OTHER_REGISTRY):
             return None
         try:
-            # read-only, so that SQLite does not create a missing file
-            with closing(
-                sqlite3.connect(
-                    f"{self._database.absolute().as_uri()}?mode=ro",
-                    uri=True,
-                    timeout=_TIMEOUT_SECONDS,
-                    isolation_level=None,
-                )
-            ) as connection:
+            with closing(open_read_only(self._database)) as connection:
                 connection.execute("BEGIN")
                 if connection.execute(_SCHEMA).fetchall() != [(SCHEMAS.get(version("mlflow")),)]:
                     return None
