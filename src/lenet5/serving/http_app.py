@@ -298,8 +298,7 @@ class _Measured:
         finally:
             self._metrics.in_flight.dec()
             route = scope["route"].path if "route" in scope else "other"
-            self._metrics.requests.labels(route, str(status), version).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+            self._metrics.finished(route, status, version, time.perf_counter() - begin)
 
 
 async def _on_error(request: Request, error: RequestError) -> Response:
