@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from lenet5.serving import inference_log
-from lenet5.serving.inference_log import InferenceLog, Record
+from lenet5.serving.inference_log import Answers, InferenceLog, Record
 from tests.conftest import Arrays, until
 
 CLASSES = tuple("0123456789")
@@ -108,7 +108,8 @@ def test_every_cut_of_an_open_part_is_read_up_to_its_last_batch(tmp_path: Path, 
     whole = tmp_path / "whole.arrows"
     with whole.open("wb") as file, pa.ipc.new_stream(file, inference_log.SCHEMA) as writer:
         for number in range(3):
-            writer.write_batch(inference_log._batch([record(digits["test_images"][:2], number)], pixels=True))
+            records = [record(digits["test_images"][:2], number)]
+            writer.write_batch(inference_log.to_batch(records, Answers.of(records), pixels=True))
     content = whole.read_bytes()
     seen = set()
     for cut in (*range(0, len(content), 97), len(content)):
