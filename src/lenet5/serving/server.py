@@ -64,7 +64,7 @@ def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
 
 def _worker(options: ServiceOptions, verbose: int, log_format: logs.Format) -> ASGIApp:
     """Return the application of a worker process, which may be a new interpreter."""
-    logs.configure(verbose=verbose, log_format=log_format)
+    logs.configure(verbose=verbose, log_format=log_format, also=["uvicorn.error"])
     if options.metrics_folder:  # one of several, which end when their parent is killed
         parent_watch.exit_with_parent()
     return http_app.create(options)
