@@ -8,10 +8,12 @@ The registry holds the predictions that were made when a version was evaluated. 
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lenet5.core import files
 from lenet5.core.errors import DataError, Lenet5Error
@@ -20,8 +22,14 @@ from lenet5.system import logs, settings
 from lenet5.system.state import LocalState
 from lenet5.system.terminal import print_error
 
-CONFIDENCE_EDGES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
-"""Of the bins in which confidences are counted. The last bin holds 1, too."""
+_EDGES = np.array([0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999], np.float32)
+"""Between the bins in which confidences are counted."""
+WINDOW = 1000
+"""Images that are compared with the reference."""
+_RATE = 0.001
+"""Share of windows in which chance exceeds a limit."""
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Reference:
     """Images by predicted class, in the order of the classes."""
     confidences: list[int]
     """Images by bin of confidence."""
+    limits: dict[str, float]
+    """The divergence of ``classes`` and of ``confidence`` that chance explains in a window, in nats."""
 
     @property
     def images(self) -> int:
@@ -45,9 +55,16 @@ class Reference:
         return {name: count / self.images for name, count in self.classes.items()}
 
 
-def count_confidences(confidence: "np.ndarray[tuple[int, ...], np.dtype[np.floating]]") -> list[int]:
-    """Return the number of values in each bin of ``CONFIDENCE_EDGES``."""
-    counts: list[int] = np.histogram(confidence, CONFIDENCE_EDGES)[0].tolist()
+def smoothed(counts: Sequence[int]) -> Floats:
+    """Return shares, all of them above zero, so that every divergence from them is finite."""
+    added = np.asarray(counts) + 0.5
+    return added / added.sum()
+
+
+def count_confidences(confidence: NDArray[np.floating]) -> list[int]:
+    """Return the number of values in each bin: below 0.5, from 0.5 to below 0.7, …, 0.999 and more."""
+    bins = np.searchsorted(_EDGES, confidence.astype(np.float32, copy=False), side="right")
+    counts: list[int] = np.bincount(bins, minlength=len(_EDGES) + 1).tolist()
     return counts
 
 
@@ -92,6 +109,7 @@ def get(paths: Paths, name: str, number: int, digest: str) -> Reference | None:
 def _download(paths: Paths, name: str, number: int, digest: str) -> Reference | None:
     from lenet5.core.dataset import DIGITS
     from lenet5.registry import fast_lookup, model_versions, predictions
+    from lenet5.stages.validate import chance
     from lenet5.tracking import store, tags
 
     with store.reachable(paths):
@@ -105,18 +123,23 @@ def _download(paths: Paths, name: str, number: int, digest: str) -> Reference | 
     stated = version.tags.get(tags.CLASSES)
     classes = json.loads(stated) if stated else DIGITS.classes
     counts = np.bincount(table["predicted"], minlength=len(classes)).tolist()
+    confidences = count_confidences(table["confidence"].to_numpy())
     return Reference(
         accuracy=float((table["label"] == table["predicted"]).mean()),
         confidence=float(table["confidence"].mean()),
         classes=dict(
             zip(classes, counts, strict=True)
         ),  # the order of the classes is that of their positions
-        confidences=count_confidences(table["confidence"].to_numpy()),
+        confidences=confidences,
+        limits={
+            what: chance.divergence(smoothed(some), WINDOW, len(table), _RATE)
+            for what, some in (("classes", counts), ("confidence", confidences))
+        },
     )
 
 
 def _file(paths: Paths, name: str, number: int, digest: str) -> Path:
-    return LocalState(paths.root).serving / "references" / f"{name}-{number}-{digest[:16]}.json"
+    return LocalState(paths.root).serving / "references" / f"{name}-{number}-{digest[:16]}-{WINDOW}.json"
 
 
 def main() -> int:

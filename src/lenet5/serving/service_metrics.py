@@ -4,6 +4,7 @@ With several worker processes, each one writes its values to files of a shared f
 with the sums.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,36 @@ class ServiceMetrics:
             registry=registry,
             multiprocess_mode="sum",
         )
+
+        self.drift = Gauge(
+            "lenet5_drift",
+            "Divergence of the last answers from the predictions for the test images, in nats: classes, "
+            "confidence.",
+            ["what"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.drift_limit = Gauge(
+            "lenet5_drift_limit",
+            "Divergence that chance exceeds once in 1,000 times.",
+            ["what"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.estimated_accuracy = Gauge(
+            "lenet5_estimated_accuracy",
+            "Mean calibrated confidence of the last answers.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.estimated_accuracy.set(math.nan)
+
+    def forget_drift(self) -> None:
+        """Set the gauges of drift to NaN: another version answers."""
+        self.estimated_accuracy.set(math.nan)
+        for what in ("classes", "confidence"):
+            for gauge in (self.drift, self.drift_limit):
+                gauge.labels(what).set(math.nan)
 
     def count(self, answers: Answers) -> None:
         """Count images by their predicted class."""
