@@ -12,13 +12,12 @@ import pytest
 
 from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
-from lenet5.serving import drift, predictor, reference
+from lenet5.serving import predictor, reference
 from lenet5.serving.drift import Drift
 from lenet5.serving.inference_log import Answers
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.reference import WINDOW, Reference
 from lenet5.serving.service_metrics import ServiceMetrics
-from lenet5.stages.validate import chance
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 from tests.conftest import Project
@@ -64,7 +63,7 @@ def paths(tmp_path: Path) -> Paths:
     """A checkout that knows the reference of version 1, and that version 2 has none."""
     paths = Paths(tmp_path)
     for number, content in ((1, USUAL.__dict__), (2, None)):
-        file = reference._file(paths, "digits", number, "d")
+        file = reference.file(paths, "digits", number, "d")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
     return paths
@@ -122,13 +121,12 @@ def test_a_change_rises_above_the_limit_and_leaves_with_the_window(paths: Paths,
 def test_chance_alone_seldom_exceeds_the_limit(shares: np.ndarray) -> None:
     chooser = np.random.default_rng(7)
     exceeded = tried = 0
-    for _ in range(20):
+    for _ in range(5):
         counts = chooser.multinomial(10_000, shares).tolist()
-        limit = chance.divergence(reference.smoothed(counts), WINDOW, 10_000, reference._RATE)
-        for sample in chooser.multinomial(WINDOW, shares, size=200):
-            exceeded += drift.divergence(sample, counts) > limit
-            tried += 1
-    assert exceeded / tried < 0.005
+        found = reference.divergence(chooser.multinomial(WINDOW, shares, size=2000), counts)
+        exceeded += int((found > reference.limit(counts)).sum())
+        tried += len(found)
+    assert 0 < exceeded / tried < 0.004
 
 
 def test_bins_hold_their_lower_edge() -> None:

@@ -1,7 +1,7 @@
 """Compare what a version answers with what it predicted for its own test images, for ``GET /metrics``.
 
 The last ``WINDOW`` answers are compared, by predicted class and by confidence, with the Kullback-Leibler
-divergence that the stage ``validate`` uses for data. One below its limit can be chance. The gauges are
+divergence, as the stage ``validate`` compares data. One below its limit can be chance. The gauges are
 absent, or NaN after a change of version, until that many images are answered, and while the registry has no
 predictions of the version.
 """
@@ -10,7 +10,6 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +45,10 @@ class _Window:
 class Drift:
     """Sets the gauges of drift."""
 
-    def __init__(self, paths: Paths, metrics: ServiceMetrics) -> None:
+    def __init__(self, paths: Paths, metrics: ServiceMetrics, *, offline: bool = False) -> None:
+        """Remember where references are stored, and whether the registry may be asked for others."""
         self._paths = paths
+        self._offline = offline
         self._metrics = metrics
         self._window: _Window | None = None
 
@@ -57,7 +58,8 @@ class Drift:
         window = _Window(served, known, np.zeros(0, np.intp), np.zeros(0, np.float32))
         self._metrics.forget_drift()
         self._window = window
-        if not reference.is_cached(self._paths, served.name, served.number, served.digest):
+        asked = reference.is_cached(self._paths, served.name, served.number, served.digest)
+        if not (asked or self._offline):
             threading.Thread(target=self._download, args=[window], name="reference", daemon=True).start()
 
     def observe(self, answers: Answers) -> None:
@@ -77,7 +79,7 @@ class Drift:
             ("classes", classes, list(window.known.classes.values())),
             ("confidence", reference.count_confidences(window.confidence), window.known.confidences),
         ):
-            self._metrics.drift.labels(what).set(divergence(counts, usual))
+            self._metrics.drift.labels(what).set(float(reference.divergence(np.asarray(counts), usual)))
             self._metrics.drift_limit.labels(what).set(window.known.limits[what])
 
     def _download(self, window: _Window) -> None:
@@ -112,16 +114,3 @@ class Drift:
             return
         if child.returncode:
             log.warning("the predictions of version %d cannot be downloaded: %s", served.number, child.stderr)
-
-
-def divergence(counts: Sequence[int] | NDArray[np.intp], usual: Sequence[int]) -> float:
-    """Return the Kullback-Leibler divergence of counts from a reference, in nats.
-
-    Args:
-        counts: (K,), of the compared images.
-        usual: (K,), of the reference.
-    """
-    shares = np.asarray(counts) / np.sum(counts)
-    expected = reference.smoothed(usual)
-    some = shares > 0
-    return float((shares[some] * np.log(shares[some] / expected[some])).sum())

@@ -43,7 +43,8 @@ _MAX_FILES = 1000
 """Pictures in one form."""
 _MLFLOW_CODES = {500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
 """Of refusals; any other one is a bad request."""
-_PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+"""Paths that need no key."""
 
 
 def create(options: ServiceOptions) -> ASGIApp:
@@ -74,7 +75,7 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _on_defect)
-    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in _PUBLIC)
+    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in PUBLIC)
     return _Measured(guarded, service)
 
 
@@ -308,8 +309,7 @@ class _Measured:
         finally:
             self._metrics.in_flight.dec()
             route = scope["route"].path if "route" in scope else "other"
-            self._metrics.requests.labels(route, str(status), version).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+            self._metrics.finished(route, status, version, time.perf_counter() - begin)
 
 
 async def _on_error(request: Request, error: RequestError) -> Response:

@@ -28,6 +28,8 @@ WINDOW = 1000
 """Images that are compared with the reference."""
 _RATE = 0.001
 """Share of windows in which chance exceeds a limit."""
+_SIMULATED = (5_000, 20_000)
+"""Windows that a limit is computed from: of many classes fewer, so that it takes a second."""
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +63,36 @@ def smoothed(counts: Sequence[int]) -> Floats:
     return added / added.sum()
 
 
+def divergence(counts: NDArray[np.integer], usual: Sequence[int]) -> Floats:
+    """Return the Kullback-Leibler divergence of counts from a reference, in nats.
+
+    Args:
+        counts: (..., K), of the compared images.
+        usual: (K,), of the reference.
+    """
+    shares = counts / counts.sum(axis=-1, keepdims=True)
+    ratios = np.log(np.where(shares > 0, shares / smoothed(usual), 1))
+    return np.asarray((shares * ratios).sum(axis=-1))
+
+
+def limit(usual: Sequence[int]) -> float:
+    """Return the divergence that chance exceeds in a share ``_RATE`` of all windows.
+
+    Windows are drawn from shares that the reference, a sample too, leaves possible. Their divergences are
+    computed, and their quantile is the limit.
+
+    Args:
+        usual: (K,), of the reference.
+    """
+    chooser = np.random.default_rng(0)
+    fewest, most = _SIMULATED
+    found: list[Floats] = []
+    for _ in range(max(fewest, min(most, 500_000 // len(usual))) // 1000):
+        shares = chooser.dirichlet(np.asarray(usual) + 0.5, 1000)
+        found.append(divergence(chooser.multinomial(WINDOW, shares), usual))
+    return float(np.quantile(np.concatenate(found), 1 - _RATE))
+
+
 def count_confidences(confidence: NDArray[np.floating]) -> list[int]:
     """Return the number of values in each bin: below 0.5, from 0.5 to below 0.7, …, 0.999 and more."""
     bins = np.searchsorted(_EDGES, confidence.astype(np.float32, copy=False), side="right")
@@ -78,7 +110,7 @@ def cached(paths: Paths, name: str, number: int, digest: str) -> Reference | Non
         digest: SHA-256 of its ONNX file. A new registry gives the same numbers to other versions.
     """
     try:
-        content = json.loads(files.read_text(_file(paths, name, number, digest)))
+        content = json.loads(files.read_text(file(paths, name, number, digest)))
         return Reference(**content) if content else None
     except (OSError, ValueError, TypeError, DataError):
         return None
@@ -86,7 +118,7 @@ def cached(paths: Paths, name: str, number: int, digest: str) -> Reference | Non
 
 def is_cached(paths: Paths, name: str, number: int, digest: str) -> bool:
     """Return whether the registry was asked before, even if it has no predictions of the version."""
-    return _file(paths, name, number, digest).is_file()
+    return file(paths, name, number, digest).is_file()
 
 
 def get(paths: Paths, name: str, number: int, digest: str) -> Reference | None:
@@ -102,14 +134,13 @@ def get(paths: Paths, name: str, number: int, digest: str) -> Reference | None:
     if not is_cached(paths, name, number, digest):
         reference = _download(paths, name, number, digest)
         content = asdict(reference) if reference else None
-        files.write_text(_file(paths, name, number, digest), json.dumps(content))
+        files.write_text(file(paths, name, number, digest), json.dumps(content))
     return cached(paths, name, number, digest)
 
 
 def _download(paths: Paths, name: str, number: int, digest: str) -> Reference | None:
     from lenet5.core.dataset import DIGITS
     from lenet5.registry import fast_lookup, model_versions, predictions
-    from lenet5.stages.validate import chance
     from lenet5.tracking import store, tags
 
     with store.reachable(paths):
@@ -131,14 +162,12 @@ def _download(paths: Paths, name: str, number: int, digest: str) -> Reference | 
             zip(classes, counts, strict=True)
         ),  # the order of the classes is that of their positions
         confidences=confidences,
-        limits={
-            what: chance.divergence(smoothed(some), WINDOW, len(table), _RATE)
-            for what, some in (("classes", counts), ("confidence", confidences))
-        },
+        limits={"classes": limit(counts), "confidence": limit(confidences)},
     )
 
 
-def _file(paths: Paths, name: str, number: int, digest: str) -> Path:
+def file(paths: Paths, name: str, number: int, digest: str) -> Path:
+    """Return the file with the counts of a version."""
     return LocalState(paths.root).serving / "references" / f"{name}-{number}-{digest[:16]}-{WINDOW}.json"
 
 

@@ -39,6 +39,8 @@ class ServiceOptions:
     log_pixels: bool
     log_days: float
     log_megabytes: float
+    offline: bool = False
+    """Serve the version that this folder remembers, and never ask the registry."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ class Service:
         paths = Paths(options.root)
         folder = LocalState(options.root).serving
         self.metrics = ServiceMetrics(options.metrics_folder)
-        self.drift = Drift(paths, self.metrics)
+        self.drift = Drift(paths, self.metrics, offline=options.offline)
         self.watch = ModelWatch(
             paths,
             options.model_name,
             options.reference,
             poll_seconds=options.poll_seconds,
+            offline=options.offline,
             on_change=self._changed,
         )
         self.log = InferenceLog(
