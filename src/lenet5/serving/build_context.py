@@ -1,8 +1,8 @@
 """Write what `docker build` needs for an image that holds one version and asks no registry.
 
 FOLDER/Dockerfile    adds the files below to the image `lenet5:serve`, and starts it offline
-FOLDER/state/        models/<SHA-256>.onnx, serving/last-<name>-<version>.json and serving/references, which drift
-                     is compared with, as in .lenet5
+FOLDER/state/        as in .lenet5: models/<SHA-256>.onnx, serving/last-<name>-<version>.json, and
+                     serving/references/*.json, which drift is compared with
 """
 
 import hashlib
