@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lenet5.core import files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class FeedbackLog:
@@ -48,13 +50,15 @@ class FeedbackLog:
             os.close(descriptor)
 
 
-def read(folder: Path, on_torn: Callable[[Path, int], None] = lambda _, __: None) -> pd.DataFrame:
+def read(folder: Path, on_torn: Callable[[Path, int], None] = lambda _, __: None) -> "pd.DataFrame":
     """Return the last label of each image, with the columns ``request_id``, ``row``, ``label`` and ``time``.
 
     Args:
         folder: of the labels.
         on_torn: called with the file and the number of each line that is torn or no label; it is left out.
     """
+    import pandas as pd  # takes 50 MB, which the service itself does not need
+
     entries = []
     for path in sorted(folder.glob("*.jsonl")):
         lines = files.read_bytes(path).decode(errors="replace").splitlines()
