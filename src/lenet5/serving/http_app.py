@@ -24,6 +24,7 @@ from lenet5.serving import open_inference, picture, request_images
 from lenet5.serving.access import AccessControl
 from lenet5.serving.errors import RequestError
 from lenet5.serving.model_watch import ServedModel
+from lenet5.serving.page import routes as page_routes
 from lenet5.serving.predictor import Probabilities
 from lenet5.serving.request_images import Images
 from lenet5.serving.service import Answer, Service, ServiceOptions, json_response
@@ -66,10 +67,11 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_predict(app, service)
     _add_invocations(app, service)
     open_inference.add_routes(app, service)
+    page_routes.add_routes(app, service, _read_images, _predictions)
     _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
-    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in _PUBLIC)
+    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in _PUBLIC or page_routes.is_public(path))
     return _Measured(guarded, service)
 
 

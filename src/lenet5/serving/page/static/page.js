@@ -1,0 +1,366 @@
+// The page: it sends what is drawn, and shows the answers.
+
+import { Board } from "./board.js";
+import * as paint from "./paint.js";
+import * as service from "./service.js";
+
+const REST = 600; // milliseconds after the last stroke, until the picture counts as finished
+const ALL = 12; // classes that have a bar and a button each; of more, the likeliest have one
+const SHOWN = 8;
+const POLL = 5000; // milliseconds between two questions while no version is loaded
+
+const $ = (id) => document.getElementById(id);
+const board = new Board($("pad"), $("pen"), $("pen-status"));
+let model = null;
+let drawing = 0; // counts the drawings, so that answers for an earlier one are dropped
+let requestId = null; // of the answer that feedback is about
+let last = null; // the last explanation
+let resting = 0;
+let previews = { wanted: false, running: false };
+
+board.addEventListener("change", () => {
+  $("placeholder").classList.add("gone");
+  tools();
+  unexplained();
+  live();
+  scheduleRest();
+});
+board.addEventListener("rest", scheduleRest);
+board.addEventListener("clear", () => {
+  clearTimeout(resting);
+  drawing++;
+  tools();
+  notice("");
+  $("placeholder").classList.remove("gone");
+  forget();
+});
+
+// --- what is served -------------------------------------------------------------------------------------------
+
+async function load() {
+  try {
+    adopt(await service.model());
+    $("key-form").hidden = true;
+    notice("");
+  } catch (refusal) {
+    report(refusal);
+    if (refusal.status !== 401) setTimeout(load, Math.max(POLL, 1000 * refusal.retrySeconds));
+  }
+}
+
+function adopt(served) {
+  const digits = served.classes.join("") === "0123456789";
+  const colours = served.shape.length === 3;
+  const drawable = served.pictures !== "whole";
+  model = served;
+  board.drawable = drawable;
+  board.colour = colours && drawable && served.pictures !== "digit" ? $("colour").value : null;
+  $("colour-tool").hidden = board.colour === null;
+  $("title").textContent = !drawable ? "Choose a picture" : digits ? "Draw a digit" : "Draw, or choose a picture";
+  $("lead").textContent = drawable ? "The network reads it while you draw." : "The network says what it shows.";
+  $("placeholder-text").textContent = drawable ? "Draw here" : "Drop a picture here";
+  $("keys-text").hidden = !drawable;
+  $("board").classList.toggle("pictures", !drawable);
+  $("version").textContent = `${served.model}, version ${served.version}`;
+  $("report").hidden = !served.report;
+  $("report").textContent = service.hasKey() ? "Download its report" : "Its report";
+  $("logged").textContent =
+    "Each answer for a finished picture is a row in the inference log of this service, " +
+    `${served.pixels_logged ? "with" : "without"} the picture. Nothing leaves it, and nothing is logged while you draw.`;
+  document.title = `${$("title").textContent} · ${served.model}`;
+  bars();
+  choices();
+}
+
+/** Note that another version answers than the one that the page knows. */
+function check(answer) {
+  if (answer.version !== model.version) load();
+}
+
+// --- asking ---------------------------------------------------------------------------------------------------
+
+/** Ask for the probabilities while the pen moves: one request at a time, and always the newest picture. */
+async function live() {
+  previews.wanted = true;
+  if (previews.running || !model) return;
+  previews.running = true;
+  while (previews.wanted) {
+    previews.wanted = false;
+    const asked = drawing;
+    try {
+      await new Promise(requestAnimationFrame);
+      if (board.empty) break;
+      const answer = await service.preview(await board.picture());
+      if (asked !== drawing || board.empty || requestId) continue;
+      show(answer);
+      check(answer);
+    } catch (refusal) {
+      if (refusal.status === 422) continue; // the first point of a stroke shows nothing yet
+      if (refusal.status === 401) report(refusal);
+      await new Promise((resolve) => setTimeout(resolve, Math.max(300, 1000 * (refusal.retrySeconds ?? 0))));
+    }
+  }
+  previews.running = false;
+}
+
+function scheduleRest() {
+  clearTimeout(resting);
+  resting = setTimeout(rest, REST);
+}
+
+/** Ask for the answer and its explanation when the pen rests. */
+async function rest() {
+  if (board.empty || board.drawing || !model) return;
+  const asked = drawing;
+  const version = ++answers;
+  try {
+    const answer = await service.explain(await board.picture());
+    if (asked !== drawing || version !== answers || board.empty || board.drawing) return;
+    notice("");
+    show(answer);
+    explained(answer);
+    check(answer);
+  } catch (refusal) {
+    if (asked !== drawing) return;
+    report(refusal);
+    if (refusal.retrySeconds) resting = setTimeout(rest, 1000 * refusal.retrySeconds);
+  }
+}
+let answers = 0; // that were asked for
+
+/** Show a refusal in words; without a key, the form for it. */
+function report(refusal) {
+  if (!(refusal instanceof service.Refusal)) throw refusal;
+  if (refusal.status === 401) {
+    $("key-form").hidden = false;
+    notice(service.hasKey() ? "The service does not know this key." : "");
+    $("key").focus();
+  } else notice(refusal.message);
+}
+
+function notice(text) {
+  $("notice").hidden = !text;
+  if ($("notice").textContent !== text) $("notice").textContent = text;
+}
+
+// --- showing --------------------------------------------------------------------------------------------------
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+const make = (tag, name, text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
+
+function bars() {
+  const rows = Math.min(model.classes.length, model.classes.length > ALL ? SHOWN : ALL);
+  $("bars").replaceChildren(
+    ...Array.from({ length: rows }, (_, row) => {
+      const item = document.createElement("li");
+      const track = make("span", "track");
+      track.append(make("span", "fill"));
+      item.append(make("span", "name", model.classes.length > ALL ? "" : model.classes[row]), track, make("span", "share"));
+      return item;
+    }),
+  );
+  $("bars").classList.toggle("long", Math.max(...model.classes.map((name) => name.length)) > 3);
+}
+
+function show(answer) {
+  const [{ class: best, probability, probabilities }] = answer.predictions;
+  const order = probabilities.map((_, code) => code).sort((one, other) => probabilities[other] - probabilities[one]);
+  const shown = model.classes.length > ALL ? order : model.classes.map((_, code) => code);
+  [...$("bars").children].forEach((item, row) => {
+    const code = shown[row];
+    const [name, track, share] = item.children;
+    name.textContent = model.classes[code];
+    share.textContent = percent(probabilities[code]);
+    track.firstChild.style.transform = `scaleX(${probabilities[code]})`;
+    item.classList.toggle("best", code === order[0]);
+  });
+  $("class").textContent = best;
+  $("class").classList.toggle("long", best.length > 2);
+  $("says").textContent = percent(probability);
+  $("runner-up").textContent = `then ${model.classes[order[1]]}, ${percent(probabilities[order[1]])}`;
+  paint.image($("seen"), answer.image);
+}
+
+function explained(answer) {
+  last = answer;
+  requestId = answer.request_id;
+  const [{ class: best, probability }] = answer.predictions;
+  $("status").textContent = `${best}, probability ${percent(probability)}`;
+  const [height, width, channels] = model.shape;
+  $("seen-text").textContent =
+    `Your picture, converted to ${width}×${height} ${channels ? "pixels" : "grey values"}.`;
+  $("inside-empty").hidden = true;
+  $("figures").hidden = false;
+  $("figures").classList.remove("stale");
+  layers(answer.layers);
+  rests();
+  $("labels").disabled = false;
+}
+
+/** Build one figure for each convolution, and draw its maps. */
+function layers(found) {
+  const names = found.map((layer) => `${layer.name} ${layer.values.length}`).join();
+  if ($("layers").dataset.names !== names) {
+    $("layers").dataset.names = names;
+    $("layers").replaceChildren(
+      ...found.map((layer) => {
+        const figure = document.createElement("figure");
+        const maps = make("div", "maps");
+        maps.setAttribute("role", "img");
+        maps.style.setProperty("--columns", Math.min(8, layer.values.length));
+        maps.append(...layer.values.map(() => document.createElement("canvas")));
+        figure.append(make("h3", "", layer.name), maps, document.createElement("figcaption"));
+        return figure;
+      }),
+    );
+  }
+  found.forEach((layer, place) => {
+    const [, maps, caption] = $("layers").children[place].children;
+    const [rows, columns] = [layer.values[0].length, layer.values[0][0].length];
+    const kernels = `${layer.maps} feature maps of ${columns}×${rows}`;
+    maps.setAttribute("aria-label", `Layer ${layer.name}: ${kernels}`);
+    caption.textContent =
+      layer.values.length < layer.maps
+        ? `The first ${layer.values.length} of ${kernels}.`
+        : `${kernels}: where each filter finds its pattern.`;
+    layer.values.forEach((values, map) => paint.map(maps.children[map], values));
+  });
+}
+
+function rests() {
+  const { drop, step, patch, answer } = last.occlusion;
+  paint.occlusion($("occlusion"), drop, step, last.image);
+  const largest = Math.max(...drop.flat());
+  const [{ probability }] = last.predictions;
+  $("occlusion-text").textContent =
+    largest < 0.005
+      ? `A patch of ${patch}×${patch} pixels changes the probability of ${answer} nowhere by half a percent.`
+      : `A patch of ${patch}×${patch} pixels moves over the picture. In the worst place, ${answer} falls from ` +
+        `${percent(probability)} to ${percent(Math.max(0, probability - largest))}.`;
+}
+
+/** The picture changes: feedback and maps belong to an earlier one. */
+function unexplained() {
+  requestId = null;
+  answers++;
+  $("labels").disabled = true;
+  $("thanks").textContent = "";
+  $("figures").classList.add("stale");
+  for (const button of $("choices").querySelectorAll("[aria-pressed]")) button.setAttribute("aria-pressed", "false");
+}
+
+function forget() {
+  unexplained();
+  last = null;
+  $("class").textContent = "?";
+  $("class").classList.remove("long");
+  $("says").textContent = "Nothing to read yet";
+  $("runner-up").textContent = $("status").textContent = "";
+  $("inside-empty").hidden = false;
+  $("figures").hidden = true;
+  if (model) bars();
+}
+
+function tools() {
+  $("undo").disabled = $("clear").disabled = board.empty;
+}
+
+// --- feedback -------------------------------------------------------------------------------------------------
+
+function choices() {
+  if (model.classes.length <= ALL) {
+    $("choices").replaceChildren(
+      ...model.classes.map((name) => {
+        const button = make("button", "choice", name);
+        button.type = "button";
+        button.setAttribute("aria-pressed", "false");
+        button.addEventListener("click", () => tell(name, button));
+        return button;
+      }),
+    );
+    return;
+  }
+  const select = document.createElement("select");
+  select.setAttribute("aria-label", "Class");
+  select.append(...model.classes.map((name) => new Option(name, name)));
+  const send = make("button", "", "Send");
+  send.type = "button";
+  send.addEventListener("click", () => tell(select.value));
+  $("choices").replaceChildren(select, send);
+}
+
+async function tell(label, button) {
+  const about = requestId;
+  if (!about) return;
+  try {
+    await service.feedback(about, label);
+    if (about !== requestId) return;
+    for (const each of $("choices").querySelectorAll("[aria-pressed]")) each.setAttribute("aria-pressed", each === button);
+    $("thanks").textContent = `Thank you. The service keeps the label ${label} with this answer.`;
+  } catch (refusal) {
+    report(refusal);
+  }
+}
+
+// --- other controls -------------------------------------------------------------------------------------------
+
+$("undo").addEventListener("click", () => board.undo());
+$("clear").addEventListener("click", () => {
+  board.clear();
+  $("pad").focus({ focusVisible: false });
+});
+$("colour").addEventListener("input", () => (board.colour = $("colour").value));
+$("feedback").addEventListener("submit", (event) => event.preventDefault());
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  service.useKey($("key").value.trim());
+  $("key").value = "";
+  load().then(scheduleRest);
+});
+$("report").addEventListener("click", async (event) => {
+  if (!service.hasKey()) return; // a link cannot send the key
+  event.preventDefault();
+  try {
+    const address = URL.createObjectURL(await service.report());
+    Object.assign(document.createElement("a"), { href: address, download: `${model.model}-${model.version}.html` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  } catch (refusal) {
+    report(refusal);
+  }
+});
+
+async function open(file) {
+  if (!file) return;
+  try {
+    drawing++;
+    await board.show(file);
+    notice("");
+  } catch {
+    notice(`The browser cannot read ${file.name || "this file"} as a picture.`);
+  }
+}
+
+$("file").addEventListener("change", () => {
+  open($("file").files[0]);
+  $("file").value = "";
+});
+let inside = 0; // elements that the dragged picture is over
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"])
+  document.addEventListener(kind, (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    inside = kind === "drop" ? 0 : inside + (kind === "dragenter") - (kind === "dragleave");
+    $("board").classList.toggle("over", inside > 0);
+    if (kind === "drop") open(event.dataTransfer.files[0]);
+  });
+document.addEventListener("paste", (event) => open(event.clipboardData?.files[0]));
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  board.redraw();
+  if (!last) return;
+  layers(last.layers);
+  rests();
+});
+
+load();
