@@ -35,6 +35,19 @@ _HEADERS = {
     "Cache-Control": "no-cache",  # ask whether it changed
 }
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_PATHS = {
+    "index.html": "/",
+    "docs.html": "/docs",
+    **{
+        name: f"/page/{name.removesuffix('.gz')}"
+        for name in (
+            *("page.css", "docs.css", "icon.svg"),
+            *("page.js", "board.js", "paint.js", "service.js", "key.js", "docs.js"),
+            *("swagger-ui/swagger-ui-bundle.js.gz", "swagger-ui/swagger-ui.css.gz"),
+        )
+    },
+}
+"""Paths of the page's files in the service."""
 
 ReadImages = Callable[[Request, str, ServedModel], Awaitable[Images]]
 
@@ -45,7 +58,6 @@ class _File:
 
     content: bytes
     kind: str
-    etag: str
     headers: dict[str, str]
 
 
@@ -152,7 +164,7 @@ def add_routes(
 async def _send(request: Request) -> Response:
     """Return a file of the page; 304 when the browser has it."""
     file = _FILES[request.url.path]
-    if request.headers.get("if-none-match") == file.etag:
+    if request.headers.get("if-none-match") == file.headers["ETag"]:
         return Response(status_code=304, headers=file.headers)
     return Response(file.content, media_type=file.kind, headers=file.headers)
 
@@ -161,13 +173,14 @@ def _load() -> dict[str, _File]:
     """Return the files of the page by their path in the service."""
     folder = resources.files("lenet5.serving.page") / "static"
     files = {}
-    for entry in folder.iterdir():
-        content = entry.read_bytes()
+    for name, path in _PATHS.items():
+        content = (folder / name).read_bytes()
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         headers = _HEADERS | {"Content-Security-Policy": POLICY, "ETag": etag}
-        kind = _TYPES[entry.name.rpartition(".")[2]]
-        path = {"index.html": "/", "docs.html": "/docs"}.get(entry.name, f"/page/{entry.name}")
-        files[path] = _File(content, kind, etag, headers)
+        plain = name.removesuffix(".gz")
+        if plain != name:  # every browser unpacks it
+            headers["Content-Encoding"] = "gzip"
+        files[path] = _File(content, _TYPES[plain.rpartition(".")[2]], headers)
     return files
 
 

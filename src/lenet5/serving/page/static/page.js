@@ -1,6 +1,7 @@
 // The page: it sends what is drawn, and shows the answers.
 
 import { Board } from "./board.js";
+import { accepted, notice, onKey, report } from "./key.js";
 import * as paint from "./paint.js";
 import * as service from "./service.js";
 
@@ -40,8 +41,7 @@ board.addEventListener("clear", () => {
 async function load() {
   try {
     adopt(await service.model());
-    $("key-form").hidden = true;
-    notice("");
+    accepted();
   } catch (refusal) {
     report(refusal);
     if (refusal.status !== 401) setTimeout(load, Math.max(POLL, 1000 * refusal.retrySeconds));
@@ -63,7 +63,7 @@ function adopt(served) {
   $("board").classList.toggle("pictures", !drawable);
   $("version").textContent = `${served.model}, version ${served.version}`;
   $("report").hidden = !served.report;
-  $("report").textContent = service.hasKey() ? "Download its report" : "Its report";
+  $("report").textContent = service.hasKey() ? "Report (download)" : "Report";
   $("logged").textContent =
     "Each answer for a finished picture is a row in the inference log of this service, " +
     `${served.pixels_logged ? "with" : "without"} the picture. Nothing leaves it, and nothing is logged while you draw.`;
@@ -128,24 +128,10 @@ async function rest() {
 }
 let answers = 0; // that were asked for
 
-/** Show a refusal in words; without a key, the form for it. */
-function report(refusal) {
-  if (!(refusal instanceof service.Refusal)) throw refusal;
-  if (refusal.status === 401) {
-    $("key-form").hidden = false;
-    notice(service.hasKey() ? "The service does not know this key." : "");
-    $("key").focus();
-  } else notice(refusal.message);
-}
-
-function notice(text) {
-  $("notice").hidden = !text;
-  if ($("notice").textContent !== text) $("notice").textContent = text;
-}
-
 // --- showing --------------------------------------------------------------------------------------------------
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+/** Return a share in words; no probability is exactly 0 or 1. */
+const percent = (share) => (share > 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
 
 const make = (tag, name, text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
 
@@ -176,9 +162,12 @@ function show(answer) {
     item.classList.toggle("best", code === order[0]);
   });
   $("class").textContent = best;
+  $("class").classList.remove("none");
   $("class").classList.toggle("long", best.length > 2);
   $("says").textContent = percent(probability);
-  $("runner-up").textContent = `then ${model.classes[order[1]]}, ${percent(probabilities[order[1]])}`;
+  const next = probabilities[order[1]];
+  $("runner-up").textContent =
+    next < 0.001 ? "nothing else above 0.1 %" : `then ${model.classes[order[1]]}, ${percent(next)}`;
   paint.image($("seen"), answer.image);
 }
 
@@ -229,15 +218,35 @@ function layers(found) {
 }
 
 function rests() {
-  const { drop, step, patch, answer } = last.occlusion;
+  const { drop, step, patch } = last.occlusion;
   paint.occlusion($("occlusion"), drop, step, last.image);
-  const largest = Math.max(...drop.flat());
-  const [{ probability }] = last.predictions;
+  const side = (length) => `${(100 * patch) / length}%`;
+  $("patch").style.width = side(last.image[0].length);
+  $("patch").style.height = side(last.image.length);
   $("occlusion-text").textContent =
-    largest < 0.005
-      ? `A patch of ${patch}×${patch} pixels changes the probability of ${answer} nowhere by half a percent.`
-      : `A patch of ${patch}×${patch} pixels moves over the picture. In the worst place, ${answer} falls from ` +
-        `${percent(probability)} to ${percent(Math.max(0, probability - largest))}.`;
+    `A patch of ${patch}×${patch} pixels moves over the picture. ` + covered(Math.max(...drop.flat()), "in the worst place");
+}
+
+/** Say what becomes of the answer when the patch covers a place. */
+function covered(drop, where) {
+  const [{ probability }] = last.predictions;
+  if (Math.abs(drop) < 0.0005) return `The answer stays the same ${where}.`;
+  const share = percent(Math.min(1, Math.max(0, probability - drop)));
+  return `${last.occlusion.answer} ${drop > 0 ? "falls" : "rises"} from ${percent(probability)} to ${share} ${where}.`;
+}
+
+/** Show the patch under the pointer, and what it changes. */
+function cover(event) {
+  const box = $("occlusion").getBoundingClientRect();
+  const { drop, step } = last.occlusion;
+  const [height, width] = [last.image.length, last.image[0].length];
+  const at = (share, length) => step * Math.min(Math.floor((share * length) / step), Math.ceil(length / step) - 1);
+  const column = at(Math.min(0.9999, Math.max(0, (event.clientX - box.left) / box.width)), width);
+  const row = at(Math.min(0.9999, Math.max(0, (event.clientY - box.top) / box.height)), height);
+  $("patch").style.left = `${(100 * (column + 0.5)) / width}%`;
+  $("patch").style.top = `${(100 * (row + 0.5)) / height}%`;
+  $("patch").hidden = false;
+  $("occlusion-text").textContent = covered(drop[row / step][column / step], "when this place is covered");
 }
 
 /** The picture changes: feedback and maps belong to an earlier one. */
@@ -254,6 +263,7 @@ function forget() {
   unexplained();
   last = null;
   $("class").textContent = "?";
+  $("class").classList.add("none");
   $("class").classList.remove("long");
   $("says").textContent = "Nothing to read yet";
   $("runner-up").textContent = $("status").textContent = "";
@@ -269,6 +279,7 @@ function tools() {
 // --- feedback -------------------------------------------------------------------------------------------------
 
 function choices() {
+  $("choices").classList.toggle("short", model.classes.every((name) => name.length <= 3));
   if (model.classes.length <= ALL) {
     $("choices").replaceChildren(
       ...model.classes.map((name) => {
@@ -311,13 +322,13 @@ $("clear").addEventListener("click", () => {
   $("pad").focus({ focusVisible: false });
 });
 $("colour").addEventListener("input", () => (board.colour = $("colour").value));
-$("feedback").addEventListener("submit", (event) => event.preventDefault());
-$("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  service.useKey($("key").value.trim());
-  $("key").value = "";
-  load().then(scheduleRest);
+for (const kind of ["pointermove", "pointerdown"]) $("occlusion").addEventListener(kind, cover);
+$("occlusion").addEventListener("pointerleave", () => {
+  $("patch").hidden = true;
+  rests();
 });
+$("feedback").addEventListener("submit", (event) => event.preventDefault());
+onKey(() => load().then(scheduleRest));
 $("report").addEventListener("click", async (event) => {
   if (!service.hasKey()) return; // a link cannot send the key
   event.preventDefault();

@@ -1,5 +1,7 @@
 // Arrays of numbers as pictures, in the colours of the page.
 
+const FAINT = 0.05; // A map whose probabilities change less has no strong colour.
+
 /** Draw an image with its own grey values or colours: rows of numbers from 0 to 255, or of triples. */
 export function image(canvas, rows) {
   paint(canvas, rows.length, rows[0].length, (row, column) => {
@@ -17,7 +19,7 @@ export function map(canvas, rows) {
 /** Draw how much the probability of the answer falls at each place, over the image. */
 export function occlusion(canvas, rows, step, seen) {
   const [zero, positive, negative, ink] = ["--zero", "--positive", "--negative", "--trace"].map(colour);
-  const limit = Math.max(...rows.flat().map(Math.abs), 1e-6);
+  const limit = Math.max(...rows.flat().map(Math.abs), FAINT);
   paint(canvas, seen.length, seen[0].length, (row, column) => {
     const share = rows[Math.floor(row / step)][Math.floor(column / step)] / limit;
     const pixel = seen[row][column];

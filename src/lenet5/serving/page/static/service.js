@@ -40,6 +40,15 @@ export const feedback = async (requestId, label) =>
 /** Return the report page of the served version. */
 export const report = async () => (await ask("report")).blob();
 
+/** Return the description of all routes. */
+export const description = async () => (await ask("openapi.json")).json();
+
+/** Give a request of other code the API key. */
+export function authorized(request) {
+  if (key) request.headers["X-API-Key"] = key;
+  return request;
+}
+
 const send = (path, picture) =>
   ask(path, { method: "POST", headers: { "Content-Type": picture.type }, body: picture });
 
