@@ -150,9 +150,7 @@ class Page:
         """
         kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
         for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
-            self.send(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
-            )
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
         return self
 
     def settle(self, seconds: float = 1.5, limit: float = 30) -> Self:

@@ -71,7 +71,9 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
-    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in _PUBLIC or page_routes.is_public(path))
+    guarded = AccessControl(
+        app, options.limits, _refusal, lambda path: path in _PUBLIC or page_routes.is_public(path)
+    )
     return _Measured(guarded, service)
 
 

@@ -137,7 +137,9 @@ def add_routes(
             headers={"X-Model-Version": str(served.number)},
         )
 
-    @app.post("/explain", summary="Classify one picture, with the image, the feature maps and an occlusion map")
+    @app.post(
+        "/explain", summary="Classify one picture, with the image, the feature maps and an occlusion map"
+    )
     async def explain(request: Request) -> Response:
         served = service.model()
         images = await one_image(request, served)
