@@ -18,8 +18,12 @@ from PIL import Image
 
 from lenet5.core import files
 from lenet5.core.dataset import Description
+from lenet5.core.paths import Paths
 from lenet5.model.onnx_session import DESCRIPTION, PIXELS, PROBABILITIES
 from lenet5.serving import feedback_log, inference_log, predictor
+from lenet5.serving.errors import RequestError
+from lenet5.serving.model_watch import ServedModel
+from lenet5.serving.page.explanation import Explainer
 from lenet5.serving.page.routes import POLICY
 from lenet5.stages.evaluate import inspection
 from lenet5.stages.evaluate.inspection import Inspector
@@ -155,6 +159,14 @@ def test_finished_pictures_are_logged_and_unfinished_ones_are_not(running: Runni
     until(lambda: last in {row["request_id"] for row in logged(running)}, 30, "the answer is logged")
     routes = [row["route"] for row in logged(running) if row["pixels"] == image.tobytes()]
     assert routes == ["/predict", "/explain"]
+
+
+def test_explanation_without_the_downloaded_file_is_refused(tmp_path: Path) -> None:
+    model = predictor.of_onnx(2, photo_model())
+    explainer = Explainer(Paths(tmp_path))
+    with pytest.raises(RequestError, match="The file of version 2 is missing") as refusal:
+        explainer.explain(ServedModel("photos", "0" * 64, model), np.zeros((64, 64, 3), np.uint8))
+    assert (refusal.value.status, refusal.value.code) == (503, "no_file")
 
 
 @pytest.mark.parametrize("path", ["/preview", "/explain"])

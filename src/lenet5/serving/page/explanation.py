@@ -3,7 +3,6 @@
 ONNX Runtime computes both, as for ``lenet5 explain``.
 """
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,10 @@ class Explainer:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._lock = threading.Lock()
         self._loaded: tuple[str, Inspector] | None = None
 
     def explain(self, served: ServedModel, image: NDArray[np.uint8]) -> dict[str, Any]:
-        """Explain the answer for one image, one call at a time.
+        """Explain the answer for one image. Only one call may run at a time.
 
         Args:
             served: the version that answers.
@@ -48,13 +46,12 @@ class Explainer:
         Raises:
             RequestError: the file of the version is missing.
         """
-        with self._lock:
-            inspector = self._inspector(served)
-            step = -(-max(image.shape[:2]) // PLACES)
-            patch = PATCH * step + (PATCH * step + 1) % 2
-            occlusion = inspection.occlude(inspector, image, patch, step)
-            names = [layer.name for layer in inspector.layers if layer.kind == "convolution"]
-            outputs = inspector.activations(image[None], names) if names else {}
+        inspector = self._inspector(served)
+        step = -(-max(image.shape[:2]) // PLACES)
+        patch = PATCH * step + (PATCH * step + 1) % 2
+        occlusion = inspection.occlude(inspector, image, patch, step)
+        names = [layer.name for layer in inspector.layers if layer.kind == "convolution"]
+        outputs = inspector.activations(image[None], names) if names else {}
         return {
             "layers": [_maps(name, outputs[name][0]) for name in names],
             "occlusion": {

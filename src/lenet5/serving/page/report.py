@@ -17,8 +17,8 @@ from lenet5.tracking.tags import ARTIFACTS
 def find(paths: Paths, served: ServedModel, *, ask_registry: bool) -> bytes | None:
     """Return the page, or None if this machine does not have it.
 
-    It is the page that ``lenet5 report`` wrote, or the one of the last evaluation in this checkout, if that is
-    the registered page of this version.
+    It is the page that ``lenet5 report`` wrote, or the one of the last evaluation in this checkout, if that
+    is the registered page of this version.
 
     Args:
         paths: the checkout.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -18,8 +19,8 @@ from lenet5.serving.request_images import Images
 from lenet5.serving.service import Answer, Service, json_response
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of the page: nothing of another host, and nothing inline."""
 REPORT_POLICY = (
@@ -29,7 +30,7 @@ REPORT_POLICY = (
 """Content-Security-Policy of a report page: one file without a script, with its styles and pictures in it."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with `no-referrer`, browsers may hide the origin of the page's requests
+    "Referrer-Policy": "same-origin",  # `no-referrer` may hide the origin of the page's requests
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",  # ask whether it changed
@@ -79,6 +80,7 @@ def add_routes(
     """
     paths = Paths(service.root)
     explainer = Explainer(paths)
+    one_at_a_time = CapacityLimiter(1)  # others wait without a thread, which pictures and labels need
 
     for path in _FILES:
         app.add_api_route(path, _send, methods=["GET", "HEAD"], include_in_schema=False)
@@ -143,7 +145,7 @@ def add_routes(
     async def explain(request: Request) -> Response:
         served = service.model()
         images = await one_image(request, served)
-        explanation = await run_in_threadpool(explainer.explain, served, images[0])
+        explanation = await to_thread.run_sync(explainer.explain, served, images[0], limiter=one_at_a_time)
         answer = await service.answer(served, images, "/explain")
         content = predictions(answer) | {"image": images[0]} | explanation
         return json_response(content, headers=answer.headers)

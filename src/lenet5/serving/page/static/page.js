@@ -59,7 +59,7 @@ function adopt(served) {
   $("title").textContent = !drawable ? "Choose a picture" : digits ? "Draw a digit" : "Draw, or choose a picture";
   $("lead").textContent = drawable ? "The network reads it while you draw." : "The network says what it shows.";
   $("placeholder-text").textContent = drawable ? "Draw here" : "Drop a picture here";
-  $("keys-text").hidden = !drawable;
+  $("keys-text").hidden = $("undo").hidden = !drawable;
   $("board").classList.toggle("pictures", !drawable);
   $("version").textContent = `${served.model}, version ${served.version}`;
   $("report").hidden = !served.report;
@@ -158,7 +158,7 @@ function show(answer) {
     const [name, track, share] = item.children;
     name.textContent = model.classes[code];
     share.textContent = percent(probabilities[code]);
-    track.firstChild.style.transform = `scaleX(${probabilities[code]})`;
+    track.firstChild.style.transform = `translateX(${100 * (probabilities[code] - 1)}%)`;
     item.classList.toggle("best", code === order[0]);
   });
   $("class").textContent = best;
