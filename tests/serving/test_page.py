@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,8 @@ from PIL import Image
 
 from lenet5.core import files
 from lenet5.core.dataset import Description
-from lenet5.core.paths import Paths
 from lenet5.model.onnx_session import DESCRIPTION, PIXELS, PROBABILITIES
 from lenet5.serving import feedback_log, inference_log, predictor
-from lenet5.serving.errors import RequestError
-from lenet5.serving.model_watch import ServedModel
-from lenet5.serving.page.explanation import Explainer
 from lenet5.serving.page.routes import POLICY
 from lenet5.stages.evaluate import inspection
 from lenet5.stages.evaluate.inspection import Inspector
@@ -155,18 +152,12 @@ def test_finished_pictures_are_logged_and_unfinished_ones_are_not(running: Runni
     assert all(each["predictions"] == predicted["predictions"] for each in previewed)
     assert all(each["image"] == image.tolist() for each in previewed)
     assert not [each for each in previewed if "request_id" in each]
-    last = running.post("/explain", data=png(image), headers=PNG).json()["request_id"]
+    explained = running.post("/explain", data=png(image), headers=PNG).json()
+    assert all(each["layers"] == explained["layers"] for each in previewed)
+    last = explained["request_id"]
     until(lambda: last in {row["request_id"] for row in logged(running)}, 30, "the answer is logged")
     routes = [row["route"] for row in logged(running) if row["pixels"] == image.tobytes()]
     assert routes == ["/predict", "/explain"]
-
-
-def test_explanation_without_the_downloaded_file_is_refused(tmp_path: Path) -> None:
-    model = predictor.of_onnx(2, photo_model())
-    explainer = Explainer(Paths(tmp_path))
-    with pytest.raises(RequestError, match="The file of version 2 is missing") as refusal:
-        explainer.explain(ServedModel("photos", "0" * 64, model), np.zeros((64, 64, 3), np.uint8))
-    assert (refusal.value.status, refusal.value.code) == (503, "no_file")
 
 
 @pytest.mark.parametrize("path", ["/preview", "/explain"])
@@ -293,7 +284,7 @@ def posts(browser: Page, path: str) -> int:
 
 
 def test_digit_is_read_while_it_is_drawn_and_logged_once(browser: Page, running: Running) -> None:
-    before = {row["request_id"] for row in logged(running)}
+    begin = datetime.now(UTC)
     opened(browser, running)
     *stroke, end = on_pad(browser, SEVEN)
     browser.send(
@@ -305,6 +296,7 @@ def test_digit_is_read_while_it_is_drawn_and_logged_once(browser: Page, running:
     until(lambda: text(browser, "#class") == "7", 10, "the answer while the button is down")
     assert posts(browser, "/preview") > 2
     assert posts(browser, "/explain") == 0
+    assert browser.evaluate("document.querySelectorAll('#layers canvas').length") == 6 + 16
     browser.send("Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], button="left")
     explained(browser, "7")
     assert posts(browser, "/explain") == 1
@@ -324,7 +316,7 @@ def test_digit_is_read_while_it_is_drawn_and_logged_once(browser: Page, running:
     )
     assert drawn > 10, "maps with more than one colour"
     new = until(
-        lambda: [row for row in logged(running) if row["request_id"] not in before],
+        lambda: [row for row in logged(running) if row["time"] > begin],
         30,
         "the answer is logged",
     )
@@ -512,8 +504,8 @@ def test_page_follows_to_photos_whose_classes_are_named_like_html(
         register(project, photo_model())
         until(lambda: service.get("/health/ready").json()["version"] == 2, 60, "version 2 answers")
         browser.drag(on_pad(browser, SEVEN))
-        browser.wait_for("version 2")
-        opened(browser, service, shows="version 2").wait_for("Choose a picture")
+        browser.wait_for("version 2", "Choose a picture")
+        assert text(browser, "#class") == "?", "photos are not drawn"
         assert "Report" not in browser.text()
         colours = np.random.default_rng(1).integers(0, 255, (80, 60, 3)).astype(np.uint8)
         file = io.BytesIO()

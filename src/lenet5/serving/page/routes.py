@@ -79,7 +79,7 @@ def add_routes(
         predictions: returns the content of an answer, as ``POST /predict`` gives it.
     """
     paths = Paths(service.root)
-    explainer = Explainer(paths)
+    explainer = Explainer()
     one_at_a_time = CapacityLimiter(1)  # others wait without a thread, which pictures and labels need
 
     for path in _FILES:
@@ -124,6 +124,7 @@ def add_routes(
     async def preview(request: Request) -> Response:
         served = service.model()
         images = await one_image(request, served)
+        layers = await to_thread.run_sync(explainer.layers, served, images[0], limiter=one_at_a_time)
         row = served.model.probabilities(images)[0]
         best = int(row.argmax())
         classes = served.model.description.classes
@@ -135,6 +136,7 @@ def add_routes(
                     {"class": classes[best], "probability": row[best], "probabilities": row},
                 ],
                 "image": images[0],
+                "layers": layers,
             },
             headers={"X-Model-Version": str(served.number)},
         )
@@ -145,9 +147,11 @@ def add_routes(
     async def explain(request: Request) -> Response:
         served = service.model()
         images = await one_image(request, served)
-        explanation = await to_thread.run_sync(explainer.explain, served, images[0], limiter=one_at_a_time)
+        image = images[0]
+        layers = await to_thread.run_sync(explainer.layers, served, image, limiter=one_at_a_time)
+        occlusion = await to_thread.run_sync(explainer.occlusion, served, image, limiter=one_at_a_time)
         answer = await service.answer(served, images, "/explain")
-        content = predictions(answer) | {"image": images[0]} | explanation
+        content = predictions(answer) | {"image": image, "layers": layers, "occlusion": occlusion}
         return json_response(content, headers=answer.headers)
 
     @app.get("/report", summary="The report page of the served version")

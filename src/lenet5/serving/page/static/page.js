@@ -6,6 +6,7 @@ import * as paint from "./paint.js";
 import * as service from "./service.js";
 
 const REST = 600; // milliseconds after the last stroke, until the picture counts as finished
+const FRAME = 40; // milliseconds between two requests while the pen moves, at least
 const ALL = 12; // classes that have a bar and a button each; of more, the likeliest have one
 const SHOWN = 8;
 const POLL = 5000; // milliseconds between two questions while no version is loaded
@@ -15,7 +16,7 @@ const board = new Board($("pad"), $("pen"), $("pen-status"));
 let model = null;
 let drawing = 0; // counts the drawings, so that answers for an earlier one are dropped
 let requestId = null; // of the answer that feedback is about
-let last = null; // the last explanation
+let last = null; // the last answer
 let resting = 0;
 let previews = { wanted: false, running: false };
 
@@ -70,16 +71,20 @@ function adopt(served) {
   document.title = `${$("title").textContent} · ${served.model}`;
   bars();
   choices();
+  if (!drawable && board.hasStrokes) board.clear();
 }
 
-/** Note that another version answers than the one that the page knows. */
-function check(answer) {
-  if (answer.version !== model.version) load();
+/** Return whether the page knows the classes of an answer; another version may have answered. */
+async function known(answer) {
+  if (answer.version !== model.version) await load();
+  return answer.version === model.version;
 }
 
 // --- asking ---------------------------------------------------------------------------------------------------
 
-/** Ask for the probabilities while the pen moves: one request at a time, and always the newest picture. */
+const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** Ask for probabilities and maps while the pen moves: one request at a time, and always the newest picture. */
 async function live() {
   previews.wanted = true;
   if (previews.running || !model) return;
@@ -87,17 +92,18 @@ async function live() {
   while (previews.wanted) {
     previews.wanted = false;
     const asked = drawing;
+    const pause = sleep(FRAME);
     try {
       await new Promise(requestAnimationFrame);
       if (board.empty) break;
       const answer = await service.preview(await board.picture());
-      if (asked !== drawing || board.empty || requestId) continue;
+      if (!(await known(answer)) || asked !== drawing || board.empty || requestId) continue;
       show(answer);
-      check(answer);
+      await pause;
     } catch (refusal) {
       if (refusal.status === 422) continue; // the first point of a stroke shows nothing yet
       if (refusal.status === 401) report(refusal);
-      await new Promise((resolve) => setTimeout(resolve, Math.max(300, 1000 * (refusal.retrySeconds ?? 0))));
+      await sleep(Math.max(300, 1000 * (refusal.retrySeconds ?? 0)));
     }
   }
   previews.running = false;
@@ -115,11 +121,11 @@ async function rest() {
   const version = ++answers;
   try {
     const answer = await service.explain(await board.picture());
+    if (!(await known(answer))) return scheduleRest();
     if (asked !== drawing || version !== answers || board.empty || board.drawing) return;
     notice("");
     show(answer);
     explained(answer);
-    check(answer);
   } catch (refusal) {
     if (asked !== drawing) return;
     report(refusal);
@@ -168,21 +174,20 @@ function show(answer) {
   const next = probabilities[order[1]];
   $("runner-up").textContent =
     next < 0.001 ? "nothing else above 0.1 %" : `then ${model.classes[order[1]]}, ${percent(next)}`;
+  const [height, width, channels] = model.shape;
+  $("seen-text").textContent = `Your picture, converted to ${width}×${height} ${channels ? "pixels" : "grey values"}.`;
+  $("inside-empty").hidden = true;
+  $("figures").hidden = false;
   paint.image($("seen"), answer.image);
+  layers(answer.layers);
+  last = answer;
 }
 
 function explained(answer) {
-  last = answer;
   requestId = answer.request_id;
   const [{ class: best, probability }] = answer.predictions;
   $("status").textContent = `${best}, probability ${percent(probability)}`;
-  const [height, width, channels] = model.shape;
-  $("seen-text").textContent =
-    `Your picture, converted to ${width}×${height} ${channels ? "pixels" : "grey values"}.`;
-  $("inside-empty").hidden = true;
-  $("figures").hidden = false;
-  $("figures").classList.remove("stale");
-  layers(answer.layers);
+  $("relies").classList.remove("stale");
   rests();
   $("labels").disabled = false;
 }
@@ -237,6 +242,7 @@ function covered(drop, where) {
 
 /** Show the patch under the pointer, and what it changes. */
 function cover(event) {
+  if (!last?.occlusion) return;
   const box = $("occlusion").getBoundingClientRect();
   const { drop, step } = last.occlusion;
   const [height, width] = [last.image.length, last.image[0].length];
@@ -255,7 +261,9 @@ function unexplained() {
   answers++;
   $("labels").disabled = true;
   $("thanks").textContent = "";
-  $("figures").classList.add("stale");
+  $("relies").classList.add("stale");
+  $("patch").hidden = true;
+  $("occlusion-text").textContent = "Lift the pen for a moment.";
   for (const button of $("choices").querySelectorAll("[aria-pressed]")) button.setAttribute("aria-pressed", "false");
 }
 
@@ -325,7 +333,7 @@ $("colour").addEventListener("input", () => (board.colour = $("colour").value));
 for (const kind of ["pointermove", "pointerdown"]) $("occlusion").addEventListener(kind, cover);
 $("occlusion").addEventListener("pointerleave", () => {
   $("patch").hidden = true;
-  rests();
+  if (last?.occlusion) rests();
 });
 $("feedback").addEventListener("submit", (event) => event.preventDefault());
 onKey(() => load().then(scheduleRest));
@@ -371,7 +379,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   board.redraw();
   if (!last) return;
   layers(last.layers);
-  rests();
+  if (last.occlusion) rests();
 });
 
 load();
