@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 
 from lenet5.core import files
@@ -283,6 +282,15 @@ def posts(browser: Page, path: str) -> int:
     )
 
 
+def statuses(browser: Page) -> set[int]:
+    """Return the statuses of all answers that the page got."""
+    return {
+        event["params"]["response"]["status"]
+        for event in browser.events
+        if event["method"] == "Network.responseReceived"
+    }
+
+
 def test_digit_is_read_while_it_is_drawn_and_logged_once(browser: Page, running: Running) -> None:
     begin = datetime.now(UTC)
     opened(browser, running)
@@ -399,7 +407,7 @@ def test_picture_gets_the_answer_of_predict(
         browser.send("DOM.setFileInputFiles", nodeId=node, files=[str(picture)])
     [answer] = predicted["predictions"]
     explained(browser, answer["class"])
-    assert text(browser, "#says") in (f"{100 * answer['probability']:.1f} %", "> 99.9 %")
+    assert text(browser, "#says") in (f"{100 * answer['probability']:.1f}\xa0%", ">\xa099.9\xa0%")
     # a file that is no picture is refused in words, and the page goes on
     picture.write_bytes(b"no picture")
     if way == "drop":
@@ -433,7 +441,7 @@ def test_page_has_no_serious_finding_and_fits_the_width(browser: Page, running: 
 
 
 def test_page_asks_for_the_key_and_keeps_it_in_the_tab(browser: Page, project: Project) -> None:
-    with serving(project, environment={"LENET5_SERVE_KEY": "secret"}) as service:
+    with serving(project, "--rate", "2", environment={"LENET5_SERVE_KEY": "secret"}) as service:
         for path in ("/model", "/report", "/openapi.json"):
             assert service.get(path).status_code == 401
         for path in ("/preview", "/explain"):
@@ -447,18 +455,29 @@ def test_page_asks_for_the_key_and_keeps_it_in_the_tab(browser: Page, project: P
         explained(browser, "7")
         assert browser.evaluate("localStorage.length + document.cookie.length") == 0
         opened(browser, service, "/docs", "/predict")
+        # a client that asks too often gets its answer later
+        opened(browser, service)
+        for _ in range(20):
+            browser.drag(on_pad(browser, SEVEN))
+            if 429 in statuses(browser):
+                break
+            time.sleep(0.3)
+        assert 429 in statuses(browser)
+        explained(browser, "7")
+    browser.drag(on_pad(browser, ONE))
+    browser.wait_for("The service does not answer")
 
 
 # --- other data --------------------------------------------------------------------------------------------
 
 
-def photo_model() -> bytes:
-    """Return a small network for RGB images of 64x64 pixels, whose classes have names like HTML."""
+def colour_model(description: Description) -> bytes:
+    """Return a small network for RGB images of 64x64 pixels."""
     helper, tensor = onnx.helper, onnx.TensorProto
     rng = np.random.default_rng(0)
     weights = {
         "kernels": rng.normal(size=(6, 3, 5, 5)).astype(np.float32) / 255,
-        "units": rng.normal(size=(6, len(HOSTILE))).astype(np.float32) / 8,
+        "units": rng.normal(size=(6, len(description.classes))).astype(np.float32) / 8,
     }
     nodes = [
         helper.make_node("Cast", [PIXELS], ["float"], to=tensor.FLOAT),
@@ -473,25 +492,26 @@ def photo_model() -> bytes:
         nodes,
         "photos",
         [helper.make_tensor_value_info(PIXELS, tensor.UINT8, ["N", 64, 64, 3])],
-        [helper.make_tensor_value_info(PROBABILITIES, tensor.FLOAT, ["N", len(HOSTILE)])],
+        [helper.make_tensor_value_info(PROBABILITIES, tensor.FLOAT, ["N", len(description.classes)])],
         [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    description = Description(classes=HOSTILE, pictures="whole")
     helper.set_model_props(model, {DESCRIPTION: description.model_dump_json()})
     return bytes(model.SerializeToString())
 
 
-def register(project: Project, content: bytes) -> MlflowClient:
-    """Register a downloaded file as version 2, the champion."""
+def register(project: Project, description: Description) -> None:
+    """Register a downloaded file as the next version, the champion."""
+    content = colour_model(description)
     digest = hashlib.sha256(content).hexdigest()
     files.write_bytes(LocalState(project.root).models / f"{digest}.onnx", content)
     registry = client(project)
     first = registry.get_model_version(MODEL, "1")
     folder = json.dumps({tags.ONNX_FILE: digest})
-    registry.create_model_version(MODEL, first.source, first.run_id, tags={tags.MODEL_FOLDER: folder})
-    registry.set_registered_model_alias(MODEL, "champion", "2")
-    return registry
+    version = registry.create_model_version(
+        MODEL, first.source, first.run_id, tags={tags.MODEL_FOLDER: folder}
+    )
+    registry.set_registered_model_alias(MODEL, "champion", version.version)
 
 
 def test_page_follows_to_photos_whose_classes_are_named_like_html(
@@ -501,7 +521,7 @@ def test_page_follows_to_photos_whose_classes_are_named_like_html(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client(project).tracking_uri)
     with serving(project) as service:
         opened(browser, service, shows="version 1")
-        register(project, photo_model())
+        register(project, Description(classes=HOSTILE, pictures="whole"))
         until(lambda: service.get("/health/ready").json()["version"] == 2, 60, "version 2 answers")
         browser.drag(on_pad(browser, SEVEN))
         browser.wait_for("version 2", "Choose a picture")
@@ -530,3 +550,29 @@ def test_page_follows_to_photos_whose_classes_are_named_like_html(
         browser.drag(on_pad(browser, ONE))
         time.sleep(1)
         assert text(browser, "#class") == "?"
+        # objects in colour, of more classes than have a button
+        names = tuple(f"thing number {number}" for number in range(30))
+        register(project, Description(classes=names, pictures="object"))
+        opened(browser, service)
+        until(lambda: service.get("/health/ready").json()["version"] == 3, 60, "version 3 answers")
+        opened(browser, service, shows="version 3").wait_for("Draw, or choose a picture")
+        browser.evaluate(
+            "const tool = document.querySelector('#colour'); tool.value = '#e01020';"
+            "tool.dispatchEvent(new Event('input'))"
+        )
+        browser.drag(on_pad(browser, SEVEN))
+        until(lambda: text(browser, "#status").startswith("thing number"), 30, "the answer")
+        assert len(browser.evaluate("[...document.querySelectorAll('.bars li')].map(() => 0)")) == 8
+        seen = browser.evaluate(
+            """(() => {
+                const seen = document.querySelector("#seen");
+                const {data} = seen.getContext("2d").getImageData(0, 0, seen.width, seen.height);
+                const places = [...Array(data.length / 4).keys()];
+                const pixels = places.map((place) => [...data.slice(4 * place, 4 * place + 3)]);
+                return pixels.reduce((one, other) => (other[0] > one[0] ? other : one));
+            })()"""
+        )
+        assert np.abs(np.array(seen) - [0xE0, 0x10, 0x20]).max() < 40
+        browser.evaluate("document.querySelector('#choices select').value = 'thing number 17'")
+        browser.click("Send")
+        until(lambda: "thing number 17" in text(browser, "#thanks"), 30, "the service accepts the label")

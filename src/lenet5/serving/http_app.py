@@ -71,7 +71,7 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_predict(app, service)
     _add_invocations(app, service)
     open_inference.add_routes(app, service)
-    page_routes.add_routes(app, service, _read_images, _predictions)
+    page_routes.add_routes(app, service, _read_images, _predictions, _PREDICT_BODY)
     _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def _add_invocations(app: FastAPI, service: Service) -> None:
 
 
 def _add_feedback(app: FastAPI, service: Service) -> None:
-    @app.post("/feedback", summary="Say what an image really shows")
+    @app.post("/feedback", summary="Say what an image really shows", openapi_extra=_FEEDBACK_BODY)
     async def feedback(request: Request) -> Response:
         served = service.model()
         body = request_images.json_object(await request.body())
@@ -358,6 +358,24 @@ _PREDICT_BODY = {
                     },
                 }
             },
+        },
+    }
+}
+_FEEDBACK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            _JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": ["request_id", "label"],
+                    "properties": {
+                        "request_id": {"type": "string"},
+                        "row": {"type": "integer", "minimum": 0, "default": 0},
+                        "label": {"type": "string"},
+                    },
+                }
+            }
         },
     }
 }

@@ -68,7 +68,11 @@ def is_public(path: str) -> bool:
 
 
 def add_routes(
-    app: FastAPI, service: Service, read_images: ReadImages, predictions: Callable[[Answer], dict[str, Any]]
+    app: FastAPI,
+    service: Service,
+    read_images: ReadImages,
+    predictions: Callable[[Answer], dict[str, Any]],
+    body: dict[str, Any],
 ) -> None:
     """Add the page and its routes.
 
@@ -77,6 +81,7 @@ def add_routes(
         service: its state.
         read_images: returns the images of a request of this type, as ``POST /predict`` does.
         predictions: returns the content of an answer, as ``POST /predict`` gives it.
+        body: describes the body of ``POST /predict`` in OpenAPI.
     """
     paths = Paths(service.root)
     explainer = Explainer()
@@ -120,7 +125,7 @@ def add_routes(
             }
         )
 
-    @app.post("/preview", summary="Score an unfinished picture; the answer is not logged")
+    @app.post("/preview", summary="Score an unfinished picture; the answer is not logged", openapi_extra=body)
     async def preview(request: Request) -> Response:
         served = service.model()
         images = await one_image(request, served)
@@ -142,7 +147,9 @@ def add_routes(
         )
 
     @app.post(
-        "/explain", summary="Classify one picture, with the image, the feature maps and an occlusion map"
+        "/explain",
+        summary="Classify one picture, with the image, the feature maps and an occlusion map",
+        openapi_extra=body,
     )
     async def explain(request: Request) -> Response:
         served = service.model()

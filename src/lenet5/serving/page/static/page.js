@@ -101,9 +101,13 @@ async function live() {
       show(answer);
       await pause;
     } catch (refusal) {
+      if (!(refusal instanceof service.Refusal)) {
+        previews.running = false;
+        throw refusal;
+      }
       if (refusal.status === 422) continue; // the first point of a stroke shows nothing yet
       if (refusal.status === 401) report(refusal);
-      await sleep(Math.max(300, 1000 * (refusal.retrySeconds ?? 0)));
+      await sleep(Math.max(300, 1000 * refusal.retrySeconds));
     }
   }
   previews.running = false;
@@ -128,7 +132,7 @@ async function rest() {
     explained(answer);
   } catch (refusal) {
     if (asked !== drawing) return;
-    report(refusal);
+    if (refusal.status !== 429) report(refusal); // it asks again soon
     if (refusal.retrySeconds) resting = setTimeout(rest, 1000 * refusal.retrySeconds);
   }
 }
@@ -137,7 +141,7 @@ let answers = 0; // that were asked for
 // --- showing --------------------------------------------------------------------------------------------------
 
 /** Return a share in words; no probability is exactly 0 or 1. */
-const percent = (share) => (share > 0.9995 ? "> 99.9 %" : `${(100 * share).toFixed(1)} %`);
+const percent = (share) => (share > 0.9995 ? ">\u00a099.9\u00a0%" : `${(100 * share).toFixed(1)}\u00a0%`);
 
 const make = (tag, name, text = "") => Object.assign(document.createElement(tag), { className: name, textContent: text });
 
@@ -173,7 +177,7 @@ function show(answer) {
   $("says").textContent = percent(probability);
   const next = probabilities[order[1]];
   $("runner-up").textContent =
-    next < 0.001 ? "nothing else above 0.1 %" : `then ${model.classes[order[1]]}, ${percent(next)}`;
+    next < 0.001 ? "nothing else above 0.1\u00a0%" : `then ${model.classes[order[1]]}, ${percent(next)}`;
   const [height, width, channels] = model.shape;
   $("seen-text").textContent = `Your picture, converted to ${width}×${height} ${channels ? "pixels" : "grey values"}.`;
   $("inside-empty").hidden = true;
