@@ -555,13 +555,16 @@ def test_page_follows_to_photos_whose_classes_are_named_like_html(
         register(project, Description(classes=names, pictures="object"))
         opened(browser, service)
         until(lambda: service.get("/health/ready").json()["version"] == 3, 60, "version 3 answers")
-        opened(browser, service, shows="version 3").wait_for("Draw, or choose a picture")
+        opened(browser, service, shows="version 3").wait_for("Draw something")
         browser.evaluate(
             "const tool = document.querySelector('#colour'); tool.value = '#e01020';"
             "tool.dispatchEvent(new Event('input'))"
         )
+        browser.resize(NARROW, 740, mobile=True)
+        before = on_pad(browser, [(0, 0)])
         browser.drag(on_pad(browser, SEVEN))
         until(lambda: text(browser, "#status").startswith("thing number"), 30, "the answer")
+        assert on_pad(browser, [(0, 0)]) == before, "the drawing area stays below the finger"
         assert len(browser.evaluate("[...document.querySelectorAll('.bars li')].map(() => 0)")) == 8
         seen = browser.evaluate(
             """(() => {

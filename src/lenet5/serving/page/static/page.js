@@ -9,6 +9,7 @@ const REST = 600; // milliseconds after the last stroke, until the picture count
 const FRAME = 40; // milliseconds between two requests while the pen moves, at least
 const ALL = 12; // classes that have a bar and a button each; of more, the likeliest have one
 const SHOWN = 8;
+const TITLES = { digit: "Draw a character", object: "Draw something", whole: "Choose a picture" };
 const POLL = 5000; // milliseconds between two questions while no version is loaded
 
 const $ = (id) => document.getElementById(id);
@@ -57,7 +58,7 @@ function adopt(served) {
   board.drawable = drawable;
   board.colour = colours && drawable && served.pictures !== "digit" ? $("colour").value : null;
   $("colour-tool").hidden = board.colour === null;
-  $("title").textContent = !drawable ? "Choose a picture" : digits ? "Draw a digit" : "Draw, or choose a picture";
+  $("title").textContent = digits ? "Draw a digit" : TITLES[served.pictures];
   $("lead").textContent = drawable ? "The network reads it while you draw." : "The network says what it shows.";
   $("placeholder-text").textContent = drawable ? "Draw here" : "Drop a picture here";
   $("keys-text").hidden = $("undo").hidden = !drawable;
@@ -69,6 +70,7 @@ function adopt(served) {
     "Each answer for a finished picture is a row in the inference log of this service, " +
     `${served.pixels_logged ? "with" : "without"} the picture. Nothing leaves it, and nothing is logged while you draw.`;
   document.title = `${$("title").textContent} · ${served.model}`;
+  $("answer").classList.toggle("named", served.classes.some((name) => name.length > 2));
   bars();
   choices();
   if (!drawable && board.hasStrokes) board.clear();
