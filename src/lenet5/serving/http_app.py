@@ -44,7 +44,8 @@ _MAX_FILES = 1000
 """Pictures in one form."""
 _MLFLOW_CODES = {500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
 """Of refusals; any other one is a bad request."""
-_PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+"""Paths that need no key."""
 
 
 def create(options: ServiceOptions) -> ASGIApp:
@@ -77,7 +78,7 @@ def create(options: ServiceOptions) -> ASGIApp:
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _on_defect)
     guarded = AccessControl(
-        app, options.limits, _refusal, lambda path: path in _PUBLIC or page_routes.is_public(path)
+        app, options.limits, _refusal, lambda path: path in PUBLIC or page_routes.is_public(path)
     )
     return _Measured(guarded, service)
 
