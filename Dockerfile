@@ -38,7 +38,7 @@ RUN --mount=type=bind,source=docker/requirements-serve.lock,target=/tmp/requirem
     && echo /opt/lenet5 > "${packages}/lenet5.pth" \
     # headers, tests, and the libraries of Arrow for remote procedure calls and query plans: nothing here uses them
     && rm -rf "${packages}/pyarrow/include" "${packages}"/pyarrow/*arrow_flight* "${packages}"/pyarrow/*arrow_substrait* \
-        "${packages}/pandas/tests" "${packages}/pyarrow/tests" "${packages}"/numpy/*/tests
+        "${packages}/pandas/tests" "${packages}/pyarrow/tests" "${packages}"/numpy/*/tests "${packages}/onnx/backend/test"
 
 FROM tools AS product
 WORKDIR /build
