@@ -38,7 +38,7 @@ RUN --mount=type=bind,source=docker/requirements-serve.lock,target=/tmp/requirem
     && echo /opt/lenet5 > "${packages}/lenet5.pth" \
     # headers, tests, and the library of Arrow for remote procedure calls: nothing here uses them
     && rm -rf "${packages}/pyarrow/include" "${packages}"/pyarrow/libarrow_flight* "${packages}"/pyarrow/libarrow_python_flight* \
-        "${packages}/pandas/tests" "${packages}/pyarrow/tests" "${packages}"/numpy/*/tests
+        "${packages}/pyarrow/tests" "${packages}"/numpy/*/tests "${packages}/onnx/backend/test"
 
 FROM tools AS product
 WORKDIR /build

@@ -298,6 +298,7 @@ class Others:  # of the modules that several packages hold, such as mlflow and m
 
 sys.meta_path.insert(0, Others())
 import lenet5.cli.serving, lenet5.serving.download, lenet5.serving.http_app, lenet5.serving.server
+import onnx, onnxruntime  # imported with the first version and the first picture
 """
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -35,6 +35,9 @@ class Page:
         self._connection = connection
         self._session = session
         self._ids = itertools.count(1)
+        self.events: list[dict[str, Any]] = []
+        """What the browser told, once :meth:`watch` was called."""
+        self._watched = False
         for domain in ("Page", "Runtime"):
             self.send(f"{domain}.enable")
 
@@ -49,10 +52,19 @@ class Page:
         self._connection.send(json.dumps(message))
         while True:
             answer = json.loads(self._connection.recv(timeout=120))
+            if self._watched and "method" in answer:
+                self.events.append(answer)
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return dict(answer["result"])
+
+    def watch(self) -> Self:
+        """Record from now on which requests the page makes, and what the browser logs."""
+        self._watched = True
+        for domain in ("Network", "Log"):
+            self.send(f"{domain}.enable")
+        return self
 
     def resize(self, width: int, height: int, *, dark: bool = False, mobile: bool = False) -> Self:
         """Set the size of the page in CSS pixels, the colour scheme, and whether it is a phone."""
@@ -128,6 +140,17 @@ class Page:
             self.send(
                 "Input.dispatchMouseEvent", type=kind, x=found[0], y=found[1], button="left", clickCount=1
             )
+        return self
+
+    def drag(self, points: Sequence[tuple[float, float]]) -> Self:
+        """Press the left button of the mouse at the first point, move it over the others, and release it.
+
+        Args:
+            points: x and y in CSS pixels of the window.
+        """
+        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
         return self
 
     def settle(self, seconds: float = 1.5, limit: float = 30) -> Self:

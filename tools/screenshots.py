@@ -6,11 +6,13 @@ it has to show is an error. `--project FOLDER` makes the clone there and keeps i
 """
 
 import argparse
+import math
 import os
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -231,6 +233,60 @@ def validation(page: Page, _servers: Servers, project: Path) -> None:
     page.wait_for("checks")
 
 
+def serving_page(page: Page, _servers: Servers, project: Path) -> None:
+    """The page of `lenet5 serve`, after a digit was drawn on it."""
+    with _service(project) as address:
+        _draw(page.resize(1280, 1240), address)
+
+
+def serving_phone(page: Page, _servers: Servers, project: Path) -> None:
+    """The same on a phone at night."""
+    page.send("Emulation.setTouchEmulationEnabled", enabled=True)
+    with _service(project) as address:
+        _draw(page.resize(390, 1100, dark=True, mobile=True), address)
+
+
+def _draw(page: Page, address: str) -> None:
+    """Draw a nine that is open like a four, and wait for its explanation."""
+    page.open(address).wait_for("lenet5-mnist, version")
+    left, top, side = page.evaluate(
+        "(({x, y, width}) => [x, y, width])(document.querySelector('#pad').getBoundingClientRect())"
+    )
+    angles = (math.radians(-90 - 270 * step / 24) for step in range(25))
+    bow = [(0.5 + 0.18 * math.cos(angle), 0.36 + 0.18 * math.sin(angle)) for angle in angles]
+    leg = [(0.68 - 0.006 * step, 0.36 + 0.046 * step) for step in range(1, 11)]
+    page.drag([(left + x * side, top + y * side) for x, y in [*bow, *leg]])
+    page.wait_for("feature maps of")
+    if (read := page.evaluate("document.querySelector('#class').textContent")) not in ("4", "9"):
+        raise RuntimeError(f"the champion reads the open nine as {read}")
+
+
+@contextmanager
+def _service(project: Path) -> Iterator[str]:
+    """Run `lenet5 serve` for the block."""
+    port = _free_port()
+    command = [str(BIN / "lenet5"), "serve", "--port", str(port)]
+    with subprocess.Popen(command, cwd=project, env=_environment(), stdout=subprocess.DEVNULL) as process:
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_until_ready(f"{address}/health/ready", process)
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_until_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if requests.get(address, timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    raise TimeoutError("the service does not answer")
+
+
 def _completed_flow_runs(servers: Servers) -> list[dict[str, str]]:
     answer = requests.post(
         f"{servers.prefect}/api/flow_runs/filter",
@@ -246,7 +302,7 @@ PICTURES = {
     for made in (
         *(mlflow_runs, mlflow_charts, mlflow_metrics, mlflow_version, mlflow_report, mlflow_versions),
         *(mlflow_lineage, mlflow_history, prefect_run, prefect_runs, prefect_report, prefect_deployments),
-        *(report, validation),
+        *(report, validation, serving_page, serving_phone),
     )
 }
 """The functions that open a page, by the name of its picture."""

@@ -73,6 +73,7 @@ def serve(
 ) -> None:
     """Answer HTTP requests with the champion, and with the next one as soon as the alias moves.
 
+    A page to draw on is at the address that the command prints, and the description of all routes at /docs.
     POST /predict takes PNG, JPEG, NPY, JSON and forms; /invocations and /v2 speak the protocols of MLflow and
     KServe. /health/ready, /metrics. Every answer is in the inference log in .lenet5/serving/log. The registry
     may be down: the last served version answers. Ctrl-C and SIGTERM let running requests end.
@@ -81,7 +82,8 @@ def serve(
 
     Needs: a version with this alias (`lenet5 run`).
 
-    Next: curl --data-binary @digit.png -H "Content-Type: image/png" http://127.0.0.1:8080/predict
+    Next: open http://127.0.0.1:8080 in a browser, or
+    curl --data-binary @digit.png -H "Content-Type: image/png" http://127.0.0.1:8080/predict
     """
     paths, params = checkout()
     if build_context is not None:
@@ -126,7 +128,7 @@ def serve(
     )
     if offline:
         model_watch.last_served(paths, options.model_name, version)  # an error before anything starts
-    print_line(f"{options.model_name} {version}: http://{host}:{port}/predict")
+    print_line(f"{options.model_name} {version}: http://{host}:{port}")
     print_line("Ctrl-C stops the service.")
     server.run(options, host, port, workers)
     print_line("stopped")

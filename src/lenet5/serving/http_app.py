@@ -25,6 +25,7 @@ from lenet5.serving import open_inference, picture, request_images
 from lenet5.serving.access import AccessControl
 from lenet5.serving.errors import RequestError
 from lenet5.serving.model_watch import ServedModel
+from lenet5.serving.page import routes as page_routes
 from lenet5.serving.predictor import Probabilities
 from lenet5.serving.request_images import Images
 from lenet5.serving.service import Answer, Service, ServiceOptions, json_response
@@ -71,11 +72,14 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_predict(app, service)
     _add_invocations(app, service)
     open_inference.add_routes(app, service)
+    page_routes.add_routes(app, service, _read_images, _predictions, _PREDICT_BODY)
     _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _on_defect)
-    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in PUBLIC)
+    guarded = AccessControl(
+        app, options.limits, _refusal, lambda path: path in PUBLIC or page_routes.is_public(path)
+    )
     return _Measured(guarded, service)
 
 
@@ -211,7 +215,7 @@ def _add_invocations(app: FastAPI, service: Service) -> None:
 
 
 def _add_feedback(app: FastAPI, service: Service) -> None:
-    @app.post("/feedback", summary="Say what an image really shows")
+    @app.post("/feedback", summary="Say what an image really shows", openapi_extra=_FEEDBACK_BODY)
     async def feedback(request: Request) -> Response:
         served = service.model()
         body = request_images.json_object(await request.body())
@@ -365,6 +369,24 @@ _PREDICT_BODY = {
                     },
                 }
             },
+        },
+    }
+}
+_FEEDBACK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            _JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": ["request_id", "label"],
+                    "properties": {
+                        "request_id": {"type": "string"},
+                        "row": {"type": "integer", "minimum": 0, "default": 0},
+                        "label": {"type": "string"},
+                    },
+                }
+            }
         },
     }
 }

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,8 @@ class ServedModel:
     digest: str
     """SHA-256 of its ONNX file."""
     model: Model
+    content: bytes = field(repr=False)
+    """The ONNX file."""
 
     @property
     def number(self) -> int:
@@ -199,7 +201,7 @@ class ModelWatch:
         Raises:
             DataError: it cannot score images. The served version stays.
         """
-        served = ServedModel(self.name, digest, predictor.of_onnx(number, content))
+        served = ServedModel(self.name, digest, predictor.of_onnx(number, content), content)
         _warm_up(served)
         self._on_change(served)
         self.served = served

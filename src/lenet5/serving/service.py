@@ -64,6 +64,8 @@ class Service:
 
     def __init__(self, options: ServiceOptions) -> None:
         paths = Paths(options.root)
+        self.root = options.root
+        self.log_pixels = options.log_pixels
         folder = LocalState(options.root).serving
         self.metrics = ServiceMetrics(options.metrics_folder)
         self.drift = Drift(paths, self.metrics, offline=options.offline)

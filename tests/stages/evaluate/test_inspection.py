@@ -109,6 +109,16 @@ def test_occlusion_is_the_drop_of_the_answers_probability(
             assert not occlusion.changed[row, column]
 
 
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_patch_that_moves_by_several_pixels_visits_every_nth_place(
+    inspector: Inspector, images: NDArray[np.uint8], step: int
+) -> None:
+    every = inspection.occlude(inspector, images[0])
+    some = inspection.occlude(inspector, images[0], step=step)
+    np.testing.assert_allclose(some.drop, every.drop[::step, ::step], atol=1e-6)
+    np.testing.assert_array_equal(some.changed, every.changed[::step, ::step])
+
+
 def test_one_image_of_each_digit_is_chosen_and_a_correct_one_if_there_is_one() -> None:
     labels = np.array([3, 3, 1, 1, 7], np.uint8)
     correct = np.array([False, True, True, True, False])

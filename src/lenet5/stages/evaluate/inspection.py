@@ -159,32 +159,36 @@ class Occlusion:
     answer: int
     """Position of the answer in the names of the classes."""
     drop: NDArray[np.float32]
-    """(H, W): how much the probability of the answer falls when the patch covers the pixels around this one.
+    """(rows, columns): how much the probability of the answer falls when the patch covers the pixels around
+    this place; (H, W) if the patch moves by one pixel.
 
     Below 0 where the probability rises.
     """
     changed: NDArray[np.bool_]
-    """(H, W): whether the answer becomes another class."""
+    """(rows, columns): whether the answer becomes another class."""
 
 
-def occlude(inspector: Inspector, image: NDArray[np.uint8], patch: int = 5) -> Occlusion:
+def occlude(inspector: Inspector, image: NDArray[np.uint8], patch: int = 5, step: int = 1) -> Occlusion:
     """Move a square patch of zeros over an image, and score each result (Zeiler and Fergus, 2014).
 
     Args:
         inspector: the model.
         image: uint8 (H, W), or (H, W, 3) for RGB.
         patch: side of the patch in pixels; odd, so that it has a centre.
+        step: pixels between two places of the patch.
     """
     height, width = image.shape[:2]
     before = inspector.probabilities(image[None])[0]
     answer = int(before.argmax())
-    covered = np.repeat(image[None], height * width, axis=0)
+    places = [(row, column) for row in range(0, height, step) for column in range(0, width, step)]
+    covered = np.repeat(image[None], len(places), axis=0)
     half = patch // 2
-    for place, (row, column) in enumerate(np.ndindex(height, width)):
+    for place, (row, column) in enumerate(places):
         covered[place, max(row - half, 0) : row + half + 1, max(column - half, 0) : column + half + 1] = 0
     after = inspector.probabilities(covered)
-    drop = (before[answer] - after[:, answer]).reshape(height, width)
-    return Occlusion(answer, drop, (after.argmax(axis=1) != answer).reshape(height, width))
+    shape = -(-height // step), -(-width // step)
+    drop = (before[answer] - after[:, answer]).reshape(shape)
+    return Occlusion(answer, drop, (after.argmax(axis=1) != answer).reshape(shape))
 
 
 def one_of_each(
