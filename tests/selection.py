@@ -19,6 +19,8 @@ SLOW_FIXTURES = {"finished", "project", "empty_database", "examine", "origin", "
 """A test that needs one of these is slow, directly or through another fixture."""
 SERVER_FIXTURES = {"postgres", "serve", "mlflow_server", "prefect_server"}
 """A test that needs one of these is an integration test, directly or through another fixture."""
+ONE_PROCESS = {"promoters"}
+"""Tests that need one of these run in one process: the fixture starts a server that imports MLflow."""
 COLLECTED = pytest.StashKey[int]()
 """The position of a test that must keep its order, among all that must."""
 _NUMBERS = itertools.count()
@@ -84,6 +86,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("integration")
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("servers"))  # one process, so one server of each kind
+    for name in ONE_PROCESS & fixtures:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(name))
     if item.get_closest_marker("stack"):
         item.add_marker(pytest.mark.xdist_group("stack"))
         item.stash[COLLECTED] = next(_NUMBERS)
