@@ -6,6 +6,7 @@ marked ``slow`` are left out, and so are those that need a project, a tracking s
 """
 
 import gc
+import importlib
 import itertools
 import sys
 from collections.abc import Generator
@@ -63,13 +64,13 @@ class _FastModule(pytest.Module):
     """A file of tests, which is skipped where it needs a package that is hidden."""
 
     def collect(self) -> Generator[pytest.Item | pytest.Collector]:
+        name = ".".join(self.path.relative_to(self.config.rootpath).with_suffix("").parts)
         try:
-            yield from super().collect()
-        except self.CollectError as error:
-            cause = error.__cause__
-            if isinstance(cause, ImportError) and (cause.name or "").partition(".")[0] in HIDDEN:
-                pytest.skip(f"needs {cause.name}", allow_module_level=True)
-            raise
+            importlib.import_module(name)  # otherwise pytest describes each failure: a second for all files
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] in HIDDEN:
+                pytest.skip(f"needs {error.name}", allow_module_level=True)
+        yield from super().collect()
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:

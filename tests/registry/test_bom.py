@@ -30,6 +30,7 @@ from tests.registry.factory import add
 
 REQUIREMENTS = REPOSITORY / "requirements.lock"
 LOCK = REQUIREMENTS.read_text()
+PACKAGES = bom.packages(LOCK)
 PARAMS = load(REPOSITORY / "params.yaml").flat()
 TRAINED_WITH = {f"{tags.ENVIRONMENT}requirements": files.sha256(REQUIREMENTS)}
 VERSION = Version(
@@ -66,7 +67,7 @@ def model(source: str = "data/mnist", data: DataSet = MNIST) -> dict[str, Any]:
 
 
 def packages() -> dict[str, Any]:
-    return dict(json.loads(bom.packages(LOCK)))
+    return dict(json.loads(PACKAGES))
 
 
 def references(tree: object, key: str) -> Iterator[str]:
@@ -84,7 +85,7 @@ def references(tree: object, key: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(bom.packages(LOCK), marks=pytest.mark.slow),
+        pytest.param(PACKAGES, marks=pytest.mark.slow),
         bom.model(VERSION, PARAMS, LOCK, MNIST),
         bom.model(replace(VERSION, tags={}), {"ingest.source": "s3://bucket/some digits"}, LOCK, MNIST),
     ],
@@ -219,7 +220,7 @@ def test_artifacts_are_logged_once_and_verified(client: MlflowClient, paths: Pat
     version = model_versions.find(client, model_name, "1")
     assert model_versions.artifacts(version).keys() >= {bom.MODEL, bom.PACKAGES, model_versions.PREDICTIONS}
     assert client.get_run(version.run_id).data.tags[tags.ARTIFACTS] == version.tags[tags.ARTIFACTS]
-    assert bom.read(paths, model_name, "@challenger", bom.PACKAGES) == bom.packages(LOCK)
+    assert bom.read(paths, model_name, "@challenger", bom.PACKAGES) == PACKAGES
     assert bom.read(paths, model_name, "1", bom.MODEL) == bom.model(version, PARAMS, LOCK, MNIST)
     [file] = paths.root.rglob(bom.MODEL)
     file.write_text(file.read_text().replace("CC-BY-SA-3.0", "MIT"))
