@@ -1,4 +1,5 @@
 # One image for MLflow, Prefect, the workers and TensorBoard. They share its layers, so the disk holds it once.
+# The target `serve` is a smaller one for `lenet5 serve`, without TensorFlow.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS tools
@@ -27,13 +28,49 @@ RUN --mount=type=bind,source=docker/requirements.lock,target=/tmp/requirements.l
     # C++ headers, which no build here uses
     && rm -rf "${packages}/tensorflow/include"
 
-FROM environment AS product
+FROM tools AS serve-environment
+ENV UV_COMPILE_BYTECODE=1
+RUN --mount=type=bind,source=docker/requirements-serve.lock,target=/tmp/requirements.lock \
+    python -m venv --without-pip /opt/venv \
+    && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --require-hashes -r /tmp/requirements.lock \
+    && ln -s /opt/lenet5/bin/lenet5 /opt/venv/bin/lenet5 \
+    && packages="$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && echo /opt/lenet5 > "${packages}/lenet5.pth" \
+    # headers, tests, and the libraries of Arrow for remote procedure calls and query plans: nothing here uses them
+    && rm -rf "${packages}/pyarrow/include" "${packages}"/pyarrow/*arrow_flight* "${packages}"/pyarrow/*arrow_substrait* \
+        "${packages}/pandas/tests" "${packages}/pyarrow/tests" "${packages}"/numpy/*/tests
+
+FROM tools AS product
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN /opt/tools/bin/python -m hatchling build --target wheel --directory /tmp/wheel \
+# the script `lenet5` starts with the path of the Python that it is installed for
+RUN python -m venv --without-pip /opt/venv \
+    && /opt/tools/bin/python -m hatchling build --target wheel --directory /tmp/wheel \
     && /opt/tools/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --target /opt/lenet5 /tmp/wheel/*.whl \
     && rm /opt/lenet5/.lock
+
+FROM ${PYTHON_IMAGE} AS serve
+LABEL org.opencontainers.image.title="lenet5-serve" org.opencontainers.image.licenses="Apache-2.0"
+RUN groupadd --gid 10001 lenet5 \
+    && useradd --uid 10001 --gid lenet5 --home-dir /tmp --no-create-home --shell /usr/sbin/nologin lenet5 \
+    && install --directory --owner=10001 --group=10001 /app/.lenet5
+COPY --from=serve-environment /opt/venv /opt/venv
+COPY --from=product /opt/lenet5 /opt/lenet5
+COPY --chmod=755 docker/entrypoint.sh /opt/bin/entrypoint
+COPY docker/healthy.py /opt/setup/
+COPY dvc.yaml params.yaml /app/
+RUN ln -s entrypoint /opt/bin/lenet5
+ENV PATH=/opt/bin:/opt/venv/bin:${PATH} \
+    HOME=/tmp \
+    PYTHONUNBUFFERED=1 \
+    DO_NOT_TRACK=true \
+    MLFLOW_DISABLE_TELEMETRY=true
+USER 10001:10001
+WORKDIR /app
+EXPOSE 8080
+ENTRYPOINT ["entrypoint"]
+CMD ["lenet5", "serve", "--host", "0.0.0.0"]
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="lenet5" org.opencontainers.image.licenses="Apache-2.0"

@@ -131,6 +131,7 @@ lock: .venv/installed-dev ## choose versions anew and write the locks (all platf
 	$(SUBSET) --extra setup --output-file requirements.lock
 	$(SUBSET) --extra server --output-file docker/requirements.lock
 	$(SUBSET) --extra server --extra gpu --output-file docker/requirements-gpu.lock
+	$(subst pyproject.toml,--group pyproject.toml:serve,$(SUBSET)) --output-file docker/requirements-serve.lock
 
 .PHONY: clean
 clean: ## remove the environment and the tools' caches; runs, models and data stay

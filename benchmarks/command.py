@@ -22,7 +22,17 @@ PARTS = {
     "time": "time_to_accuracy",
     **{
         name: name
-        for name in ("rate", "ablation", "inference", "pipeline", "gate", "robustness", "large", "soak")
+        for name in (
+            "rate",
+            "ablation",
+            "inference",
+            "pipeline",
+            "gate",
+            "robustness",
+            "large",
+            "serving",
+            "soak",
+        )
     },
 }
 """A part is a module of this package with ``run(bench)``, which returns lines and verdicts."""

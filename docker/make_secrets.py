@@ -22,6 +22,7 @@ RANDOM = [
     "s3_admin_secret",
     "s3_mlflow_secret",
     "s3_dvc_secret",
+    "serve_key",  # of the clients of `lenet5 serve`
 ]
 
 MLFLOW_AUTH = """\

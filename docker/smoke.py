@@ -26,6 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = "lenet5-smoke"
 MODEL = "lenet5-mnist"
+SERVE_BYTES = 600_000_000
+"""The largest image of the service."""
 # Runs in a container: lists a bucket with the container's own credentials, or without any.
 LIST_BUCKET = """
 import sys, boto3, botocore
@@ -53,13 +55,14 @@ class Stack:
 
     def __init__(self, secrets: Path) -> None:
         self.secrets = secrets
-        self.mlflow, self.prefect = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+        self.mlflow, self.prefect, self.serve = (f"http://127.0.0.1:{port}" for port in free_ports(3))
         self.environment = os.environ | {
             "COMPOSE_PROJECT_NAME": PROJECT,
             "STACK_IMAGE": PROJECT,
             "STACK_SECRETS": str(secrets),
             "STACK_MLFLOW_PORT": self.mlflow.rpartition(":")[2],
             "STACK_PREFECT_PORT": self.prefect.rpartition(":")[2],
+            "STACK_SERVE_PORT": self.serve.rpartition(":")[2],
         }
 
     def compose(self, *words: str) -> None:
@@ -98,8 +101,15 @@ def free_ports(number: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def call(url: str, login: str | None = None, *, method: str = "GET") -> tuple[int, str]:
-    request = urllib.request.Request(url, method=method)
+def call(
+    url: str,
+    login: str | None = None,
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    body: bytes | None = None,
+) -> tuple[int, str]:
+    request = urllib.request.Request(url, body, headers or {}, method=method)
     if login:
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     try:
@@ -171,6 +181,31 @@ def check_store(stack: Stack) -> None:
         expect(found == "AccessDenied", f"{who} that lists the bucket {words[0]} gets", found)
 
 
+def check_service(stack: Stack, version: str) -> None:
+    """Check that the service answers with a version, only to clients with the key, from a small image."""
+    end = time.monotonic() + 120
+    while (status := call(f"{stack.serve}/health/ready")[0]) != 200 and time.monotonic() < end:
+        time.sleep(1)
+    expect(status == 200, "the service is ready, which it answers with", status)
+    body = json.dumps({"images": [[0] * 28 for _ in range(28)]}).encode()
+    headers = {"Content-Type": "application/json"}
+    status, _ = call(f"{stack.serve}/predict", method="POST", headers=headers, body=body)
+    expect(status == 401, "the service answers a client without the key with", status)
+    headers["X-API-Key"] = stack.secret("serve_key")
+    status, text = call(f"{stack.serve}/predict", method="POST", headers=headers, body=body)
+    expect(status == 200, "a client with the key gets", status)
+    answer = json.loads(text)
+    expect(str(answer["version"]) == version, "the answer is of version", answer["version"])
+    expect(len(answer["predictions"][0]["probabilities"]) == 10, "its probabilities are", 10)
+    size = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Size}}", f"{PROJECT}:serve"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    expect(int(size) <= SERVE_BYTES, "megabytes of its image", int(size) // 1_000_000)
+
+
 def check_worker_stops(stack: Stack) -> None:
     """Check that a worker exits with code 0 on SIGTERM, and that a new one starts."""
     stack.compose("stop", "worker")
@@ -201,6 +236,8 @@ def smoke(stack: Stack) -> dict[str, float]:
     with step("champion", seconds):
         champion = check_champion(stack)
         check_store(stack)
+    with step("service", seconds):
+        check_service(stack, champion["version"])
     with step("restart of the worker", seconds):
         check_worker_stops(stack)
     with step("down, and up again", seconds):

@@ -284,8 +284,43 @@ def test_container_images_hold_the_packages_that_the_project_pins(lock: str) -> 
     assert not other, "run `make lock`"
 
 
+_IMPORT_WITH = """
+import importlib.metadata, sys
+from packaging.utils import canonicalize_name
+allowed = {*sys.argv[1:], "lenet5", "setuptools"}
+packages = importlib.metadata.packages_distributions()
+
+class Others:  # of the modules that several packages hold, such as mlflow and mlflow-skinny, one is enough
+    def find_spec(self, name, path=None, target=None):
+        names = {canonicalize_name(package) for package in packages.get(name.partition(".")[0], [])}
+        if names and not names & allowed:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Others())
+import lenet5.cli.serving, lenet5.serving.download, lenet5.serving.http_app, lenet5.serving.server
+"""
+
+
+def test_the_image_of_the_service_is_small_and_has_what_the_service_imports() -> None:
+    pinned = environment.pinned((REPOSITORY / "docker/requirements-serve.lock").read_text())
+    assert not {"tensorflow", "keras", "mlflow", "dvc", "prefect", "scipy"} & pinned.keys()
+    hint = "add it to the group `serve` in pyproject.toml, and run `make lock UPGRADE=`"
+    command = [sys.executable, "-c", _IMPORT_WITH]
+    done = subprocess.run([*command, *pinned], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stderr}\n{hint}"
+    fewer = pinned.keys() - {"orjson"}
+    done = subprocess.run([*command, *fewer], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert "ModuleNotFoundError: orjson" in done.stderr
+
+
 @pytest.mark.parametrize(
-    "lock", ["requirements.lock", "docker/requirements.lock", "docker/requirements-gpu.lock"]
+    "lock",
+    [
+        "requirements.lock",
+        "docker/requirements.lock",
+        "docker/requirements-gpu.lock",
+        "docker/requirements-serve.lock",
+    ],
 )
 def test_all_locks_pin_the_same_versions(lock: str) -> None:
     """``make test`` installs requirements-dev.lock after requirements.lock, and this only adds packages."""

@@ -12,13 +12,19 @@ from prefect.utilities.templating import apply_values, find_placeholders
 from ruamel.yaml import YAML
 
 from lenet5.orchestration import graph
+from lenet5.serving import http_app
+from lenet5.serving.service_metrics import ServiceMetrics
 from lenet5.system.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.test_docs import code
 
 FOLDER = REPOSITORY / "docs/kubernetes"
 TEMPLATE: dict[str, Any] = json.loads((FOLDER / "gpu-pool.json").read_text())
-MANIFESTS: list[dict[str, Any]] = list(YAML(typ="safe").load_all((FOLDER / "worker.yaml").read_text()))
+MANIFESTS: list[dict[str, Any]] = [
+    document
+    for file in ("worker.yaml", "serve.yaml")
+    for document in YAML(typ="safe").load_all((FOLDER / file).read_text())
+]
 PAGE = REPOSITORY / "docs/kubernetes.md"
 VERSIONS = ["1.30", "1.34", "1.37"]
 PLACED = [stage for stage in graph.stages(REPOSITORY) if stage.meta.work_pool]
@@ -125,8 +131,11 @@ def test_pods_are_the_user_of_the_image_and_may_write_only_into_volumes() -> Non
 
 
 def test_nothing_is_privileged() -> None:
-    worker = manifest("Deployment", "lenet5-worker-gpu")["spec"]["template"]["spec"]
-    for each in (pod(job()), worker):
+    deployed = [
+        manifest("Deployment", name)["spec"]["template"]["spec"]
+        for name in ("lenet5-worker-gpu", "lenet5-serve")
+    ]
+    for each in (pod(job()), *deployed):
         assert each["securityContext"]["runAsNonRoot"]
         assert each["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in each["containers"]:
@@ -135,6 +144,20 @@ def test_nothing_is_privileged() -> None:
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
+
+
+def test_the_service_listens_where_its_probes_and_its_clients_ask() -> None:
+    [container] = manifest("Deployment", "lenet5-serve")["spec"]["template"]["spec"]["containers"]
+    [port] = container["ports"]
+    assert port["containerPort"] == 8080  # the default of `lenet5 serve`
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] == port["name"]
+        assert container[probe]["httpGet"]["path"] in http_app.PUBLIC
+    assert manifest("Service", "lenet5-serve")["spec"]["ports"][0]["targetPort"] == port["name"]
+    metric = manifest("HorizontalPodAutoscaler", "lenet5-serve")["spec"]["metrics"][0]["pods"]["metric"][
+        "name"
+    ]
+    assert metric in ServiceMetrics(None).exposition().decode()
 
 
 def test_every_object_that_a_job_refers_to_is_in_the_manifests() -> None:

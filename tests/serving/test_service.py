@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -445,6 +446,37 @@ def test_kill_under_load_leaves_a_log_without_doubles(own: Project) -> None:
     assert len(set(logged)) == len(logged)
     assert set(logged) <= answered
     assert len(logged) > 1
+
+
+def test_an_image_of_one_version_asks_no_registry(own: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "image"
+    written = own.command("lenet5", "serve", "--build-context", str(folder))
+    assert written.returncode == 0, written.stderr
+    assert "docker build" in written.stdout
+    again = own.command("lenet5", "serve", "--build-context", str(folder))
+    assert again.returncode == 2
+    assert "a folder that is empty" in again.stderr
+    [command] = [line for line in (folder / "Dockerfile").read_text().splitlines() if line.startswith("CMD ")]
+    options = json.loads(command.removeprefix("CMD "))[2:]
+    # what the Dockerfile adds to the image: a folder with two files of the checkout, and the state
+    [state] = [line.split() for line in (folder / "Dockerfile").read_text().splitlines() if "COPY" in line]
+    image = tmp_path / "app"
+    shutil.copytree(folder / state[-2], image / Path(state[-1]).name)
+    for file in (own.paths.params, own.paths.graph):
+        shutil.copy(file, image)
+    packed = replace(own, root=image)
+    options[options.index("0.0.0.0")] = "127.0.0.1"
+    nowhere = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"}
+    with serving(packed, *options, environment=nowhere) as service:
+        picture = png(images_of(own)[0])
+        answer = service.post("/predict", data=picture, headers={"Content-Type": "image/png"})
+        assert (answer.status_code, answer.json()["version"]) == (200, 1)
+        assert service.get("/health/ready").json()["problem"] is None
+    [model] = image.glob(".lenet5/models/*.onnx")
+    model.write_bytes(model.read_bytes()[:-1])
+    damaged = packed.command("lenet5", "serve", *options[2:])
+    assert damaged.returncode == 2
+    assert "missing or damaged" in damaged.stderr
 
 
 def test_other_machines_need_a_key(own: Project) -> None:

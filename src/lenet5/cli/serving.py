@@ -1,6 +1,7 @@
 """Commands that use versions: a service that answers requests."""
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +46,17 @@ def serve(
     log_megabytes: Annotated[
         float, typer.Option(help="Size beyond which the oldest parts of the log are removed.", min=1)
     ] = 1000.0,
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Serve the version that was served last, and never ask the registry."),
+    ] = False,
+    build_context: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Serve nothing; write what `docker build` needs for an image of this version.",
+        ),
+    ] = None,
 ) -> None:
     """Answer HTTP requests with the champion, and with the next one as soon as the alias moves.
 
@@ -59,7 +71,15 @@ def serve(
     Next: curl --data-binary @digit.png -H "Content-Type: image/png" http://127.0.0.1:8080/predict
     """
     paths, params = checkout()
-    from lenet5.serving import server
+    if build_context is not None:
+        from lenet5.serving import build_context as context
+
+        name = params.register_.model_name
+        number = context.write(paths, name, version, build_context)
+        print_line(f"{build_context}: version {number} of {name}")
+        print_line(f"Next: docker build --tag {name}:{number} {build_context}")
+        return
+    from lenet5.serving import model_watch, server
     from lenet5.serving.access import Limits, host_names
     from lenet5.serving.service import ServiceOptions
     from lenet5.system import settings
@@ -89,7 +109,10 @@ def serve(
         log_pixels=log_pixels,
         log_days=log_days,
         log_megabytes=log_megabytes,
+        offline=offline,
     )
+    if offline:
+        model_watch.last_served(paths, options.model_name, version)  # an error before anything starts
     print_line(f"{options.model_name} {version}: http://{host}:{port}/predict")
     print_line("Ctrl-C stops the service.")
     server.run(options, host, port, workers)

@@ -9,13 +9,14 @@ serve`` has it, the Open Inference Protocol below ``/v2``, and probes with metri
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from starlette.datastructures import UploadFile
 from starlette.types import ASGIApp
 
@@ -40,7 +41,10 @@ _SMALL_PICTURE = 32_768
 _MAX_ROWS = 2**31
 _MAX_FILES = 1000
 """Pictures in one form."""
-_PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+_MLFLOW_CODES = {500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
+"""Of refusals; any other one is a bad request."""
+PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+"""Paths that need no key."""
 
 
 def create(options: ServiceOptions) -> ASGIApp:
@@ -62,6 +66,7 @@ def create(options: ServiceOptions) -> ASGIApp:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     _add_predict(app, service)
     _add_invocations(app, service)
@@ -69,12 +74,24 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
-    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in _PUBLIC)
+    app.add_exception_handler(Exception, _on_defect)
+    guarded = AccessControl(app, options.limits, _refusal, lambda path: path in PUBLIC)
     return _Measured(guarded, service)
 
 
+class _PlainRoute(APIRoute):
+    """A route whose endpoint takes the request and returns the response.
+
+    FastAPI's own handler looks for dependencies and parameters, which the endpoint has not, and takes as long
+    as the network needs to score an image.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the endpoint itself."""
+        return self.endpoint
+
+
 def _add_predict(app: FastAPI, service: Service) -> None:
-    @app.post("/predict", summary="Classify one picture or many", openapi_extra=_PREDICT_BODY)
     async def predict(request: Request) -> Response:
         served = service.model()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -83,6 +100,15 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         if any(kind in request.headers.get("accept", "") for kind in _NPY):
             return Response(_npy(answer.probabilities), media_type=_NPY[0], headers=answer.headers)
         return json_response(_predictions(answer), headers=answer.headers)
+
+    app.router.add_api_route(
+        "/predict",
+        predict,
+        methods=["POST"],
+        summary="Classify one picture or many",
+        openapi_extra=_PREDICT_BODY,
+        route_class_override=_PlainRoute,
+    )
 
 
 async def _read_images(request: Request, kind: str, served: ServedModel) -> Images:
@@ -273,11 +299,16 @@ class _Measured:
         finally:
             self._metrics.in_flight.dec()
             route = scope["route"].path if "route" in scope else "other"
-            self._metrics.requests.labels(route, str(status), version).inc()
-            self._metrics.seconds.labels(route).observe(time.perf_counter() - begin)
+            self._metrics.finished(route, status, version, time.perf_counter() - begin)
 
 
 async def _on_error(request: Request, error: RequestError) -> Response:
+    return _refusal(error, request.url.path)
+
+
+async def _on_defect(request: Request, _: Exception) -> Response:
+    """Answer a request that found a defect of the service; the server logs the stack trace."""
+    error = RequestError(500, "defect", "The service has a defect.", fix="look at the log of the service")
     return _refusal(error, request.url.path)
 
 
@@ -286,7 +317,7 @@ def _refusal(error: RequestError, path: str) -> Response:
     content: dict[str, Any]
     if path == "/invocations":
         content = {
-            "error_code": "BAD_REQUEST" if error.status < 500 else "TEMPORARILY_UNAVAILABLE",
+            "error_code": _MLFLOW_CODES.get(error.status, "BAD_REQUEST"),
             "message": error.in_one_line(),
         }
     elif path.startswith("/v2"):

@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from lenet5.core import files
-from lenet5.core.errors import DataError, Lenet5Error, Unavailable
+from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.registry import fast_lookup
@@ -75,6 +75,7 @@ class ModelWatch:
         reference: str,
         *,
         poll_seconds: float,
+        offline: bool = False,
         on_change: Callable[[ServedModel], None] = lambda _: None,
     ) -> None:
         """Remember what to follow. Nothing is read before :meth:`start`.
@@ -84,6 +85,7 @@ class ModelWatch:
             name: of the registered model.
             reference: an alias, or a number, which pins a version.
             poll_seconds: between two polls.
+            offline: serve the remembered version, and never ask the registry.
             on_change: called with each version before its first answer.
         """
         self.served: ServedModel | None = None
@@ -92,15 +94,23 @@ class ModelWatch:
         self.reference = reference
         self._paths = paths
         self._poll_seconds = poll_seconds
+        self._offline = offline
         self._on_change = on_change
         self._asked_client = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="model-watch", daemon=True)
 
     def start(self) -> None:
-        """Poll once, so that a server that can answer is ready at once, and then in a thread."""
-        self.poll()
-        self._thread.start()
+        """Poll once, so that a server that can answer is ready at once, and then in a thread.
+
+        Raises:
+            UsageError: the service is offline, and remembers no version.
+        """
+        if not self._offline:
+            self.poll()
+            self._thread.start()
+        else:
+            self._replace(*last_served(self._paths, self.name, self.reference))
 
     def stop(self) -> None:
         """End the thread."""
@@ -146,8 +156,12 @@ class ModelWatch:
         """
         if time.monotonic() - self._asked_client < _CLIENT_SECONDS:
             return None
-        if self.served is None:
-            self._serve_remembered()  # requests are answered while the client is asked
+        if self.served is None and self._serve_remembered():  # it answers while the client is asked
+            log.warning(
+                "the registry does not answer; version %d of %s, which was served last, answers",
+                self.served.number if self.served else 0,
+                self.name,
+            )
         self._asked_client = time.monotonic()
         try:
             return self._download(self.reference)
@@ -219,36 +233,64 @@ class ModelWatch:
         return int(answer["version"]), str(answer["digest"])
 
     def _remember(self, served: ServedModel) -> None:
-        record = {"version": served.number, "digest": served.digest}
         with FileLock(self._record.with_suffix(".lock")):  # every worker process writes it
-            files.write_json(self._record, record)
+            files.write_json(self._record, remembered(served.number, served.digest))
 
-    def _serve_remembered(self) -> None:
-        """Serve the last served version again, if its file is complete. The registry may be down for days."""
+    def _serve_remembered(self) -> bool:
+        """Serve the last served version again, and return whether its file is complete."""
         try:
-            record = json.loads(files.read_text(self._record))
-            number, digest = int(record["version"]), str(record["digest"])
-            content = predictor.cached_onnx(self._paths, digest)
-        except (OSError, ValueError, KeyError, TypeError, DataError):
-            return
-        if content is None:
-            return
-        self._replace(number, digest, content)
-        log.warning(
-            "the registry does not answer; version %d of %s, which was served last, answers",
-            number,
-            self.name,
-        )
+            self._replace(*last_served(self._paths, self.name, self.reference))
+        except UsageError:
+            return False
+        return True
 
     @property
     def _record(self) -> Path:
-        reference = self.reference.removeprefix("@")
-        return LocalState(self._paths.root).serving / f"last-{self.name}-{reference}.json"
+        return record_of_last(self._paths, self.name, self.reference)
 
     def _report(self, state: WatchState) -> None:
         if state.problem and state.problem != self.state.problem:
             log.error("%s", state.problem)
         self.state = state
+
+
+def record_of_last(paths: Paths, name: str, reference: str) -> Path:
+    """Return the file that remembers which version was served last.
+
+    Args:
+        paths: the checkout.
+        name: of the registered model.
+        reference: the alias or number that the service was started with.
+    """
+    return LocalState(paths.root).serving / f"last-{name}-{reference.removeprefix('@')}.json"
+
+
+def last_served(paths: Paths, name: str, reference: str) -> tuple[int, str, bytes]:
+    """Return number, SHA-256 and ONNX file of the version that was served last.
+
+    Raises:
+        UsageError: none was, or its file is missing or damaged.
+    """
+    record_file = record_of_last(paths, name, reference)
+    try:
+        record = json.loads(files.read_text(record_file))
+        number, digest = int(record["version"]), str(record["digest"])
+        content = predictor.cached_onnx(paths, digest)
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        content = None
+    if content is None:
+        raise UsageError(
+            f"No version {reference} of {name} is stored here.",
+            expected=f"{record_file}, and the ONNX file that it names",
+            found="one of them is missing or damaged",
+            fix="`lenet5 serve` without --offline stores the version that it serves",
+        )
+    return number, digest, content
+
+
+def remembered(number: int, digest: str) -> dict[str, int | str]:
+    """Return the content of :func:`record_of_last`."""
+    return {"version": number, "digest": digest}
 
 
 def _warm_up(served: ServedModel) -> None:

@@ -158,7 +158,7 @@ def _download(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes
         content = cached_onnx(paths, digest) if digest else None
         if digest and content is None:
             content = model_versions.download_onnx(client, version, Path(folder)).read_bytes()
-            files.write_bytes(_cache_file(paths, digest), content)
+            files.write_bytes(cache_file(paths, digest), content)
     return version.number, content
 
 
@@ -187,13 +187,14 @@ def _with_keras(paths: Paths, name: str, number: int) -> Model:
 def cached_onnx(paths: Paths, digest: str) -> bytes | None:
     """Return the content of a downloaded ONNX file, or None if the file is missing or damaged."""
     try:
-        content = files.read_bytes(_cache_file(paths, digest))
+        content = files.read_bytes(cache_file(paths, digest))
     except FileNotFoundError:
         return None
     return content if hashlib.sha256(content).hexdigest() == digest else None
 
 
-def _cache_file(paths: Paths, digest: str) -> Path:
+def cache_file(paths: Paths, digest: str) -> Path:
+    """Return where the ONNX file of this digest is stored."""
     return LocalState(paths.root).models / f"{digest}.onnx"
 
 

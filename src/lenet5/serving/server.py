@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 
 from lenet5.core.errors import UsageError
 from lenet5.serving import http_app
+from lenet5.serving.connection import Connection, allow_connections
 from lenet5.serving.service import ServiceOptions
 from lenet5.system import logs, parent_watch, settings
 
@@ -47,7 +48,7 @@ def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
             factory=True,
             workers=workers,
             loop="uvloop",
-            http="httptools",
+            http=Connection,
             ws="none",
             access_log=False,
             log_config=None,
@@ -64,7 +65,8 @@ def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
 
 def _worker(options: ServiceOptions, verbose: int, log_format: logs.Format) -> ASGIApp:
     """Return the application of a worker process, which may be a new interpreter."""
-    logs.configure(verbose=verbose, log_format=log_format)
+    logs.configure(verbose=verbose, log_format=log_format, also=["uvicorn.error"])
+    allow_connections()
     if options.metrics_folder:  # one of several, which end when their parent is killed
         parent_watch.exit_with_parent()
     return http_app.create(options)

@@ -38,6 +38,8 @@ class ServiceOptions:
     log_pixels: bool
     log_days: float
     log_megabytes: float
+    offline: bool = False
+    """Serve the version that this folder remembers, and never ask the registry."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Service:
             options.model_name,
             options.reference,
             poll_seconds=options.poll_seconds,
+            offline=options.offline,
             on_change=self._changed,
         )
         self.log = InferenceLog(

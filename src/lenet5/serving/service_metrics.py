@@ -74,6 +74,23 @@ class ServiceMetrics:
             registry=registry,
             multiprocess_mode="sum",
         )
+        self._series: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
+
+    def finished(self, route: str, status: int, version: str, seconds: float) -> None:
+        """Count one request.
+
+        Args:
+            route: its path, or a common name for paths that are no routes.
+            status: of the answer.
+            version: that answered, or an empty string.
+            seconds: from the first byte to the answer.
+        """
+        series = self._series.get((route, status, version))
+        if series is None:  # the search for labels takes longer than the rest
+            series = self.requests.labels(route, str(status), version), self.seconds.labels(route)
+            self._series[route, status, version] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def count(self, records: Sequence[Record]) -> None:
         """Count the images of some requests by their predicted class."""

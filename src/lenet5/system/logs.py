@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -19,7 +20,7 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 _STYLES = {"ERROR": "bold red", "WARNING": "yellow"}
 
 
-def configure(*, verbose: int = 0, log_format: Format = "text") -> None:
+def configure(*, verbose: int = 0, log_format: Format = "text", also: Sequence[str] = ()) -> None:
     """Send the messages of this package to standard error. Those of other packages go where they went before.
 
     Args:
@@ -27,6 +28,7 @@ def configure(*, verbose: int = 0, log_format: Format = "text") -> None:
         log_format: ``text`` for people; ``json`` writes one object per line, for log collectors, with the
             keys ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message`` and, with a stack trace,
             ``exception``.
+        also: loggers of other packages whose warnings and errors are shown in the same way.
     """
     handler = _json_handler() if log_format == "json" else _TextHandler()
     logging.setLogRecordFactory(_MaskedRecord)
@@ -35,6 +37,11 @@ def configure(*, verbose: int = 0, log_format: Format = "text") -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(_LEVELS[min(verbose, len(_LEVELS) - 1)])
+    for name in also:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
 
 
 def in_force() -> tuple[int, Format]:
