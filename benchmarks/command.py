@@ -31,13 +31,14 @@ PARTS = {
             "robustness",
             "large",
             "serving",
+            "serving_soak",
             "soak",
         )
     },
 }
 """A part is a module of this package with ``run(bench)``, which returns lines and verdicts."""
-ALONE = {"soak"}
-"""Parts that take hours, and run only when they are named."""
+ALONE = {"serving_soak", "soak"}
+"""Parts that take long, and run only when they are named."""
 QUIET = 0.1
 """Cores that other processes may use before a warning is printed."""
 

@@ -55,14 +55,14 @@ def whole_process(
         Failed: its exit code is not 0.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        busy, ours = _busy(), time.process_time()
+        busy, ours = busy_seconds(), time.process_time()
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=cwd, env=dict(environment), stdout=out, stderr=err)
         with _Memory(process.pid, watch=watch_memory) as memory:
             _, status, used = os.wait4(process.pid, 0)  # the resources of this child alone
         wall = time.perf_counter() - started
         cpu = used.ru_utime + used.ru_stime
-        others = _busy() - busy - cpu - (time.process_time() - ours)
+        others = busy_seconds() - busy - cpu - (time.process_time() - ours)
         process.returncode = code = os.waitstatus_to_exitcode(status)
         output, errors = _read(out), _read(err)
     if code != 0:
@@ -77,7 +77,7 @@ def whole_process(
     return Measured(wall, cpu, max(0.0, others) / wall, memory.peak / 1e6 if watch_memory else None, answer)
 
 
-def _busy() -> float:
+def busy_seconds() -> float:
     """CPU-seconds that all processes have used since the machine started."""
     times = psutil.cpu_times()._asdict()
     return float(sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")))

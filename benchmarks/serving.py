@@ -29,7 +29,7 @@ from PIL import Image
 
 from benchmarks import command
 from benchmarks.bench import ROOT, Bench, environment
-from benchmarks.measure import Failed
+from benchmarks.measure import Failed, busy_seconds
 from benchmarks.results import Line, Verdict, at_least, at_most
 from lenet5.core import dataset
 from lenet5.core.errors import UsageError
@@ -78,7 +78,7 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
     services = _services(bench.paths)
     answers: dict[str, list[dict[str, float]]] = {service.name: [] for service in services}
     with tempfile.TemporaryDirectory() as folder:
-        root = _project(bench.paths, Path(folder))
+        root = project(bench.paths, Path(folder))
         for _ in range(bench.seeds):
             for service in services:
                 answers[service.name].append(_measure(bench, service, root, seconds))
@@ -169,7 +169,7 @@ def _services(paths: Paths) -> list[Service]:
     return services
 
 
-def _project(paths: Paths, folder: Path) -> Path:
+def project(paths: Paths, folder: Path) -> Path:
     """Return a folder that the commands take for a checkout, with the requests' bodies."""
     for file in (paths.params, paths.graph, paths.onnx):
         copy = folder / file.relative_to(paths.root)
@@ -182,11 +182,11 @@ def _project(paths: Paths, folder: Path) -> Path:
 
 
 def _measure(bench: Bench, service: Service, root: Path, seconds: int) -> dict[str, float]:
-    with _running(bench.paths, service, root) as (process, port, start):
+    with running(bench.paths, service, root) as (process, port, start):
         _load(service, root, port, 1)  # caches fill
-        before = _cpu(process)
-        loaded = _load(service, root, port, seconds)
-        cpu = _cpu(process) - before
+        with alone(bench, service.name, process) as used:
+            loaded = _load(service, root, port, seconds)
+        cpu = used["cpu_s"]
         if loaded["failed"] or not loaded["requests"]:
             raise Failed(f"{service.name} refused requests.", expected="only answers", found=loaded)
         answer = {
@@ -200,20 +200,40 @@ def _measure(bench: Bench, service: Service, root: Path, seconds: int) -> dict[s
         if service.name == _name(PRODUCT, 1):
             answer["images_per_s"] = _batches(bench.paths, port)
     answer = {key: round(value, 3) for key, value in answer.items()}
-    bench.repetitions.append({"name": service.name, "answer": answer})
+    bench.repetitions[-1]["answer"] = answer
     console.print(f"  {service.name}: {answer}", style="dim", markup=False, highlight=False)
     return answer
 
 
 @contextmanager
-def _running(paths: Paths, service: Service, root: Path) -> Iterator[tuple[psutil.Process, int, float]]:
+def alone(bench: Bench, name: str, process: psutil.Process) -> Iterator[dict[str, Any]]:
+    """Measure a service during the block: ``cpu_s``, ``wall_s``, and the cores that other processes used.
+
+    What this process and its children use belongs to the benchmark.
+    """
+    used: dict[str, Any] = {"name": name}
+    busy, ours, service, began = busy_seconds(), sum(os.times()[:4]), _cpu(process), time.perf_counter()
+    yield used
+    used["wall_s"] = time.perf_counter() - began
+    used["cpu_s"] = _cpu(process) - service
+    others = busy_seconds() - busy - used["cpu_s"] - (sum(os.times()[:4]) - ours)
+    used["others_cores"] = max(0.0, others) / used["wall_s"]
+    bench.repetitions.append(used)
+
+
+@contextmanager
+def running(
+    paths: Paths, service: Service, root: Path, registry: str | None = None
+) -> Iterator[tuple[psutil.Process, int, float]]:
     """Run a service, and yield its process, its port and the seconds until it was ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [word.replace("PORT", str(port)) if word == "PORT" else word for word in service.words]
     log = root / "service.log"
-    variables = environment(ROOT) | {"MLFLOW_TRACKING_URI": settings.load(paths).mlflow_tracking_uri}
+    variables = environment(ROOT) | {
+        "MLFLOW_TRACKING_URI": registry or settings.load(paths).mlflow_tracking_uri
+    }
     began = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -477,6 +478,32 @@ def test_an_image_of_one_version_asks_no_registry(own: Project, tmp_path: Path) 
     damaged = packed.command("lenet5", "serve", *options[2:])
     assert damaged.returncode == 2
     assert "missing or damaged" in damaged.stderr
+
+
+def test_thousands_of_connections_that_ask_nothing_end_by_themselves(own: Project) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    held: list[socket.socket] = []
+    try:
+        with serving(own) as service:
+            before = psutil.Process(service.process.pid).memory_info().rss
+            port = int(service.address.rpartition(":")[2])
+            for _ in range(min(10_000, hard - 500)):
+                held.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+            grown = psutil.Process(service.process.pid).memory_info().rss - before
+            assert grown < 200_000_000
+
+            def answers() -> bool:
+                with suppress(requests.RequestException):
+                    return service.get("/health/ready").ok
+                return False
+
+            until(answers, 60, "other clients are answered again")  # they are closed after ten seconds
+            assert "Traceback" not in service.log.read_text()
+    finally:
+        for each in held:
+            each.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_other_machines_need_a_key(own: Project) -> None:

@@ -3,8 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lenet5.registry import model_versions, paired_tests
 from lenet5.registry.model_versions import Version
@@ -13,6 +12,9 @@ from lenet5.stages.register.params import Gate
 from lenet5.system.experiments import changed_values
 from lenet5.tracking import runs, tags
 from lenet5.tracking.embedded_client import Client
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def since_champion(
 
 
 def answer(
-    gate: Gate, left: Version, right: Version, predictions: tuple[pd.DataFrame, pd.DataFrame] | None
+    gate: Gate, left: Version, right: Version, predictions: "tuple[pd.DataFrame, pd.DataFrame] | None"
 ) -> Answer:
     """Say which of two versions is better, by how much, and whether chance explains it.
 

@@ -4,13 +4,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from ruamel.yaml import YAML
 
 from lenet5.core.paths import Paths
-from lenet5.registry import comparison, model_versions, predictions, promotion_history
+from lenet5.registry import comparison, model_versions, promotion_history
 from lenet5.registry.model_versions import Version
 from lenet5.registry.promotion_history import HistoryEntry
 from lenet5.stages.params import Params
@@ -18,6 +17,9 @@ from lenet5.system import environment, git
 from lenet5.system.git import GitFailed
 from lenet5.tracking import runs, source_code, store, tags
 from lenet5.tracking.embedded_client import Client
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Pair = tuple[Any, Any]
 
@@ -154,11 +156,14 @@ def diff(paths: Paths, params: Params, one: str, other: str) -> dict[str, Any]:
     }
 
 
-def _predictions(client: Client, left: Version, right: Version) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+def _predictions(client: Client, left: Version, right: Version) -> "tuple[pd.DataFrame, pd.DataFrame] | None":
     """Return the predictions of both versions on the same test images; None when the store has none."""
     test_data = left.tags.get(tags.TEST_DATA)
     if test_data is None or test_data != right.tags.get(tags.TEST_DATA):
         return None
+    # imported here, because `lenet5 versions` takes a third longer with pandas
+    from lenet5.registry import predictions
+
     own = predictions.stored_table(client, left, model_versions.PREDICTIONS)
     other = predictions.stored_table(client, right, model_versions.PREDICTIONS)
     return None if own is None or other is None else (own, other)
