@@ -36,8 +36,8 @@ RUN --mount=type=bind,source=docker/requirements-serve.lock,target=/tmp/requirem
     && ln -s /opt/lenet5/bin/lenet5 /opt/venv/bin/lenet5 \
     && packages="$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && echo /opt/lenet5 > "${packages}/lenet5.pth" \
-    # headers, tests, and the libraries of Arrow for remote procedure calls and query plans: nothing here uses them
-    && rm -rf "${packages}/pyarrow/include" "${packages}"/pyarrow/*arrow_flight* "${packages}"/pyarrow/*arrow_substrait* \
+    # headers, tests, and the library of Arrow for remote procedure calls: nothing here uses them
+    && rm -rf "${packages}/pyarrow/include" "${packages}"/pyarrow/libarrow_flight* "${packages}"/pyarrow/libarrow_python_flight* \
         "${packages}/pandas/tests" "${packages}/pyarrow/tests" "${packages}"/numpy/*/tests
 
 FROM tools AS product

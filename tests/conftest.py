@@ -71,7 +71,7 @@ KEPT = (
 """Variables that commands in a project inherit. The last two let `make coverage` measure these commands."""
 IN_PROCESS = {
     *("versions", "status", "history", "lineage", "bom", "diff", "promote", "rollback", "predict", "doctor"),
-    *("report", "compare", "explain"),
+    *("report", "compare", "explain", "traffic", "batch"),
 }
 """Commands of ``lenet5`` that tests can run in their own process."""
 

@@ -6,6 +6,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,11 @@ import pyarrow as pa
 import pytest
 
 from lenet5.serving import inference_log
-from lenet5.serving.inference_log import InferenceLog, Record
+from lenet5.serving.inference_log import Answers, InferenceLog, Record
 from tests.conftest import Arrays, until
 
 CLASSES = tuple("0123456789")
+SIZE = 2_000_000
 
 
 def record(images: np.ndarray, number: int = 0) -> Record:
@@ -31,6 +35,22 @@ def started(folder: Path, *, pixels: bool = False, days: float = 1, megabytes: f
     log = InferenceLog(folder, pixels=pixels, max_days=days, max_megabytes=megabytes)
     log.start()
     return log
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two megabytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def write(log: InferenceLog, *records: Record) -> None:
+    log.write(inference_log.to_batch(records, Answers.of(records), pixels=True))
 
 
 def rows(folder: Path) -> pa.Table:
@@ -108,7 +128,8 @@ def test_every_cut_of_an_open_part_is_read_up_to_its_last_batch(tmp_path: Path, 
     whole = tmp_path / "whole.arrows"
     with whole.open("wb") as file, pa.ipc.new_stream(file, inference_log.SCHEMA) as writer:
         for number in range(3):
-            writer.write_batch(inference_log._batch([record(digits["test_images"][:2], number)], pixels=True))
+            records = [record(digits["test_images"][:2], number)]
+            writer.write_batch(inference_log.to_batch(records, Answers.of(records), pixels=True))
     content = whole.read_bytes()
     seen = set()
     for cut in (*range(0, len(content), 97), len(content)):
@@ -149,3 +170,100 @@ def test_old_parts_and_parts_beyond_the_size_are_removed(tmp_path: Path) -> None
     assert len(list(day.iterdir())) == 3
     inference_log.remove_old(tmp_path, now, max_days=0, max_bytes=3500)
     assert not day.exists()
+
+
+def test_open_part_is_never_removed(tmp_path: Path) -> None:
+    day = tmp_path / "2026-01-01"
+    day.mkdir()
+    for name in ("20260101T000000-1-abcdef-000001.arrows", "20260101T000000-2-abcdef-000001.arrows"):
+        (day / name).write_bytes(bytes(10_000))
+        os.utime(day / name, (0, 0))
+    inference_log.remove_old(tmp_path, now=1e9, max_days=1, max_bytes=1)
+    assert len(list(day.iterdir())) == 2
+
+
+def test_clock_that_is_set_back_overwrites_nothing(tmp_path: Path, digits: Arrays) -> None:
+    images = digits["test_images"][:2]
+    now = time.time()
+    times = iter(now - days * 86400 for days in (0, 0, 1, 1, 0, 0))  # of a new part, and of its retention
+    for number in range(3):  # processes of containers have equal numbers
+        log = InferenceLog(tmp_path, pixels=True, max_days=3, max_megabytes=1, clock=lambda: next(times))
+        write(log, record(images, number))
+        log.close()
+    days = [path.parent.name for path in inference_log.parts(tmp_path)]
+    assert days[0] < days[1] == days[2]
+    assert sorted(rows(tmp_path)["request_id"].to_pylist()[::2]) == [f"{number:040x}" for number in range(3)]
+
+
+def test_part_that_is_closed_after_it_was_listed_is_read(tmp_path: Path, digits: Arrays) -> None:
+    for number in range(2):
+        part = tmp_path / "2026-01-01" / f"20260101T00000{number}-1-abcdef-000001.arrows"
+        part.parent.mkdir(exist_ok=True)
+        records = [record(digits["test_images"][:3], number)]
+        with part.open("wb") as file, pa.ipc.new_stream(file, inference_log.SCHEMA) as writer:
+            writer.write_batch(inference_log.to_batch(records, Answers.of(records), pixels=True))
+    reading = inference_log.read_each(tmp_path)
+    assert next(reading)[0].suffix == ".arrows"
+    inference_log.recover(tmp_path)
+    path, table, torn = next(reading)
+    assert path.suffix == ".parquet"
+    assert isinstance(table, pa.Table)
+    assert (table.num_rows, torn) == (3, 0)
+    assert rows(tmp_path).num_rows == 6
+
+
+def test_full_disk_drops_and_counts_and_the_log_recovers(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (50_000, 28, 28), np.uint8)
+    log = started(small_disk / "log", pixels=True)
+    sent = 0
+
+    def send_until(reached: Callable[[], bool]) -> None:
+        nonlocal sent
+        begin = time.monotonic()
+        while not reached():
+            assert time.monotonic() - begin < 60
+            log.append(record(noise[sent * 20 : sent * 20 + 20], sent))
+            sent += 1
+            time.sleep(0.05)
+
+    send_until(lambda: log.counts.written > 0)
+    filler = small_disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    send_until(lambda: log.counts.dropped > 0)
+    filler.unlink()
+    before = log.counts.written
+    send_until(lambda: log.counts.written > before)
+    log.stop()
+    assert caplog.text.count("cannot be written, requests are answered") == 1
+    assert caplog.text.count("is written again") == 1
+    assert log.counts.written + log.counts.dropped == 20 * sent
+    assert {path.suffix for path in inference_log.parts(small_disk / "log")} == {".parquet"}
+    table = rows(small_disk / "log").to_pylist()
+    keys = {(row["request_id"], row["row"]) for row in table}
+    assert len(table) == len(keys) >= log.counts.written
+    for row in table:
+        assert row["pixels"] == noise[int(row["request_id"], 16) * 20 + row["row"]].tobytes()
+
+
+def test_rows_of_versions_and_routes_that_mix_stay_right(tmp_path: Path, digits: Arrays) -> None:
+    log = started(tmp_path, pixels=True)
+    expected: dict[tuple[str, int], tuple[Record, np.ndarray]] = {}
+    for number in range(40):
+        images = digits["test_images"][number * 3 : number * 3 + 1 + number % 3]
+        each = replace(record(images, number), route=f"/{number % 2}", version=1 + number % 3)
+        expected |= {(each.request_id, row): (each, image) for row, image in enumerate(images)}
+        log.append(each)
+    log.stop()
+    table = rows(tmp_path).to_pylist()
+    assert len(table) == len(expected)
+    for row in table:
+        each, image = expected[row["request_id"], row["row"]]
+        assert (row["route"], row["version"]) == (each.route, each.version)
+        assert row["pixels"] == image.tobytes()
+        assert row["input_sha256"] == hashlib.sha256(image.tobytes()).digest()
+        assert np.allclose(row["probabilities"], each.probabilities[row["row"]])
+        assert row["time"].timestamp() * 1e6 == pytest.approx(each.time_us)

@@ -286,6 +286,25 @@ def test_metrics_count_requests_and_images(running: Running) -> None:
     until(lambda: running.metric("lenet5_images_total", version="1") >= 7, 30, "the images are counted")
 
 
+def test_drift_is_measured_against_the_own_test_images(running: Running) -> None:
+    images = images_of(running.project)
+    kind = {"Content-Type": "application/x-npy"}
+
+    def measured(some: np.ndarray) -> bool:
+        running.post("/predict", data=npy(some), headers=kind)
+        time.sleep(1.5)
+        return not np.isnan(running.metric("lenet5_drift", what="classes"))
+
+    until(lambda: measured(images), 120, "the reference is downloaded and compared")
+    for what in ("classes", "confidence"):
+        assert running.metric("lenet5_drift", what=what) < running.metric("lenet5_drift_limit", what=what)
+    confidence = expected(running.project, images).max(axis=1).mean()
+    assert running.metric("lenet5_estimated_accuracy") == pytest.approx(confidence, abs=1e-4)
+    assert measured(255 - images)
+    for what in ("classes", "confidence"):
+        assert running.metric("lenet5_drift", what=what) > running.metric("lenet5_drift_limit", what=what)
+
+
 def test_service_imports_neither_tensorflow_nor_mlflow(running: Running) -> None:
     loaded = Path(f"/proc/{running.process.pid}/maps").read_text()
     assert "onnxruntime" in loaded
@@ -449,6 +468,48 @@ def test_kill_under_load_leaves_a_log_without_doubles(own: Project) -> None:
     assert len(logged) > 1
 
 
+@pytest.fixture
+def small_disk(own: Project) -> Iterator[Path]:
+    """A file system of one megabyte for the log and the feedback of the service."""
+    folder = LocalState(own.root).serving
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_full_disk_for_the_log_stops_no_answer(own: Project, small_disk: Path) -> None:
+    image = {"data": png(images_of(own)[0]), "headers": {"Content-Type": "image/png"}}
+    with serving(own, "--log-pixels") as service:
+        until(lambda: service.get("/health/ready").ok, 60, "a version answers")
+        filler = small_disk / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+        def counted(what: str) -> float:
+            answer = service.post("/predict", **image)
+            assert answer.status_code == 200
+            return service.metric("lenet5_log_rows", what=what)
+
+        until(lambda: counted("dropped") > 0, 60, "dropped rows are counted")
+        identifier = service.post("/predict", **image).json()["request_id"]
+        label = {"request_id": identifier, "label": "7"}
+        refused = service.post("/feedback", json=label)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_stored")
+        filler.unlink()
+        before = counted("written")
+        until(lambda: counted("written") > before, 60, "the log is written again")
+        assert service.post("/feedback", json=label).status_code == 202
+        service.process.send_signal(signal.SIGTERM)
+        service.process.wait(timeout=60)
+    logged = inference_log.read_all(small_disk / "log")["request_id"].to_pylist()
+    assert len(logged) == len(set(logged)) > 0
+    assert feedback_log.read(small_disk / "feedback")["request_id"].tolist() == [identifier]
+
+
 def test_an_image_of_one_version_asks_no_registry(own: Project, tmp_path: Path) -> None:
     folder = tmp_path / "image"
     written = own.command("lenet5", "serve", "--build-context", str(folder))
@@ -473,6 +534,7 @@ def test_an_image_of_one_version_asks_no_registry(own: Project, tmp_path: Path) 
         answer = service.post("/predict", data=picture, headers={"Content-Type": "image/png"})
         assert (answer.status_code, answer.json()["version"]) == (200, 1)
         assert service.get("/health/ready").json()["problem"] is None
+    assert len(list(image.glob(".lenet5/serving/references/*.json"))) == 1
     [model] = image.glob(".lenet5/models/*.onnx")
     model.write_bytes(model.read_bytes()[:-1])
     damaged = packed.command("lenet5", "serve", *options[2:])

@@ -1,18 +1,23 @@
 """Write what `docker build` needs for an image that holds one version and asks no registry.
 
 FOLDER/Dockerfile    adds the files below to the image `lenet5:serve`, and starts it offline
-FOLDER/state/        models/<SHA-256>.onnx and serving/last-<name>-<version>.json, as in .lenet5
+FOLDER/state/        as in .lenet5: models/<SHA-256>.onnx, serving/last-<name>-<version>.json, and
+                     serving/references/*.json, which drift is compared with
 """
 
 import hashlib
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from lenet5.core import files
-from lenet5.core.errors import DataError, UsageError
+from lenet5.core.errors import DataError, Lenet5Error, UsageError
 from lenet5.core.paths import Paths
 from lenet5.serving import model_watch, predictor
+from lenet5.serving import reference as usual
 from lenet5.system.state import LocalState
+
+log = logging.getLogger(__name__)
 
 DOCKERFILE = """\
 # Version {number} of {name}: docker build --tag {name}:{number} .
@@ -64,5 +69,18 @@ def write(paths: Paths, name: str, reference: str, folder: Path) -> int:
             files.write_bytes(target, content)
         else:
             files.write_json(target, model_watch.remembered(number, digest))
+    _add_reference(paths, packed, name, number, digest)
     files.write_text(folder / "Dockerfile", DOCKERFILE.format(number=number, name=name, digest=digest))
     return number
+
+
+def _add_reference(paths: Paths, packed: Paths, name: str, number: int, digest: str) -> None:
+    """Add what the version predicts for its own test images, if the registry has it."""
+    try:
+        usual.get(paths, name, number, digest)
+    except Lenet5Error as error:
+        log.warning("the image measures no drift: %s", error)
+        return
+    packed_file = usual.file(packed, name, number, digest)
+    target = packed.root / "state" / packed_file.relative_to(LocalState(packed.root).folder)
+    files.write_bytes(target, files.read_bytes(usual.file(paths, name, number, digest)))

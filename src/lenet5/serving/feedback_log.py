@@ -1,10 +1,11 @@
 """What people say about answers: one JSON line for each label, joined with the inference log by request id.
 
-A line is written with one call to the operating system, so worker processes can share a file, and a line that
-a crash tore is the last one of its file. A label that is sent again does not count twice: the last one of an
-image holds.
+A line is written with one call to the operating system, so worker processes can share a file. After a line
+that a crash or a full disk tore, the next label begins a new line. A label that is sent again does not count
+twice: the last one of an image holds.
 """
 
+import errno
 import json
 import os
 import time
@@ -34,28 +35,49 @@ class FeedbackLog:
         entry = {"request_id": request_id, "row": row, "label": label, "time": now.isoformat()}
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{now:%Y-%m-%d}.jsonl"
-        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        line = f"{json.dumps(entry)}\n".encode()
+        descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600)
         try:
-            os.write(descriptor, f"{json.dumps(entry)}\n".encode())
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
 
-def read(folder: Path) -> pd.DataFrame:
+def read(folder: Path, on_torn: Callable[[Path, int], None] = lambda _, __: None) -> pd.DataFrame:
     """Return the last label of each image, with the columns ``request_id``, ``row``, ``label`` and ``time``.
 
-    A torn line is left out.
+    Args:
+        folder: of the labels.
+        on_torn: called with the file and the number of each line that is torn or no label; it is left out.
     """
     entries = []
     for path in sorted(folder.glob("*.jsonl")):
-        for line in files.read_bytes(path).decode(errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
+        lines = files.read_bytes(path).decode(errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            if not line:
                 continue
-            if isinstance(entry, dict):
+            entry = _parse(line)
+            if entry is None:
+                on_torn(path, number)
+            else:
                 entries.append(entry)
-    frame = pd.DataFrame(entries, columns=["request_id", "row", "label", "time"]).dropna()
-    frame["time"] = pd.to_datetime(frame["time"], utc=True)
+    frame = pd.DataFrame(entries, columns=["request_id", "row", "label", "time"])
+    frame = frame.astype({"request_id": str, "row": "int64", "label": str})
+    frame["time"] = pd.to_datetime(frame["time"], utc=True, format="ISO8601")
     return frame.drop_duplicates(["request_id", "row"], keep="last", ignore_index=True)
+
+
+def _parse(line: str) -> dict[str, object] | None:
+    """Return the entry of a line; None if it is torn, or no label."""
+    try:
+        entry = json.loads(line)
+        datetime.fromisoformat(entry["time"])
+        usable = isinstance(entry["request_id"], str) and isinstance(entry["label"], str)
+        return entry if usable and type(entry["row"]) is int and 0 <= entry["row"] < 2**31 else None
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -241,7 +241,17 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
                 expected=", ".join(classes[:20]),
                 found=repr(label),
             )
-        await run_in_threadpool(service.feedback.append, identifier, row, str(label))
+        try:
+            await run_in_threadpool(service.feedback.append, identifier, row, str(label))
+        except OSError as error:
+            raise RequestError(
+                503,
+                "not_stored",
+                "The label cannot be written.",
+                found=error.strerror,
+                fix="send it again later",
+                headers={"Retry-After": "60"},
+            ) from None
         return json_response({"request_id": identifier, "row": row, "label": label}, status=202)
 
 

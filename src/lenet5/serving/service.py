@@ -12,9 +12,10 @@ from fastapi.concurrency import run_in_threadpool
 from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.serving.access import Limits
+from lenet5.serving.drift import Drift
 from lenet5.serving.errors import RequestError
 from lenet5.serving.feedback_log import FeedbackLog
-from lenet5.serving.inference_log import InferenceLog, Record
+from lenet5.serving.inference_log import Answers, InferenceLog, Record
 from lenet5.serving.model_watch import ModelWatch, ServedModel
 from lenet5.serving.predictor import Probabilities
 from lenet5.serving.request_id import RequestIds
@@ -65,6 +66,7 @@ class Service:
         paths = Paths(options.root)
         folder = LocalState(options.root).serving
         self.metrics = ServiceMetrics(options.metrics_folder)
+        self.drift = Drift(paths, self.metrics, offline=options.offline)
         self.watch = ModelWatch(
             paths,
             options.model_name,
@@ -78,13 +80,18 @@ class Service:
             pixels=options.log_pixels,
             max_days=options.log_days,
             max_megabytes=options.log_megabytes,
-            observe=self.metrics.count,
+            observe=self._observe,
         )
         self.feedback = FeedbackLog(folder / "feedback")
         self.ids = RequestIds.of_folder(folder)
 
     def _changed(self, served: ServedModel) -> None:
         self.metrics.version.set(served.number)
+        self.drift.follow(served)
+
+    def _observe(self, answers: Answers) -> None:
+        self.metrics.count(answers)
+        self.drift.observe(answers)
 
     def model(self) -> ServedModel:
         """Return the version that answers.

@@ -4,13 +4,13 @@ With several worker processes, each one writes its values to files of a shared f
 with the sums.
 """
 
-from collections import Counter as Count
-from collections.abc import Sequence
+import math
 from pathlib import Path
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-from lenet5.serving.inference_log import Record
+from lenet5.serving.inference_log import Answers
 
 _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -74,6 +74,28 @@ class ServiceMetrics:
             registry=registry,
             multiprocess_mode="sum",
         )
+        self.drift = Gauge(
+            "lenet5_drift",
+            "Divergence of the last answers from the predictions for the test images, in nats: classes, "
+            "confidence.",
+            ["what"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.drift_limit = Gauge(
+            "lenet5_drift_limit",
+            "Divergence that chance exceeds once in 1,000 times.",
+            ["what"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.estimated_accuracy = Gauge(
+            "lenet5_estimated_accuracy",
+            "Mean calibrated confidence of the last answers.",
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.estimated_accuracy.set(math.nan)
         self._series: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
 
     def finished(self, route: str, status: int, version: str, seconds: float) -> None:
@@ -92,15 +114,21 @@ class ServiceMetrics:
         series[0].inc()
         series[1].observe(seconds)
 
-    def count(self, records: Sequence[Record]) -> None:
-        """Count the images of some requests by their predicted class."""
-        images: Count[tuple[str, str]] = Count()
-        for record in records:
-            version = str(record.version)
-            images.update((version, record.classes[position]) for position in record.best)
-            self.confidence.labels(version).inc(float(record.probabilities.max(axis=1).sum()))
-        for (version, name), count in images.items():
-            self.images.labels(version, name).inc(count)
+    def forget_drift(self) -> None:
+        """Set the gauges of drift to NaN: another version answers."""
+        self.estimated_accuracy.set(math.nan)
+        for what in ("classes", "confidence"):
+            for gauge in (self.drift, self.drift_limit):
+                gauge.labels(what).set(math.nan)
+
+    def count(self, answers: Answers) -> None:
+        """Count images by their predicted class."""
+        version = str(answers.version)
+        self.confidence.labels(version).inc(float(answers.confidence.sum(dtype=np.float64)))
+        images = np.bincount(answers.best, minlength=len(answers.classes)).tolist()
+        for name, count in zip(answers.classes, images, strict=True):
+            if count:
+                self.images.labels(version, name).inc(count)
 
     def exposition(self) -> bytes:
         """Return all values in the text format of Prometheus."""

@@ -94,6 +94,21 @@ def print_error(message: object) -> None:
     print_message("error", message, style="bold red")
 
 
+def count_progress() -> "Progress":
+    """Return a progress display for things to count: name, bar, numbers, time. It needs a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
 def byte_progress() -> "Progress":
     """Return a progress display for transfers: name, bar, bytes, speed, time left. It needs a terminal."""
     # the import is slow, and one command needs it
