@@ -29,9 +29,8 @@ from benchmarks.results import Line, Verdict
 from benchmarks.training import DEFAULT, recipe
 from lenet5.core import dataset
 from lenet5.images.corruptions import scoring
-from lenet5.registry import gate, inferiority, paired_test
-from lenet5.registry.inferiority import Group
-from lenet5.registry.paired_test import Comparison
+from lenet5.registry import gate, paired_tests
+from lenet5.registry.paired_tests import Comparison, Group
 from lenet5.stages.evaluate import slices
 from lenet5.stages.params import Params
 from lenet5.stages.register.params import Register
@@ -187,7 +186,7 @@ def _judge(register: Register, pair: Pair) -> tuple[gate.Decision, bool]:
         Group("corruption", name, register.gate.corruption_margin, counts[1], counts[0], pair.severities)
         for name, counts in pair.corrupted.items()
     ]
-    frame = inferiority.table(groups, register.gate.confidence)
+    frame = paired_tests.table(groups, register.gate.confidence)
     gained, lost = (
         int((one & ~other).sum()) for one, other in ((candidate, champion), (champion, candidate))
     )
@@ -221,7 +220,7 @@ def _compared(register: Register, images: int, gained: int, lost: int) -> Compar
 
 @cache
 def _paired(images: int, gained: int, lost: int, confidence: float, resamples: int, seed: int) -> Comparison:
-    return paired_test.from_counts(
+    return paired_tests.from_counts(
         images, gained, lost, confidence=confidence, resamples=resamples, seed=seed
     )
 

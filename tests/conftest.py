@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,9 +187,9 @@ class Project:
         imported MLflow already. With ``process=True`` it runs in a process of its own, as every other command
         does.
         """
-        variables = self.environment() | (environment or {})
         if words[0] == "lenet5" and IN_PROCESS & set(words[1:2]) and not process:
-            return self._call(words, variables)
+            return self.call(*words, environment=environment)
+        variables = self.environment() | (environment or {})
         return subprocess.run(
             [str(BIN / words[0]), *words[1:]],
             cwd=self.root,
@@ -200,9 +200,13 @@ class Project:
             check=False,
         )
 
-    def _call(self, words: Sequence[str], variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *words: str, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of ``lenet5`` in this process, and return its exit code and output."""
         from lenet5 import cli
 
+        variables = self.environment() | (environment or {})
         output, errors = io.StringIO(), io.StringIO()
         code: object = 0
         with (

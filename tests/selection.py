@@ -6,6 +6,7 @@ marked ``slow`` are left out, and so are those that need a project, a tracking s
 """
 
 import gc
+import importlib
 import itertools
 import sys
 from collections.abc import Generator
@@ -19,6 +20,8 @@ SLOW_FIXTURES = {"finished", "project", "empty_database", "examine", "origin", "
 """A test that needs one of these is slow, directly or through another fixture."""
 SERVER_FIXTURES = {"postgres", "serve", "mlflow_server", "prefect_server"}
 """A test that needs one of these is an integration test, directly or through another fixture."""
+ONE_PROCESS = {"promoters"}
+"""Tests that need one of these run in one process: the fixture starts a server that imports MLflow."""
 COLLECTED = pytest.StashKey[int]()
 """The position of a test that must keep its order, among all that must."""
 _NUMBERS = itertools.count()
@@ -61,13 +64,13 @@ class _FastModule(pytest.Module):
     """A file of tests, which is skipped where it needs a package that is hidden."""
 
     def collect(self) -> Generator[pytest.Item | pytest.Collector]:
+        name = ".".join(self.path.relative_to(self.config.rootpath).with_suffix("").parts)
         try:
-            yield from super().collect()
-        except self.CollectError as error:
-            cause = error.__cause__
-            if isinstance(cause, ImportError) and (cause.name or "").partition(".")[0] in HIDDEN:
-                pytest.skip(f"needs {cause.name}", allow_module_level=True)
-            raise
+            importlib.import_module(name)  # otherwise pytest describes each failure: a second for all files
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] in HIDDEN:
+                pytest.skip(f"needs {error.name}", allow_module_level=True)
+        yield from super().collect()
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -84,6 +87,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("integration")
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("servers"))  # one process, so one server of each kind
+    for name in ONE_PROCESS & fixtures:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(name))
     if item.get_closest_marker("stack"):
         item.add_marker(pytest.mark.xdist_group("stack"))
         item.stash[COLLECTED] = next(_NUMBERS)

@@ -88,7 +88,7 @@ def test_help_has_the_stages_in_the_order_of_the_graph() -> None:
 def test_a_word_with_a_slip_is_answered_with_the_right_one(
     finished: Project, words: tuple[str, ...], question: str
 ) -> None:
-    done = finished.command("lenet5", *words)
+    done = finished.call("lenet5", *words)
     assert done.returncode == 2
     assert question in done.stderr
 
@@ -96,7 +96,7 @@ def test_a_word_with_a_slip_is_answered_with_the_right_one(
 def test_a_parameter_with_a_slip_is_answered_with_the_right_one(project: Project) -> None:
     text = project.paths.params.read_text()
     project.paths.params.write_text(text.replace("learning_rate:", "learnin_rate:"))
-    done = project.command("lenet5", "preprocess")
+    done = project.call("lenet5", "preprocess")
     assert done.returncode == 2
     assert "did you mean learning_rate?" in done.stderr
 
@@ -132,7 +132,7 @@ def test_a_folder_outside_a_checkout_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_a_wrong_parameter_is_an_error_before_anything_runs(project: Project) -> None:
     project.set_params(**{"train.epochs": 0})
-    done = project.command("lenet5", "ingest")
+    done = project.call("lenet5", "ingest")
     assert done.returncode == 2
     assert "train.epochs" in done.stderr
     assert not project.paths.raw.exists()
@@ -140,7 +140,7 @@ def test_a_wrong_parameter_is_an_error_before_anything_runs(project: Project) ->
 
 def test_brackets_in_an_error_are_shown_as_they_are(project: Project) -> None:
     project.set_params(**{"ingest.source": "no[/such]folder[red]"})
-    done = project.command("lenet5", "ingest")
+    done = project.call("lenet5", "ingest")
     assert done.returncode == 4
     assert "no[/such]folder[red]" in done.stderr
 
@@ -239,7 +239,7 @@ def test_ui_serves_all_and_leaves_no_process(finished: Project, tmp_path: Path) 
 def test_wrong_arguments_are_a_usage_error(
     finished: Project, words: tuple[str, ...], message: str, command: str
 ) -> None:
-    done = finished.command("lenet5", *words)
+    done = finished.call("lenet5", *words)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -271,7 +271,8 @@ def test_an_empty_variable_counts_as_unset(finished: Project) -> None:
 
 def test_env_exports_the_state_to_other_tools(finished: Project) -> None:
     exports = finished.run("lenet5", "env")
-    script = f"{exports}\nmlflow experiments search"
+    client = "import mlflow; print([each.name for each in mlflow.search_experiments()])"
+    script = f"{exports}\npython -c '{client}'"
     done = subprocess.run(
         ["bash", "-c", script], env=finished.environment(), capture_output=True, text=True, check=True
     )

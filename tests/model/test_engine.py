@@ -18,7 +18,9 @@ def test_neither_variables_nor_a_file_of_keras_change_its_configuration(tmp_path
     content = {"floatx": "float64", "epsilon": 1e-3, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps(content))
     script = (
-        "import keras; from lenet5.model import backend\n"
+        "from lenet5.model import engine\n"
+        "with engine.lean_keras(): import keras\n"
+        "from lenet5.model import backend\n"
         "names = 'floatx', 'epsilon', 'image_data_format', 'max_epochs', 'max_steps_per_epoch'\n"
         "def show(): print(*(getattr(keras.config, name)() for name in names))\n"
         "show(); backend.configure(1); show()"

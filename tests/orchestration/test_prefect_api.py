@@ -14,9 +14,8 @@ from prefect.states import Running
 from prefect.variables import Variable
 
 from lenet5.core.paths import Paths
-from lenet5.orchestration import cleanup, placement, source_watch, stage_result
-from lenet5.orchestration.remote_runs import poll
-from lenet5.orchestration.stage_result import StageResult
+from lenet5.orchestration import cleanup, placement, remote_runs, source_watch
+from lenet5.orchestration.remote_runs import StageResult, poll
 from tests.conftest import Arrays, make_project
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("prefect")]
@@ -46,10 +45,10 @@ def test_a_result_comes_back_as_it_was_published() -> None:
     run = new_run()
     with get_client(sync_client=True) as client:
         run_id = client.read_flow_run(run).id  # type: ignore[arg-type]
-        assert stage_result.read(client, run_id) is None
-        stage_result.publish(client, run, sent)
-        assert stage_result.read(client, run_id) == sent
-        assert stage_result.read(client, uuid4()) is None
+        assert remote_runs.read_result(client, run_id) is None
+        remote_runs.publish_result(client, run, sent)
+        assert remote_runs.read_result(client, run_id) == sent
+        assert remote_runs.read_result(client, uuid4()) is None
 
 
 def test_lines_are_polled_once() -> None:

@@ -13,8 +13,7 @@ from prefect.states import Completed, Pending, Running, Scheduled
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.orchestration import graph, placement, remote
 from lenet5.orchestration.placement import Mode
-from lenet5.orchestration.remote_runs import RemoteRuns, stalled_reason
-from lenet5.orchestration.stage_result import StageResult
+from lenet5.orchestration.remote_runs import RemoteRuns, StageResult, stalled_reason
 from lenet5.system import dvc
 from lenet5.system.dvc import StageFailed
 from tests.conftest import Project

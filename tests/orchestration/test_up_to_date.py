@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lenet5.core import files
+from lenet5.orchestration import local_run
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 from tests.conftest import Project, flip_a_bit
@@ -20,20 +22,13 @@ MODEL = "lenet5-mnist"
 RUN = """
 import json, sys
 from lenet5 import cli
-from lenet5.orchestration import local_run
-
-def start(*_):
-    print("a server starts")
-    sys.exit(77)
-
-local_run._start_server = local_run.RemoteServer = start
 try:
     cli.main()
 finally:
     slow = {"prefect", "mlflow", "sqlalchemy", "tensorflow", "sklearn", "matplotlib"}
     print(json.dumps(sorted(slow & set(sys.modules))))
 """
-"""`lenet5 run` that ends with code 77 instead of starting a flow, and prints which modules it imported."""
+"""`lenet5 run` in a process of its own, which then prints which of these modules it imported."""
 STARTS = 77
 
 
@@ -45,7 +40,15 @@ def copy(finished: Project, tmp_path: Path) -> Project:
 
 def run(project: Project, *options: str, **environment: str) -> tuple[int, str]:
     """Return the exit code of ``lenet5 run`` (``STARTS`` when it starts a flow), and what it prints."""
-    done = project.command("python", "-c", RUN, "run", *options, environment=environment)
+
+    def start(*_: object) -> None:
+        print("a server starts")
+        sys.exit(STARTS)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_run, "_start_server", start)
+        patch.setattr(local_run, "RemoteServer", start)
+        done = project.call("lenet5", "run", *options, environment=environment)
     assert done.returncode in (0, STARTS), done.stdout + done.stderr
     return done.returncode, done.stdout
 
@@ -71,18 +74,18 @@ def store_of(project: Project) -> list[str]:
 
 def test_nothing_to_do_prints_the_result_and_changes_nothing(copy: Project) -> None:
     before, rows = tracked(copy), store_of(copy)
-    code, output = run(copy)
-    assert code == 0
-    assert "│ champion │" in output
-    assert json.loads(output.splitlines()[-1]) == [], "no slow library is imported"
+    done = copy.command("python", "-c", RUN, "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "│ champion │" in done.stdout
+    assert json.loads(done.stdout.splitlines()[-1]) == [], "no slow library is imported"
     assert tracked(copy) == before
     assert store_of(copy) == rows
 
 
 def test_a_run_from_a_folder_below_has_nothing_to_do_either(copy: Project) -> None:
     below = Project(copy.root / "src", copy.home)
-    done = below.command("python", "-c", RUN, "run", environment={"PWD": str(below.root)})
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, _ = run(below, PWD=str(below.root))
+    assert code == 0
 
 
 def test_a_shared_remote_is_written_as_the_flow_writes_it(copy: Project, tmp_path: Path) -> None:

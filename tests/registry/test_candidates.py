@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lenet5.core.dataset import Split
 from lenet5.model import metrics
 from lenet5.model.network import with_preprocessing
-from lenet5.registry import gate, paired_test
+from lenet5.registry import gate, paired_tests
 from lenet5.stages import params
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.stages.preprocess.transform import encode, hold_out
@@ -53,7 +53,7 @@ def judge(candidate: pd.DataFrame, champion: pd.DataFrame) -> gate.Verdict:
     register = PARAMS.register_
     correct = [(frame["label"] == frame["predicted"]).to_numpy() for frame in (candidate, champion)]
     test = register.gate
-    comparison = paired_test.compare(
+    comparison = paired_tests.compare(
         *correct, confidence=test.confidence, resamples=test.resamples, seed=test.seed
     )
     return gate.judge(register, metrics.summarize(candidate, PARAMS.evaluate.calibration_bins), comparison)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet5.registry.data_change import DataChange, Scores, lowest_likely_drop
-from lenet5.registry.gate import Verdict, judge
-from lenet5.registry.paired_test import from_counts
+from lenet5.registry.gate import DataChange, Scores, Verdict, judge, lowest_likely_drop
+from lenet5.registry.paired_tests import from_counts
 from lenet5.stages.register.params import Register
 from tests.registry.test_gate import GOOD, params
 

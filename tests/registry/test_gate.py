@@ -5,10 +5,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from lenet5.registry import inferiority
+from lenet5.registry import paired_tests
 from lenet5.registry.gate import Decision, LimitCheck, judge, limits
-from lenet5.registry.inferiority import Group
-from lenet5.registry.paired_test import from_counts
+from lenet5.registry.paired_tests import Group, from_counts
 from lenet5.stages.register.params import Ceilings, Floors, Gate, Register
 
 GOOD = {
@@ -147,9 +146,9 @@ def test_better_candidate_that_is_inferior_somewhere_is_rejected(
 ) -> None:
     better = from_counts(IMAGES, 50, 25, confidence=0.95, resamples=2000, seed=1)
     equal = [group("corruption", "fog", 60, 60), group("slice", "class 3", 12, 12)]
-    accepted = judge(params(), GOOD, better, groups=inferiority.table(equal, 0.95))
+    accepted = judge(params(), GOOD, better, groups=paired_tests.table(equal, 0.95))
     assert accepted.decision == "promote"
-    found = inferiority.table([*equal, group(kind, "bright", 240)], 0.95)
+    found = paired_tests.table([*equal, group(kind, "bright", 240)], 0.95)
     for accept in (False, True):
         rejected = judge(params(tie="promote"), GOOD, better, groups=found, accept_new_data=accept)
         assert rejected.decision == "reject"
@@ -171,7 +170,7 @@ def test_noise_on_many_corruptions_and_slices_is_no_rejection() -> None:
     for _ in range(40):
         counts = rng.binomial(150, 0.5, size=30)
         groups = [group("slice", f"bin {i}", int(lost), 150 - int(lost)) for i, lost in enumerate(counts)]
-        frame = inferiority.table(groups, 0.95)
+        frame = paired_tests.table(groups, 0.95)
         naive.append(bool((frame["difference"] < -frame["margin"]).any()))
         decisions.append(judge(params(), GOOD, equal, groups=frame).decision)
     assert decisions == ["keep"] * 40

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import multinomial
 
 from lenet5.core.errors import DataError
-from lenet5.registry import inferiority
-from lenet5.registry.inferiority import Group, holm, on_corruptions, on_slices, p_value
+from lenet5.registry import paired_tests
+from lenet5.registry.paired_tests import Group, holm, on_corruptions, on_slices, p_value
 
 NAMES = ("brightness", "fog")
 SEVERITIES = (1, 3, 5)
@@ -55,7 +55,7 @@ def test_loss_within_the_margin_is_no_evidence(gained: int, lost: int) -> None:
 def test_more_lost_images_are_more_evidence() -> None:
     values = [p_value(differences(5, lost, 1000), 1, 0.01) for lost in range(16, 200, 20)]
     assert values == sorted(values, reverse=True)
-    assert values[-1] == inferiority.SMALLEST_P
+    assert values[-1] == paired_tests.SMALLEST_P
 
 
 def test_severities_of_one_image_are_no_further_images() -> None:
@@ -103,7 +103,7 @@ def test_corruptions_are_paired_by_image_whatever_the_order_of_rows() -> None:
     fog, brightness = (candidate["corruption"] == name for name in ("fog", "brightness"))
     candidate.loc[brightness, "predicted"] = champion.loc[brightness, "predicted"]
     shuffled = champion.sample(frac=1, random_state=0)
-    frame = inferiority.table(on_corruptions(candidate, shuffled, 0.05), 0.95).set_index("name")
+    frame = paired_tests.table(on_corruptions(candidate, shuffled, 0.05), 0.95).set_index("name")
     assert frame.index.tolist() == ["brightness", "fog"]
     assert frame["images"].tolist() == [300, 300]
     accuracy = (candidate["predicted"] == candidate["label"])[fog].mean()
@@ -134,7 +134,7 @@ def test_slices_are_compared_bin_by_bin() -> None:
     candidate = champion.copy()
     candidate[200:240] = False  # 40 of the 200 images that lean to the right
     shuffled = slices.sample(frac=1, random_state=0)
-    frame = inferiority.table(on_slices(candidate, champion, shuffled, 0.05), 0.95)
+    frame = paired_tests.table(on_slices(candidate, champion, shuffled, 0.05), 0.95)
     assert frame["name"].tolist() == ["class 0", "class 1", "slant left", "slant right"]
     assert frame["images"].tolist() == [200] * 4
     assert frame["candidate"].tolist() == pytest.approx([0.9, 0.9, 1, 0.8])
@@ -151,18 +151,18 @@ def test_words_name_the_worst_with_their_numbers() -> None:
             champion = np.ones(1000, np.int64)
             yield Group("corruption", f"kind{number}", 0.05, champion - (np.arange(1000) < lost), champion)
 
-    frame = inferiority.table(groups(), 0.95)
+    frame = paired_tests.table(groups(), 0.95)
     assert frame["worse"].tolist() == [False, True, True, True, True, True]
-    reason = inferiority.worse(frame)
+    reason = paired_tests.worse(frame)
     assert reason.startswith(
         "it is worse than the champion by more than the margin on corruption kind4: accuracy 0.7500 against "
         "1.0000, difference -0.2500, margin 0.05, corrected p <1e-09; corruption kind1: "
     )
     assert reason.endswith("; and 2 more")
-    lines = inferiority.describe(frame).splitlines()
+    lines = paired_tests.describe(frame).splitlines()
     assert lines[0].startswith("worst 5 of 6 corruptions and slices")
     assert [line.split()[1] for line in lines[1:]] == ["kind4", "kind1", "kind3", "kind2", "kind5"]
     assert all(line.endswith("✗") for line in lines[1:])
     equal = frame.assign(worse=False)
-    assert inferiority.worse(equal) == ""
-    assert len(inferiority.describe(equal).splitlines()) == 4
+    assert paired_tests.worse(equal) == ""
+    assert len(paired_tests.describe(equal).splitlines()) == 4

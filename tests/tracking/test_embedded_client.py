@@ -1,5 +1,6 @@
 """The client of the embedded store: it answers what MLflow's client answers, or leaves the answer to it."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,9 +22,22 @@ TRAINING = "a" * 64
 NAME = "digits"
 
 
-@pytest.fixture
-def mlflow(paths: Paths) -> MlflowClient:
-    """MLflow's own client of a store with versions, aliases, runs and what is deleted."""
+@pytest.fixture(scope="session")
+def filled_database(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    """The database of a store with versions, aliases, runs and what is deleted. Tests work in copies."""
+    paths = Paths(tmp_path_factory.mktemp("filled"))
+    database = LocalState(paths.root).mlflow_database
+    database.parent.mkdir(parents=True)
+    shutil.copyfile(empty_database, database)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+        for name, value in settings.embedded(paths).items():
+            environment.setenv(name, value)
+        _fill(paths)
+    return database
+
+
+def _fill(paths: Paths) -> None:
     store.connect(paths)
     client = MlflowClient(settings.load(paths).mlflow_tracking_uri)
     client.create_registered_model(NAME)
@@ -41,7 +55,13 @@ def mlflow(paths: Paths) -> MlflowClient:
     client.set_registered_model_alias(NAME, "challenger", "3")
     client.set_model_version_tag(NAME, "1", "empty", "")
     client.delete_run(client.search_runs(["1"])[-1].info.run_id)
-    return client
+
+
+@pytest.fixture
+def mlflow(paths: Paths, filled_database: Path) -> MlflowClient:
+    """MLflow's own client of a copy of ``filled_database``."""
+    shutil.copyfile(filled_database, LocalState(paths.root).mlflow_database)
+    return MlflowClient(settings.load(paths).mlflow_tracking_uri)
 
 
 def reader(paths: Paths) -> EmbeddedClient:

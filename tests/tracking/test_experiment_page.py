@@ -6,7 +6,7 @@ import pytest
 from mlflow import MlflowClient
 
 from lenet5.core.paths import Paths
-from lenet5.tracking import experiment_page, runs, store, tags, ui_server
+from lenet5.tracking import experiment_page, runs, store, tags
 
 TRAINING = "a" * 64
 
@@ -68,7 +68,11 @@ def test_links_name_what_they_open() -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("mlflow's server")
 def test_the_page_of_this_machine_keeps_the_choices_of_the_user() -> None:
+    from lenet5.tracking import ui_server  # imports MLflow's server
+
     page = ui_server.page("<html><head><title>MLflow</title></head></html>")
     script, rest = page.removeprefix("<html><head><script>").split("</script>")
     assert rest == "<title>MLflow</title></head></html>"
@@ -76,5 +80,9 @@ def test_the_page_of_this_machine_keeps_the_choices_of_the_user() -> None:
     assert "localStorage.getItem(key) === null" in script
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("mlflow's server")
 def test_mlflows_page_has_the_place_for_the_script() -> None:
+    from lenet5.tracking import ui_server
+
     assert "<script>for" in ui_server.page(ui_server._INDEX.read_text(encoding="utf-8"))

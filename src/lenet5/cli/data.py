@@ -80,9 +80,6 @@ def init(
     Next: `lenet5 run`.
     """
     paths, params = checkout()
-    from lenet5.orchestration import new_data
-    from lenet5.stages.validate import report
-
     kind = _format(format)
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError(
@@ -91,6 +88,8 @@ def init(
             found="standard input is no terminal",
             fix="add --yes to write, or --dry-run to see what would change",
         )
+    from lenet5.orchestration import new_data
+
     with new_data.proposal(
         paths,
         params,
@@ -105,6 +104,8 @@ def init(
         _print_found(made.found)
         print_line(made.reference)
         if made.refused:
+            from lenet5.stages.validate import report
+
             console.print(report.table(made.refused))
         changed = False
         for path, text in ((paths.params, made.params), (paths.data_card, made.card)):

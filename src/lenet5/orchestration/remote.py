@@ -5,7 +5,7 @@ Code goes as a commit and a patch; data goes through the DVC remote. The worker 
 
     send                      decides whether anything is to be done, pushes the inputs, tries several workers
     _follow                   starts the flow run, passes on its log, waits for its end
-    _result                   reads the result, which the worker attached to the flow run (stage_result)
+    _result                   reads the result, which the worker attached to the flow run (remote_runs)
     apply_remote_result       writes the entry into dvc.lock and pulls the outputs
 """
 
@@ -22,11 +22,10 @@ from prefect.states import Cancelling, Crashed
 from lenet5.core import files
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
-from lenet5.orchestration import placement, stage_result, workspace
+from lenet5.orchestration import placement, remote_runs, workspace
 from lenet5.orchestration.graph import Stage
 from lenet5.orchestration.placement import Mode
-from lenet5.orchestration.remote_runs import RemoteRuns, poll, stalled_reason, with_retry
-from lenet5.orchestration.stage_result import StageResult
+from lenet5.orchestration.remote_runs import RemoteRuns, StageResult, poll, stalled_reason, with_retry
 from lenet5.system import dvc
 from lenet5.system.dvc import StageFailed
 from lenet5.system.process import OnLine
@@ -191,7 +190,7 @@ def _follow(
 
 def _result(stage: Stage, run: FlowRun) -> StageResult:
     with get_client(sync_client=True) as client:
-        result = stage_result.read(client, run.id)
+        result = remote_runs.read_result(client, run.id)
     if result is None:
         message = run.state.message if run.state and run.state.message else f"it ended as {run.state_type}"
         raise StageFailed(stage.name, message, 1)

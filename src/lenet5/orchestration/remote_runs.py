@@ -1,4 +1,4 @@
-"""Flow runs that this process starts on workers: start them, poll them, cancel them together."""
+"""Flow runs on workers: start, poll and cancel them, and the result that a worker attaches to its run."""
 
 import threading
 from collections.abc import Mapping
@@ -9,15 +9,26 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling
+from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 POLL_SECONDS = 2.0
 BEGIN_WITHIN = timedelta(minutes=5)
 """How long a worker may take to make a workspace; it sends no heartbeats until then."""
+
+RESULT_KEY = "lenet5-stage-result"
+"""Key of the artifact that holds the result of a remote stage."""
 
 with_retry = Retrying(
     retry=retry_if_exception_type(httpx.TransportError),  # the server is being restarted
@@ -25,6 +36,18 @@ with_retry = Retrying(
     wait=wait_fixed(POLL_SECONDS),
     reraise=True,
 )
+
+
+class StageResult(BaseModel):
+    """How a remote stage ended, or why no workspace could be made for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    exit_code: int = 0
+    message: str = ""
+    """Why it failed."""
+    lock_entry: str = ""
+    """The stage's entry in ``dvc.lock``, as YAML: the order of its keys counts, and JSON columns lose it."""
 
 
 class RemoteRuns:
@@ -103,3 +126,25 @@ def stalled_reason(run: FlowRun, timeout: timedelta | None) -> str | None:
     if timeout and run.state.is_running() and age > timeout + 2 * BEGIN_WITHIN:
         return f"it has not ended within {timeout}"
     return None
+
+
+def publish_result(client: SyncPrefectClient, flow_run: UUID | str, result: StageResult) -> None:
+    """Attach a result to a flow run."""
+    client.create_artifact(
+        ArtifactCreate(
+            key=RESULT_KEY,
+            type="json",
+            description="How the stage ended, for the flow that sent it",
+            data=result.model_dump(mode="json"),
+            flow_run_id=UUID(str(flow_run)),
+        )
+    )
+
+
+def read_result(client: SyncPrefectClient, flow_run: UUID) -> StageResult | None:
+    """Return the result that is attached to a flow run; None when it ended without one."""
+    by_run = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]), key=ArtifactFilterKey(any_=[RESULT_KEY])
+    )
+    artifacts = client.read_artifacts(artifact_filter=by_run)
+    return StageResult.model_validate(artifacts[0].data) if artifacts else None

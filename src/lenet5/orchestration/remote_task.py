@@ -11,9 +11,9 @@ from prefect.states import Failed
 from lenet5.core import storage
 from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
-from lenet5.orchestration import checkout_lock, graph, process_group, stage_result, workspace
+from lenet5.orchestration import checkout_lock, graph, process_group, remote_runs, workspace
 from lenet5.orchestration.process_group import VARIABLE
-from lenet5.orchestration.stage_result import StageResult
+from lenet5.orchestration.remote_runs import StageResult
 from lenet5.system import dvc, process, settings
 from lenet5.system.dvc import StageFailed
 from lenet5.system.process import OnLine
@@ -53,7 +53,7 @@ def run(
         process.kill_running()
         raise
     with get_client(sync_client=True) as client:
-        stage_result.publish(client, flow_run, result)
+        remote_runs.publish_result(client, flow_run, result)
     if result.exit_code:
         return Failed(message=result.message)
     workspace.remove(paths)

@@ -11,9 +11,8 @@ from prefect.states import Cancelling, Crashed
 
 from lenet5.core.errors import Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
-from lenet5.orchestration import placement, remote, stage_result
-from lenet5.orchestration.remote_runs import RemoteRuns, poll, stalled_reason, with_retry
-from lenet5.orchestration.stage_result import StageResult
+from lenet5.orchestration import placement, remote, remote_runs
+from lenet5.orchestration.remote_runs import RemoteRuns, StageResult, poll, stalled_reason, with_retry
 from lenet5.orchestration.sweep import run_trial_worker
 from lenet5.sweep import study
 from lenet5.sweep.worker_spec import TrialWorkerFailed, TrialWorkerSpec
@@ -159,7 +158,9 @@ def _end_if_idle(
 def _failure(ended: Sequence[FlowRun]) -> Lenet5Error:
     with get_client(sync_client=True) as client:
         results = [
-            result for run in ended if (result := stage_result.read(client, run.id)) and result.exit_code
+            result
+            for run in ended
+            if (result := remote_runs.read_result(client, run.id)) and result.exit_code
         ]
     if results:
         return TrialWorkerFailed(results[0].message, results[0].exit_code)

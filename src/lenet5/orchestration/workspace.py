@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from lenet5.core import files, storage
 from lenet5.core.errors import Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
-from lenet5.orchestration import stage_result
-from lenet5.orchestration.stage_result import StageResult
+from lenet5.orchestration import remote_runs
+from lenet5.orchestration.remote_runs import StageResult
 from lenet5.system import dvc, environment, git, logs, settings
 from lenet5.system.git import GitFailed
 from lenet5.system.state import LocalState
@@ -197,7 +197,9 @@ def main() -> None:
                 workspace = make(home, Code.model_validate(run.parameters), str(number))
         except Lenet5Error as error:
             print_error(error)
-            stage_result.publish(client, number, StageResult(exit_code=error.exit_code, message=str(error)))
+            remote_runs.publish_result(
+                client, number, StageResult(exit_code=error.exit_code, message=str(error))
+            )
             client.set_flow_run_state(number, Failed(message=str(error)))
             return
         state = client.read_flow_run(number).state

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lenet5.registry import model_versions, paired_test
+from lenet5.registry import model_versions, paired_tests
 from lenet5.registry.model_versions import Version
-from lenet5.registry.paired_test import Comparison
+from lenet5.registry.paired_tests import Comparison
 from lenet5.stages.register.params import Gate
 from lenet5.system.experiments import changed_values
 from lenet5.tracking import runs, tags
@@ -120,7 +120,7 @@ def answer(
             f"`lenet5 compare {left.number} {right.number}` scores both models on the same images."
         )
     old, new = ((each["label"] == each["predicted"]).to_numpy() for each in predictions)
-    found = paired_test.compare(
+    found = paired_tests.compare(
         new, old, confidence=gate.confidence, resamples=gate.resamples, seed=gate.seed
     )
     accuracy = {left.number: old.mean(), right.number: new.mean()}

@@ -4,14 +4,16 @@ promote      the candidate meets every limit, and is significantly better or the
 keep         the champion stays: a tie (``register.gate.tie`` decides it), a loss within the margin, or a
              candidate that was rolled back (``judgement.judge``)
 reject       the candidate breaks a limit, or may be worse than the champion by more than the margin, or is
-             shown to be worse by more than another margin on a corruption or a slice (``inferiority``)
+             shown to be worse by more than another margin on a corruption or a slice (``paired_tests``)
 other_data   the test data of the two differ in kind, or those of the champion cannot be found: the candidate
              is held back until a user accepts the new data
 
-When the two were evaluated on different test data, the gate compares them on both sets. The candidate must
-win on its own set, because it may have trained on images of the champion's set. And it must not lose on the
-champion's set, because its own one comes from the same source as its training data: a fault of that source
-looks like a gain.
+When the two were evaluated on different test data, the gate compares them on both sets. A model that is good
+on its own test images and bad on those of the other model says that the two sets differ in kind: rotated
+images, other labels, another sensor. Then an image that the candidate gains says nothing about the candidate.
+The candidate must win on its own set, because it may have trained on images of the champion's set. And it
+must not lose on the champion's set, because its own one comes from the same source as its training data: a
+fault of that source looks like a gain.
 """
 
 from collections.abc import Mapping
@@ -21,9 +23,9 @@ from typing import Literal
 
 import pandas as pd
 
-from lenet5.registry import inferiority
-from lenet5.registry.data_change import DataChange, lowest_likely_drop
-from lenet5.registry.paired_test import Comparison
+from lenet5.model.metrics import wilson
+from lenet5.registry import paired_tests
+from lenet5.registry.paired_tests import Comparison
 from lenet5.stages.register.params import Gate, Register
 
 Decision = Literal["promote", "keep", "reject", "other_data"]
@@ -56,6 +58,37 @@ class LimitCheck:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Candidate and champion on one test set."""
+
+    candidate: float
+    """Accuracy of the candidate, 0 to 1."""
+    champion: float
+    """Accuracy of the champion."""
+    comparison: Comparison
+    """The two, image by image."""
+
+
+@dataclass(frozen=True)
+class DataChange:
+    """Candidate and champion on the test images of both."""
+
+    on_candidates: Scores
+    """On the test images of the candidate: the new data."""
+    on_champions: Scores | None
+    """On the test images of the champion: the old data. None when these images cannot be found."""
+    missing: str = ""
+    """Which images cannot be found, and how to bring them."""
+
+    def __str__(self) -> str:
+        header = f"{'':29}{'images':>8}{'champion':>10}{'candidate':>11}{'gained':>8}{'lost':>8}{'p':>10}"
+        lines = [header, _row("the candidate's test images", self.on_candidates)]
+        lines += [_row("the champion's test images", self.on_champions)] if self.on_champions else []
+        lines += [self.missing] if self.missing else []
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The decision about one candidate, with its reasons."""
 
@@ -69,7 +102,7 @@ class Verdict:
     accepted: bool = False
     """Whether a user accepted the new test data, so that the champion's test set did not count."""
     groups: pd.DataFrame | None = field(default=None, compare=False)
-    """Every corruption and slice, as :func:`lenet5.registry.inferiority.table` returns it; None when there
+    """Every corruption and slice, as :func:`lenet5.registry.paired_tests.table` returns it; None when there
     was no champion."""
     missing: str = ""
     """Why the candidate cannot be compared on corrupted images, and what to do."""
@@ -78,7 +111,7 @@ class Verdict:
         compared = [f"against the champion: {self.comparison}"] if self.comparison else []
         if self.change:
             compared = [str(self.change)]
-        groups = [inferiority.describe(self.groups)] if self.groups is not None else []
+        groups = [paired_tests.describe(self.groups)] if self.groups is not None else []
         groups += [self.missing] if self.missing else []
         return "\n".join([*map(str, self.checks), *compared, *groups, f"{self.decision}: {self.why}"])
 
@@ -122,6 +155,28 @@ def drops(gate: Gate, change: DataChange) -> tuple[LimitCheck, ...]:
     )
 
 
+def lowest_likely_drop(
+    own_accuracy: float, own_images: int, accuracy: float, images: int, confidence: float
+) -> float:
+    """Return the lower end of the interval for the drop of a model from its own test set to another one.
+
+    Source: Newcombe, 1998, method 10: the difference of two proportions by Wilson's intervals. It is for
+    independent samples. Two sets with the same images (transposed, say) are positively correlated, and then
+    the interval is wider than it needs to be.
+
+    Args:
+        own_accuracy: Accuracy on the test set that the model was evaluated on, 0 to 1.
+        own_images: Images in that set.
+        accuracy: Accuracy on the other set.
+        images: Images in the other set.
+        confidence: Confidence of the two-sided interval, between 0 and 1.
+    """
+    own_low, _ = wilson(own_accuracy, own_images, confidence)
+    _, high = wilson(accuracy, images, confidence)
+    drop = own_accuracy - accuracy
+    return float(drop - ((own_accuracy - own_low) ** 2 + (high - accuracy) ** 2) ** 0.5)
+
+
 def judge(
     params: Register,
     metrics: Mapping[str, float],
@@ -141,7 +196,7 @@ def judge(
             champion. Then the limits alone decide.
         change: Both test sets; None when the two were evaluated on the same one.
         groups: Candidate against champion on each corruption and slice of the test images of the candidate,
-            as :func:`lenet5.registry.inferiority.table` returns it; None when there is no champion.
+            as :func:`lenet5.registry.paired_tests.table` returns it; None when there is no champion.
         missing: Why the candidate cannot be compared on corrupted images; empty if it can. A candidate that
             cannot be compared is rejected.
         accept_new_data: Judge on the test images of the candidate alone.
@@ -151,7 +206,7 @@ def judge(
     if comparison:
         checks = (*checks, _not_inferior("low", "lowest likely difference in accuracy", comparison, gate))
     failures = [f"it cannot be compared on corrupted images: {missing.splitlines()[0]}"] if missing else []
-    if groups is not None and (worse := inferiority.worse(groups)):
+    if groups is not None and (worse := paired_tests.worse(groups)):
         failures.append(worse)
     verdict = partial(Verdict, comparison=comparison, change=change, groups=groups, missing=missing)
     if change is None:
@@ -217,3 +272,11 @@ def _other_data(change: DataChange, dropped: tuple[LimitCheck, ...]) -> str:
     }
     why = "; ".join(falls[check.metric] for check in dropped if not check.passed)
     return f"the test data of the two differ in kind: {why}"
+
+
+def _row(name: str, scores: Scores) -> str:
+    comparison = scores.comparison
+    return (
+        f"{name:29}{comparison.images:>8,}{scores.champion:>10.4f}{scores.candidate:>11.4f}"
+        f"{comparison.gained:>8,}{comparison.lost:>8,}{comparison.p_value:>10.3g}"
+    )

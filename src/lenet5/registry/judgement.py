@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lenet5.model import metrics
-from lenet5.registry import gate, inferiority, paired_test
-from lenet5.registry.data_change import DataChange, Scores
+from lenet5.registry import gate, paired_tests
+from lenet5.registry.gate import DataChange, Scores
 from lenet5.registry.predictions import Collected, PairedPredictions
 from lenet5.registry.promotion_log import LogEntry
 from lenet5.registry.robustness import PairedAnswers
@@ -62,7 +62,7 @@ def _scores(params: Params, paired: PairedPredictions) -> Scores | None:
         return None
     test = params.register_.gate
     candidate, champion = _correct(paired.candidate), _correct(paired.champion)
-    comparison = paired_test.compare(
+    comparison = paired_tests.compare(
         candidate, champion, confidence=test.confidence, resamples=test.resamples, seed=test.seed
     )
     return Scores(float(candidate.mean()), float(champion.mean()), comparison)
@@ -73,17 +73,17 @@ def _groups(params: Params, paired: PairedPredictions, answers: PairedAnswers) -
     gate_params = params.register_.gate
     if paired.champion is None:
         return None
-    groups = inferiority.on_slices(
+    groups = paired_tests.on_slices(
         _correct(paired.candidate),
         _correct(paired.champion),
         _slices(paired.candidate, answers.slices),
         gate_params.slice_margin,
     )
     if answers.candidate is not None and answers.champion is not None:
-        groups += inferiority.on_corruptions(
+        groups += paired_tests.on_corruptions(
             answers.candidate, answers.champion, gate_params.corruption_margin
         )
-    return inferiority.table(groups, gate_params.confidence)
+    return paired_tests.table(groups, gate_params.confidence)
 
 
 def _slices(predictions_: pd.DataFrame, slices: pd.DataFrame | None) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Figures can be drawn for any result, and equal results give equal bytes."""
 
 import io
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -50,8 +51,10 @@ DRAWN: dict[str, Callable[[Split, int], Figure]] = {
 }
 
 
-@pytest.mark.parametrize("wrong", [0, 1, 250])
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("learning_curves", 0), *itertools.product(("confusion", "calibration", "mistakes"), (0, 1, 250))],
+)
 def test_equal_predictions_give_equal_bytes(test: Split, name: str, wrong: int) -> None:
     first, second = (png(DRAWN[name](test, wrong)) for _ in range(2))
     assert first == second

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, bootstrap
 
-from lenet5.registry.paired_test import Comparison, compare, from_counts
+from lenet5.registry.paired_tests import Comparison, compare, from_counts
 
 
 def comparison(
