@@ -48,7 +48,7 @@ def validation(digits: Arrays) -> Split:
 
 
 def _encoded(digits: Arrays, first: int, end: int) -> Split:
-    from lenet5.stages.preprocess.transform import encode  # scikit-learn takes a second
+    from lenet5.stages.preprocess.stage import encode  # scikit-learn takes a second
 
     return encode(
         Split(digits["train_images"][first:end], digits["train_labels"][first:end]), padding=0, classes=10

@@ -22,7 +22,7 @@ from lenet5.images.corruptions import MNIST_C, SEVERITIES, scoring
 from lenet5.model import engine, onnx_session
 from lenet5.stages.evaluate.params import CorruptionName, Robustness
 from lenet5.stages.params import Params
-from lenet5.stages.preprocess import transform
+from lenet5.stages.preprocess import stage as preprocess
 from lenet5.system import settings
 
 CORRUPTION_SEED = 1998
@@ -57,10 +57,12 @@ def trained(params: Params, train: Split) -> scoring.Scorer:
         from lenet5.stages.train.fit import fit
     backend.configure(params.train.threads)
     split = params.preprocess
-    rows = transform.hold_out(train.labels, min(split.validation_images, len(train.labels) // 10), split.seed)
+    rows = preprocess.hold_out(
+        train.labels, min(split.validation_images, len(train.labels) // 10), split.seed
+    )
     classes = len(params.ingest.classes)
     parts = [
-        transform.encode(Split(train.images[some], train.labels[some]), split.padding, classes)
+        preprocess.encode(Split(train.images[some], train.labels[some]), split.padding, classes)
         for some in rows
     ]
     network, _ = fit(parts[0], parts[1], params.train, on_epoch=lambda epoch, metrics: None)

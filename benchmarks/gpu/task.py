@@ -14,7 +14,7 @@ from lenet5.core.dataset import Split
 from lenet5.stages import params
 from lenet5.stages.ingest import idx
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
-from lenet5.stages.preprocess.transform import encode, hold_out
+from lenet5.stages.preprocess.stage import encode, hold_out
 from lenet5.stages.train.params import Train
 
 ROOT = Path(__file__).parent.parent.parent

@@ -9,7 +9,7 @@ import pytest
 from lenet5.core.dataset import Split
 from lenet5.model import keras_file
 from lenet5.model.network import build, build_mlp, in_float32, with_preprocessing
-from lenet5.stages.preprocess.transform import encode
+from lenet5.stages.preprocess.stage import encode
 from tests.conftest import Arrays
 
 

@@ -25,7 +25,7 @@ from lenet5.model import backend
 from lenet5.orchestration import sweep
 from lenet5.stages import params
 from lenet5.stages.params import Params
-from lenet5.stages.preprocess.transform import encode
+from lenet5.stages.preprocess.stage import encode
 from lenet5.stages.train.fit import fit
 from lenet5.sweep import space, study, worker
 from lenet5.sweep import trial as trials

@@ -104,7 +104,7 @@ def change_a_limit_of_the_gate(project: Project) -> None:
 
 
 def change_the_code_of_a_stage(project: Project) -> None:
-    with (project.root / "src/lenet5/stages/preprocess/transform.py").open("a") as code:
+    with (project.root / "src/lenet5/stages/preprocess/stage.py").open("a") as code:
         code.write("# another line\n")
 
 

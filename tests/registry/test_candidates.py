@@ -11,7 +11,7 @@ from lenet5.model.network import with_preprocessing
 from lenet5.registry import gate, paired_tests
 from lenet5.stages import params
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
-from lenet5.stages.preprocess.transform import encode, hold_out
+from lenet5.stages.preprocess.stage import encode, hold_out
 from lenet5.stages.train.fit import fit
 from lenet5.stages.train.params import Train
 from lenet5.stages.train.stage import calibrate

@@ -21,7 +21,7 @@ from lenet5.core.paths import Paths
 from lenet5.images.corruptions import scoring
 from lenet5.model import keras_file, metrics, network, onnx_export, onnx_session
 from lenet5.registry import model_versions, promotion, promotion_history
-from lenet5.stages.preprocess.transform import encode
+from lenet5.stages.preprocess.stage import encode
 from lenet5.stages.register.params import Ceilings
 from lenet5.system import dvc
 from lenet5.tracking import tags

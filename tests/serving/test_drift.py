@@ -33,7 +33,7 @@ USUAL = Reference(
 
 
 def served(number: int, digest: str = "d") -> ServedModel:
-    return ServedModel("digits", digest, cast(predictor.Model, type("Model", (), {"number": number})()))
+    return ServedModel("digits", digest, cast(predictor.Model, type("Model", (), {"number": number})()), b"")
 
 
 def answers(version: int, best: np.ndarray, confidence: float | np.ndarray) -> Answers:

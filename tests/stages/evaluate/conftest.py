@@ -39,7 +39,7 @@ class Trained(NamedTuple):
 def trained(digits: Arrays) -> Trained:
     """A model that is mostly right and makes some mistakes."""
     from lenet5.model.network import with_preprocessing
-    from lenet5.stages.preprocess.transform import encode
+    from lenet5.stages.preprocess.stage import encode
     from lenet5.stages.train.fit import fit
 
     real = params.load(REPOSITORY / "params.yaml").train
@@ -65,7 +65,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, trained: Trained, test: S
 
     The project is shared: read it, or work in a copy.
     """
-    from lenet5.stages.preprocess.transform import encode
+    from lenet5.stages.preprocess.stage import encode
 
     paths = Paths(tmp_path_factory.mktemp("prepared") / "project")
     splits = {"train": trained.train, "validation": trained.validation}

@@ -6,7 +6,7 @@ import pytest
 from lenet5.core import dataset
 from lenet5.core.dataset import Split, rescale
 from lenet5.core.errors import DataError, UsageError
-from lenet5.stages.preprocess.transform import encode, encode_rows, hold_out, one_hot
+from lenet5.stages.preprocess.stage import encode, encode_rows, hold_out, one_hot
 from tests.conftest import Arrays
 
 
