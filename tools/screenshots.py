@@ -39,13 +39,15 @@ WIDTH, HEIGHT = 1440, 860
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers of `lenet5 ui`."""
+    """The servers of `lenet5 ui`, and `lenet5 serve`."""
 
     runs: str
-    """The links that the command prints."""
+    """The links that `lenet5 ui` prints."""
     versions: str
     champion: str
     prefect: str
+    service: str
+    """The address of `lenet5 serve`."""
 
     @property
     def mlflow(self) -> str:
@@ -91,7 +93,7 @@ def _finish(folder: Path) -> None:
 
 @contextmanager
 def _serving(project: Path) -> Iterator[Servers]:
-    """Run `lenet5 ui` for the block."""
+    """Run `lenet5 ui` and `lenet5 serve` for the block."""
     ports = [f"--{name}-port={_free_port()}" for name in ("mlflow", "prefect", "tensorboard")]
     with subprocess.Popen(
         [str(BIN / "lenet5"), "ui", *ports],
@@ -108,7 +110,8 @@ def _serving(project: Path) -> Iterator[Servers]:
                 break
         try:
             runs, versions, champion, prefect, _ = addresses
-            yield Servers(runs, versions, champion, prefect.removesuffix("/runs"))
+            with _service(project) as service:
+                yield Servers(runs, versions, champion, prefect.removesuffix("/runs"), service)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
@@ -233,17 +236,15 @@ def validation(page: Page, _servers: Servers, project: Path) -> None:
     page.wait_for("checks")
 
 
-def serving_page(page: Page, _servers: Servers, project: Path) -> None:
+def serving_page(page: Page, servers: Servers, _project: Path) -> None:
     """The page of `lenet5 serve`, after a digit was drawn on it."""
-    with _service(project) as address:
-        _draw(page.resize(1280, 1240), address)
+    _draw(page.resize(1280, 1240), servers.service)
 
 
-def serving_phone(page: Page, _servers: Servers, project: Path) -> None:
+def serving_phone(page: Page, servers: Servers, _project: Path) -> None:
     """The same on a phone at night."""
     page.send("Emulation.setTouchEmulationEnabled", enabled=True)
-    with _service(project) as address:
-        _draw(page.resize(390, 1100, dark=True, mobile=True), address)
+    _draw(page.resize(390, 1100, dark=True, mobile=True), servers.service)
 
 
 def _draw(page: Page, address: str) -> None:
@@ -256,7 +257,7 @@ def _draw(page: Page, address: str) -> None:
     bow = [(0.5 + 0.18 * math.cos(angle), 0.36 + 0.18 * math.sin(angle)) for angle in angles]
     leg = [(0.68 - 0.006 * step, 0.36 + 0.046 * step) for step in range(1, 11)]
     page.drag([(left + x * side, top + y * side) for x, y in [*bow, *leg]])
-    page.wait_for("feature maps of")
+    page.wait_for("feature maps of", "moves over the picture")  # the words of the occlusion map, which comes last
     if (read := page.evaluate("document.querySelector('#class').textContent")) not in ("4", "9"):
         raise RuntimeError(f"the champion reads the open nine as {read}")
 
