@@ -187,7 +187,13 @@ def _predictions(answer: Answer) -> dict[str, Any]:
 
 
 def _add_invocations(app: FastAPI, service: Service) -> None:
-    @app.post("/invocations", summary="Score images, as `mlflow models serve` does")
+    @app.post(
+        "/invocations",
+        summary="Score images, as `mlflow models serve` does",
+        openapi_extra=request_images.json_body(
+            {"inputs": {"type": "array", "items": {}}}, required=["inputs"]
+        ),
+    )
     async def invocations(request: Request) -> Response:
         served = service.model()
         body = request_images.json_object(await request.body())
@@ -372,21 +378,11 @@ _PREDICT_BODY = {
         },
     }
 }
-_FEEDBACK_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            _JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": ["request_id", "label"],
-                    "properties": {
-                        "request_id": {"type": "string"},
-                        "row": {"type": "integer", "minimum": 0, "default": 0},
-                        "label": {"type": "string"},
-                    },
-                }
-            }
-        },
-    }
-}
+_FEEDBACK_BODY = request_images.json_body(
+    {
+        "request_id": {"type": "string"},
+        "row": {"type": "integer", "minimum": 0, "default": 0},
+        "label": {"type": "string"},
+    },
+    required=["request_id", "label"],
+)

@@ -15,6 +15,28 @@ from lenet5.serving.errors import RequestError
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.service import Service, json_response
 
+_INFER_BODY = request_images.json_body(
+    {
+        "id": {"type": "string"},
+        "inputs": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "shape", "datatype", "data"],
+                "properties": {
+                    "name": {"type": "string", "enum": [PIXELS]},
+                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                    "datatype": {"type": "string", "enum": list(request_images.DATATYPES)},
+                    "data": {"type": "array", "items": {}},
+                },
+            },
+        },
+    },
+    required=["inputs"],
+)
+
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """Add the routes below ``/v2`` but the probes of the server."""
@@ -49,7 +71,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         _named(service, name, version)
         return json_response({"ready": True})
 
-    @app.post("/v2/models/{name}/infer", summary="Score images")
+    @app.post("/v2/models/{name}/infer", summary="Score images", openapi_extra=_INFER_BODY)
     @app.post("/v2/models/{name}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, name: str, version: str = "") -> Response:
         served = _named(service, name, version)

@@ -24,7 +24,7 @@ Images = NDArray[np.uint8]
 _NPY = b"\x93NUMPY"
 _MAX_HEADER = 1000
 """Bytes of the header of an NPY file: it states dtype, order and shape."""
-_DATATYPES = {
+DATATYPES = {
     "UINT8": np.uint8,
     "INT8": np.int8,
     "UINT16": np.uint16,
@@ -171,7 +171,7 @@ def of_tensor(shape: Sequence[Any], datatype: str, data: Any, model: Model) -> I
     Raises:
         RequestError: the tensor is not what it states, or holds no images of the model.
     """
-    if datatype not in _DATATYPES:
+    if datatype not in DATATYPES:
         raise unprocessable("This datatype holds no grey values.", "UINT8", datatype)
     if not all(isinstance(length, int) and length >= 0 for length in shape):
         raise unprocessable("The shape of the tensor is no list of lengths.", _shapes(model), list(shape))
@@ -252,3 +252,14 @@ def _shapes(model: Model) -> str:
 def first_keys(body: dict[str, Any]) -> str:
     """Return the first keys of a JSON object, for the message of an error."""
     return ", ".join(list(body)[:5]) or "no key"
+
+
+def json_body(properties: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
+    """Return the description of a JSON body in OpenAPI.
+
+    Args:
+        properties: the schema of each key.
+        required: the keys that must be there.
+    """
+    schema = {"type": "object", "required": list(required), "properties": properties}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
