@@ -257,7 +257,7 @@ def _draw(page: Page, address: str) -> None:
     bow = [(0.5 + 0.18 * math.cos(angle), 0.36 + 0.18 * math.sin(angle)) for angle in angles]
     leg = [(0.68 - 0.006 * step, 0.36 + 0.046 * step) for step in range(1, 11)]
     page.drag([(left + x * side, top + y * side) for x, y in [*bow, *leg]])
-    page.wait_for("feature maps of", "moves over the picture")  # the words of the occlusion map, which comes last
+    page.wait_for("feature maps of", "moves over the picture")  # of the occlusion map, which is last
     if (read := page.evaluate("document.querySelector('#class').textContent")) not in ("4", "9"):
         raise RuntimeError(f"the champion reads the open nine as {read}")
 
