@@ -335,6 +335,8 @@ def embedded(paths: Paths) -> dict[str, str]:
         # seconds, the minimum; a flow run without heartbeats is marked as Crashed
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # the health check of a worker
+        # all files come through the server, whose store a client may not reach; the answer would take minutes
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # MLflow's 7 retries take four minutes
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # loading a model must not run code
         "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "2",  # seconds; a training takes about 20 s
