@@ -7,8 +7,6 @@ predictions of the version.
 """
 
 import logging
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 
@@ -16,20 +14,19 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
-from lenet5.serving import reference
+from lenet5.serving import mlflow_child, reference
 from lenet5.serving.inference_log import Answers
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.reference import WINDOW, Reference
 from lenet5.serving.service_metrics import ServiceMetrics
-from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
 
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT, _WAIT = 2.0, 600.0
 """Seconds before the registry is asked, so that requests are answered first, and before it is asked again."""
-_CHILD_TIMEOUT = 300.0
 
 
 @dataclass
@@ -98,19 +95,9 @@ class Drift:
             event.wait(_WAIT)
 
     def _ask(self, served: ServedModel) -> None:
-        command = [sys.executable, "-m", "lenet5.serving.reference", served.name, str(served.number)]
+        what = f"The predictions of version {served.number} cannot be downloaded."
+        words = (served.name, str(served.number), served.digest)
         try:
-            child = subprocess.run(
-                [*command, served.digest],
-                cwd=self._paths.root,
-                env=environment_for_child({}),
-                capture_output=True,
-                text=True,
-                timeout=_CHILD_TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            log.warning("the predictions of version %d cannot be downloaded: no answer", served.number)
-            return
-        if child.returncode:
-            log.warning("the predictions of version %d cannot be downloaded: %s", served.number, child.stderr)
+            mlflow_child.ask(self._paths, what, "lenet5.serving.reference", *words)
+        except Unavailable as error:
+            log.warning("%s", error)

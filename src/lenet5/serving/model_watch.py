@@ -11,8 +11,6 @@ answer, a child process asks it (:mod:`lenet5.serving.download`).
 
 import json
 import logging
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,21 +21,19 @@ import numpy as np
 from filelock import FileLock
 
 from lenet5.core import files
-from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
+from lenet5.core.errors import DataError, Lenet5Error, UsageError
 from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.registry import fast_lookup
-from lenet5.serving import predictor
+from lenet5.serving import mlflow_child, predictor
 from lenet5.serving.predictor import Model
 from lenet5.system import settings
-from lenet5.system.process import environment_for_child
 from lenet5.system.state import LocalState
 
 log = logging.getLogger(__name__)
 
 _CLIENT_SECONDS = 60.0
 """Between two questions to MLflow's client, which needs seconds of a core."""
-_CLIENT_TIMEOUT = 300.0
 _WARM_UP = (1, onnx_session.BATCH)
 """Numbers of images that a new version scores before it answers requests."""
 
@@ -214,24 +210,10 @@ class ModelWatch:
             DataError: the file is not the registered one.
             Unavailable: the client failed, or took too long.
         """
-        command = [sys.executable, "-m", "lenet5.serving.download", self.name, reference]
         what = f"{self.name}, version {reference}, cannot be downloaded."
-        try:
-            child = subprocess.run(
-                command,
-                cwd=self._paths.root,
-                env=environment_for_child({}),
-                capture_output=True,
-                text=True,
-                timeout=_CLIENT_TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise Unavailable(what, found=f"no answer in {_CLIENT_TIMEOUT:.0f} seconds") from None
-        if child.returncode:
-            lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-            raise Unavailable(what, found="; ".join(line.strip() for line in lines[-4:]))
-        answer = json.loads(child.stdout)
+        answer = json.loads(
+            mlflow_child.ask(self._paths, what, "lenet5.serving.download", self.name, reference)
+        )
         return int(answer["version"]), str(answer["digest"])
 
     def _remember(self, served: ServedModel) -> None:

@@ -1,0 +1,42 @@
+"""Ask MLflow's client in a child process, because it takes seconds and 200 MB that a server does not need."""
+
+import subprocess
+import sys
+
+from lenet5.core.errors import Unavailable
+from lenet5.core.paths import Paths
+from lenet5.system.process import environment_for_child
+
+_TIMEOUT_SECONDS = 300.0
+_SHOWN_LINES = 4
+"""Of what the child wrote to standard error."""
+
+
+def ask(paths: Paths, what: str, module: str, *arguments: str) -> str:
+    """Run a module in a child process, and return its standard output.
+
+    Args:
+        paths: the checkout, where the child runs.
+        what: the sentence of the error when it fails.
+        module: such as ``lenet5.serving.download``.
+        arguments: of the module.
+
+    Raises:
+        Unavailable: the child failed, or took too long.
+    """
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=paths.root,
+            env=environment_for_child({}),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(what, found=f"no answer in {_TIMEOUT_SECONDS:.0f} seconds") from None
+    if child.returncode:
+        lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
+        raise Unavailable(what, found="; ".join(line.strip() for line in lines[-_SHOWN_LINES:]))
+    return child.stdout
