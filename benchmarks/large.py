@@ -29,11 +29,12 @@ from lenet5.core.paths import Paths
 from lenet5.stages.ingest import idx
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.stages.ingest.params import Checksums
+from lenet5.stages.validate.reference import classifier_path
 from lenet5.system.state import LocalState
 
 IN_MEMORY = "train in memory"
 """The same training with few of the images, which are in memory."""
-STAGES = ("ingest", "validate", "preprocess", IN_MEMORY, "train", "evaluate", "register")
+STAGES = ("ingest", "validate", "preprocess", IN_MEMORY, "train", "evaluate")
 _TRAINING = (sys.executable, "-m", "benchmarks.one_training")
 COMMANDS = {"train": _TRAINING, IN_MEMORY: (*_TRAINING, "--in-memory")}
 """In place of ``lenet5 STAGE``; each answers with its images per second."""
@@ -161,7 +162,14 @@ def _noisy(images: Array, times: int) -> Iterator[bytes]:
 
 def _lay_out(paths: Paths, root: Path, pins: Checksums, times: int) -> None:
     """Write what the stages read and no stage makes. The recipe is the checkout's, with one epoch."""
-    for original in (paths.requirements, paths.reference, paths.graph):
+    needed = (
+        paths.requirements,
+        paths.graph,
+        paths.data_card,
+        paths.reference,
+        classifier_path(paths.reference),
+    )
+    for original in needed:
         copy = root / original.relative_to(paths.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(original, copy)
