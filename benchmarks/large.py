@@ -178,6 +178,8 @@ def _lay_out(paths: Paths, root: Path, pins: Checksums, times: int) -> None:
     megabytes = max(params["ingest"]["max_megabytes"], times * BASE * 784 // 1_000_000 + 1)
     params["ingest"] |= {"source": "source", "sha256": pins.model_dump(), "max_megabytes": megabytes}
     params["preprocess"]["validation_images"] *= times
+    # variants of a few images that are nearly equal become as many more pairs
+    params["validate"]["max_train_near_duplicates"] *= times
     params["train"]["epochs"] = 1
     with Paths(root).params.open("w") as file:
         yaml.dump(params, file)
