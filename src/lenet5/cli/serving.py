@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lenet5.cli.app import MODELS, Json, app, checkout, print_json
+from lenet5.cli.app import MODELS, Json, app, checkout, output_file, print_json
 from lenet5.cli.models import VersionOption
 from lenet5.core.errors import DataError, UsageError
 from lenet5.system.terminal import console, count_progress, print_line
@@ -128,7 +128,7 @@ def serve(
     )
     if offline:
         model_watch.last_served(paths, options.model_name, version)  # an error before anything starts
-    print_line(f"{options.model_name} {version}: http://{host}:{port}")
+    print_line(f"{options.model_name} {version}: http://{f'[{host}]' if ':' in host else host}:{port}")
     print_line("Ctrl-C stops the service.")
     server.run(options, host, port, workers)
     print_line("stopped")
@@ -195,11 +195,19 @@ def traffic(
     Next: `lenet5 traffic --export corrected.parquet`, then `lenet5 data add corrected.parquet`.
     """
     paths, _ = checkout()
+    first, last = _moment(since), _moment(until)
+    if first and last and first >= last:
+        raise UsageError(
+            "No answer can be in this time.",
+            expected="--since before --until",
+            found=f"{first:%Y-%m-%d %H:%M} and {last:%Y-%m-%d %H:%M}",
+        )
+    if export:
+        output_file(export)
     from lenet5.serving import traffic as inference_traffic
     from lenet5.system.state import LocalState
 
     folder = LocalState(paths.root).serving
-    first, last = _moment(since), _moment(until)
     summary = inference_traffic.summarise(folder, since=first, until=last, low_confidence=below)
     known = inference_traffic.references(paths, summary)
     if as_json:
@@ -255,6 +263,7 @@ def batch(
     Next: `lenet5 traffic` summarises the log.
     """
     paths, params = checkout()
+    output_file(output)
     from lenet5.serving import batch as scoring
 
     unusable: list[dict[str, Any]] = []
