@@ -98,5 +98,10 @@ def test_client_that_leaves_in_the_body_is_no_defect(tmp_path: Path, monkeypatch
         "raw_path": b"/predict",
         "headers": headers,
     }
-    asyncio.run(application(scope | {"query_string": b"", "http_version": "1.1"}, receive, send))
+    scope |= {"query_string": b"", "http_version": "1.1"}
+
+    async def ask() -> None:
+        await application(scope, receive, send)
+
+    asyncio.run(ask())
     assert sent[0]["status"] == 400

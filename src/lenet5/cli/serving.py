@@ -107,6 +107,13 @@ def serve(
             found="no LENET5_SERVE_KEY",
             fix="set LENET5_SERVE_KEY in .env, for example to the output of `openssl rand -hex 32`",
         )
+    if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+        raise UsageError(
+            "Clients cannot send this LENET5_SERVE_KEY.",
+            expected="letters, digits and punctuation of ASCII, without spaces",
+            found="another character",
+            fix="set LENET5_SERVE_KEY in .env, for example to the output of `openssl rand -hex 32`",
+        )
     limits = Limits(
         hosts=host_names(host, tuple(allow_host or ())),
         key=key.get_secret_value().encode() if key else None,
@@ -128,9 +135,12 @@ def serve(
     )
     if offline:
         model_watch.last_served(paths, options.model_name, version)  # an error before anything starts
-    print_line(f"{options.model_name} {version}: http://{f'[{host}]' if ':' in host else host}:{port}")
-    print_line("Ctrl-C stops the service.")
-    server.run(options, host, port, workers)
+
+    def announce() -> None:
+        print_line(f"{options.model_name} {version}: http://{f'[{host}]' if ':' in host else host}:{port}")
+        print_line("Ctrl-C stops the service.")
+
+    server.run(options, host, port, workers, on_listening=announce)
     print_line("stopped")
 
 

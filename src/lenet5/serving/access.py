@@ -121,7 +121,8 @@ class AccessControl:
     def _check_key(self, headers: dict[bytes, bytes]) -> None:
         if self._limits.key is None:
             return
-        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = headers.get(b"x-api-key") or (token.strip() if scheme.lower() == b"bearer" else b"")
         if not hmac.compare_digest(given, self._limits.key):
             raise RequestError(
                 401,
