@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,7 +93,7 @@ def serve(
         name = params.register_.model_name
         number = context.write(paths, name, version, build_context)
         print_line(f"{build_context}: version {number} of {name}")
-        print_line(f"Next: docker build --tag {name}:{number} {build_context}")
+        print_line(f"Next: docker build --tag {name}:{number} {shlex.quote(str(build_context))}")
         return
     from lenet5.serving import model_watch, server
     from lenet5.serving.access import Limits, host_names
@@ -229,7 +230,9 @@ def traffic(
         if left_out:
             log.warning("%d labelled answers are left out: the log does not hold their pixels", left_out)
         if not as_json:
-            print_line(f"{export} is written. Next: `lenet5 data add {export}`, then `lenet5 run`.")
+            print_line(
+                f"{export} is written. Next: `lenet5 data add {shlex.quote(str(export))}`, then `lenet5 run`."
+            )
     lost = [each for each in summary.unreadable if each.lost]
     if lost:
         raise DataError(
