@@ -140,6 +140,7 @@ def test_what_cannot_be_used_is_reported_and_the_others_have_answers(
     (folder / "bad.parquet").write_bytes(b"PAR1")
     (folder / "bad.png").write_bytes(b"no picture")
     (folder / "\x1b[31mred.png").write_bytes(b"no picture")
+    (folder / os.fsdecode(b"z\xff.png")).write_bytes(png(images[3]))  # the name is no UTF-8
     missing = tmp_path / "missing.png"
     output = tmp_path / "out.parquet"
     done = own.command("lenet5", "batch", str(folder), str(missing), "--output", str(output))
@@ -149,6 +150,7 @@ def test_what_cannot_be_used_is_reported_and_the_others_have_answers(
     assert [(Path(row["source"]).name, row["row"]) for row in rows] == [
         *(("good.npy", row) for row in range(4)),
         *(("rows.parquet", row) for row in (0, 3, 5)),
+        (r"z\xff.png", 0),
     ]
     for name in (
         *("fractions.npy", "wide.npy", "empty.npy", "scalar.npy", "text.npy", "pickle.npy", "cut.npy"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,24 +14,26 @@ from lenet5.serving.service import Service, ServiceOptions
 PATHS = ("/predict", "/invocations")
 
 
+def options(folder: Path) -> ServiceOptions:
+    return ServiceOptions(
+        root=folder,
+        model_name="digits",
+        reference="@champion",
+        limits=Limits(hosts=frozenset()),
+        poll_seconds=60,
+        metrics_folder=None,
+        log_pixels=False,
+        log_days=1,
+        log_megabytes=1,
+    )
+
+
 def test_a_defect_is_answered_without_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Service) -> None:
         raise ZeroDivisionError("/secret/path")
 
     monkeypatch.setattr(Service, "model", broken)
-    application = http_app.create(
-        ServiceOptions(
-            root=tmp_path,
-            model_name="digits",
-            reference="@champion",
-            limits=Limits(hosts=frozenset()),
-            poll_seconds=60,
-            metrics_folder=None,
-            log_pixels=False,
-            log_days=1,
-            log_megabytes=1,
-        )
-    )
+    application = http_app.create(options(tmp_path))
 
     async def ask() -> list[httpx.Response]:
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)  # starts no lifespan
@@ -45,3 +48,60 @@ def test_a_defect_is_answered_without_details(tmp_path: Path, monkeypatch: pytes
     assert predict.json()["error"]["code"] == "defect"
     assert invocations.json()["error_code"] == "INTERNAL_ERROR"
     assert 'lenet5_requests_total{code="500",route="/predict",version=""} 1.0' in metrics.text
+
+
+def test_every_refusal_has_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Service, "model", lambda _: None)  # a request that has no answer needs no version
+    application = http_app.create(options(tmp_path))
+    deep = b'{"request_id":' + b"[" * 1000 + b"]" * 1000 + b"}"
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return [
+                await client.get("/nothing"),
+                await client.put("/predict"),
+                await client.post("/feedback", content=deep),
+                await client.post("/predict", content=b"x", headers={"Content-Encoding": "gzip"}),
+            ]
+
+    answers = asyncio.run(ask())
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [
+        (404, "no_route"),
+        (405, "wrong_method"),
+        (404, "unknown_request"),
+        (415, "encoded_body"),
+    ]
+    assert answers[1].headers["Allow"] == "POST"
+
+
+def test_client_that_leaves_in_the_body_is_no_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Service, "model", lambda _: None)
+    application = http_app.create(options(tmp_path))
+    arriving = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return arriving.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"image/png"), (b"content-length", b"9")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "raw_path": b"/predict",
+        "headers": headers,
+    }
+    scope |= {"query_string": b"", "http_version": "1.1"}
+
+    async def ask() -> None:
+        await application(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 400

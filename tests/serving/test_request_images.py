@@ -1,6 +1,7 @@
 """The body of a request becomes exactly the images that it holds, or an error that says why not."""
 
 import io
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -116,6 +117,37 @@ def test_no_damaged_npy_file_is_a_defect(cut: int, noise: bytes) -> None:
 def test_header_cannot_claim_a_huge_array() -> None:
     content = npy(np.zeros((28, 28), np.uint8)).replace(b"(28, 28)", b"(9**9, )")
     assert refused(request_images.of_npy, content, GREY).code == "invalid_npy"
+
+
+@pytest.mark.parametrize("shape", [(0, 10**30), (0, 2**62, 2**62), (1, True, 784), (-1, 28), (1,) * 70])
+def test_header_with_an_impossible_shape_is_no_defect(shape: tuple[int, ...]) -> None:
+    content = npy(np.zeros((0, 28, 28), np.uint8))
+    lengths = str(shape).encode()
+    damaged = content.replace(b"(0, 28, 28)", lengths)
+    length = int.from_bytes(content[8:10], "little") + len(lengths) - len(b"(0, 28, 28)")
+    damaged = damaged[:8] + length.to_bytes(2, "little") + damaged[10:] + b"\0" * 784
+    for body in (damaged, damaged[:-784], damaged[:-783]):
+        assert refused(request_images.of_npy, body, GREY).status == 422
+
+
+@pytest.mark.parametrize(
+    "shape", [[0, 2**62, 2**62], [2**62] * 400, [1] * 70 + [28, 28], [True, 28, 28], [[[]]], [2**63] * 8]
+)
+def test_tensor_with_an_impossible_shape_is_no_defect(shape: list[Any]) -> None:
+    for data in ([], [0] * 784):
+        assert refused(request_images.of_tensor, shape, "FP32", data, GREY).status == 422
+
+
+def test_text_among_the_numbers_is_refused_before_it_fills_the_memory() -> None:
+    """NumPy would make each of the values as wide as the longest text: 4 GB here."""
+    values = ["x" * 1_000_000, *(["y"] * 1000)]
+    tracemalloc.start()
+    assert refused(request_images.of_numbers, values, GREY).status == 422
+    assert refused(request_images.of_numbers, [[values]], GREY).status == 422
+    assert refused(request_images.of_tensor, [1001], "UINT8", values, GREY).status == 422
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=3) | st.integers(), st.lists))

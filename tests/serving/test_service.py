@@ -572,6 +572,9 @@ def test_other_machines_need_a_key(own: Project) -> None:
     refused = own.command("lenet5", "serve", "--host", "0.0.0.0")
     assert refused.returncode == 2
     assert "LENET5_SERVE_KEY" in refused.stderr
+    spaces = own.command("lenet5", "serve", environment={"LENET5_SERVE_KEY": " "})
+    assert spaces.returncode == 2
+    assert "without spaces" in spaces.stderr
     image = {"data": png(images_of(own)[0])}
     kind = {"Content-Type": "image/png"}
     with serving(own, "--rate", "2", environment={"LENET5_SERVE_KEY": "secret"}) as service:
@@ -579,7 +582,11 @@ def test_other_machines_need_a_key(own: Project) -> None:
         assert service.post("/predict", **image, headers={**kind, "X-API-Key": "other"}).status_code == 401
         assert service.get("/metrics").status_code == 401
         assert service.get("/health/ready").status_code == 200
-        for header in ({"X-API-Key": "secret"}, {"Authorization": "Bearer secret"}):
+        for header in (
+            {"X-API-Key": "secret"},
+            {"Authorization": "Bearer secret"},
+            {"Authorization": "bearer secret"},
+        ):
             assert service.post("/predict", **image, headers={**kind, **header}).status_code == 200
         codes = [
             service.post("/predict", **image, headers={**kind, "X-API-Key": "secret"}).status_code

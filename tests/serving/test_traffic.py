@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lenet5.core import dataset
@@ -174,6 +175,32 @@ def test_label_after_a_torn_line_is_not_lost(tmp_path: Path, line: str) -> None:
     labels = feedback_log.read(tmp_path / "feedback", lambda _, number: torn.append(number))
     assert labels["label"].tolist() == ["1", "2"]
     assert torn == [2]
+
+
+@pytest.mark.parametrize(
+    ("label", "time"),
+    [("7", "9999-12-31T23:59:59-14:00"), (r"7\ud800", "2026-01-01T00:00:00+00:00"), ("7", "no time")],
+)
+def test_line_that_cannot_be_a_label_is_named(tmp_path: Path, label: str, time: str) -> None:
+    says(tmp_path, ("a", 0, "1"))
+    [file] = (tmp_path / "feedback").iterdir()
+    line = f'{{"request_id": "b", "row": 0, "label": "{label}", "time": "{time}"}}'
+    file.write_text(f"{file.read_text()}{line}\n")
+    torn: list[int] = []
+    labels = feedback_log.read(file.parent, on_torn=lambda _, number: torn.append(number))
+    assert labels["request_id"].tolist() == ["a"]
+    assert torn == [2]
+
+
+def test_part_without_a_value_is_named_and_the_others_counted(tmp_path: Path, digits: Arrays) -> None:
+    write(tmp_path, record("a", digits["test_images"][:2], [1, 2]))
+    [part] = inference_log.parts(tmp_path / "log")
+    pq.write_table(pa.table({"request_id": ["b"]}), part.with_name("20260101T000000-1-aaaaaa-000001.parquet"))
+    answer = as_json(tmp_path)
+    assert answer["images"] == 2
+    [unreadable] = answer["unreadable"]
+    assert unreadable["lost"]
+    assert "a value of row is missing" in unreadable["problem"]
 
 
 def test_an_empty_log_names_the_next_step(tmp_path: Path) -> None:

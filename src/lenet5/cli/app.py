@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -122,6 +124,31 @@ def print_json_error(error: Lenet5Error) -> None:
 def print_json(value: object) -> None:
     """Print a value as indented JSON to standard output. JSON escapes control characters."""
     print(mask_urls(json.dumps(value, indent=2)))
+
+
+def output_file(path: Path) -> Path:
+    """Return the path of a file that a command can write or replace, checked before the work begins.
+
+    Raises:
+        UsageError: a folder or a device is there, which must not be replaced, or its folder cannot be used.
+    """
+    folder = next(each for each in path.absolute().parents if os.path.lexists(each))
+    if path.is_dir():
+        found = "a folder"
+    elif os.path.lexists(path) and not path.is_file():
+        found = "something that is no file"
+    elif not folder.is_dir():
+        found = f"{folder}, which is no folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        found = f"no permission to write in {folder}"
+    else:
+        return path
+    raise UsageError(
+        f"{path} cannot be written.",
+        expected="a new file, or one to replace",
+        found=found,
+        fix="choose another name for the file",
+    )
 
 
 def format_value(value: object) -> str:

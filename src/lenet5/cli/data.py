@@ -12,7 +12,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from lenet5.cli import completion
-from lenet5.cli.app import checkout, data
+from lenet5.cli.app import checkout, data, output_file
 from lenet5.core import files
 from lenet5.core.errors import DataError, UsageError
 from lenet5.core.text import did_you_mean, mask_urls
@@ -199,6 +199,8 @@ def export_card(
     Needs: data/card.yaml, and data/raw (lenet5 ingest).
     """
     paths, _ = checkout()
+    if output is not None:
+        output_file(output)
     from lenet5.core import card, dataset
     from lenet5.registry import croissant
     from lenet5.tracking.data_set import DataSet

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lenet5.cli import completion
-from lenet5.cli.app import MODELS, Json, app, checkout, print_json
+from lenet5.cli.app import MODELS, Json, app, checkout, output_file, print_json
 from lenet5.cli.models import ImagesArgument, VersionArgument, VersionOption
 from lenet5.core import files
 from lenet5.core.paths import Paths
@@ -42,6 +42,8 @@ def write_report(
     Next: `lenet5 compare VERSION VERSION`; `lenet5 lineage VERSION`.
     """
     paths, params = checkout()
+    if output is not None:
+        output_file(output)
     from lenet5.pages import version_report
 
     found, page = version_report.of_version(paths, params, version)
@@ -73,6 +75,8 @@ def compare_versions(
     Next: `lenet5 diff VERSION VERSION` prints the differences.
     """
     paths, params = checkout()
+    if output is not None:
+        output_file(output)
     from lenet5.pages import version_report
 
     both, page = version_report.of_two(paths, params, left, right)
@@ -99,6 +103,7 @@ def explain_pictures(
     Next: open the page in a browser.
     """
     paths, params = checkout()
+    output_file(output)
     from lenet5.pages import explanation
 
     answers, page = explanation.explain(paths, params.register_.model_name, version, images)

@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from lenet5.cli.app import MODELS, Json, app, checkout, print_json
+from lenet5.cli.app import MODELS, Json, app, checkout, output_file, print_json
 from lenet5.cli.models import VersionOption
 from lenet5.core.errors import DataError, UsageError
 from lenet5.system.terminal import console, count_progress, print_line
@@ -92,7 +93,7 @@ def serve(
         name = params.register_.model_name
         number = context.write(paths, name, version, build_context)
         print_line(f"{build_context}: version {number} of {name}")
-        print_line(f"Next: docker build --tag {name}:{number} {build_context}")
+        print_line(f"Next: docker build --tag {name}:{number} {shlex.quote(str(build_context))}")
         return
     from lenet5.serving import model_watch, server
     from lenet5.serving.access import Limits, host_names
@@ -105,6 +106,13 @@ def serve(
             f"Other machines could use the service at {host}.",
             expected="an API key",
             found="no LENET5_SERVE_KEY",
+            fix="set LENET5_SERVE_KEY in .env, for example to the output of `openssl rand -hex 32`",
+        )
+    if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+        raise UsageError(
+            "Clients cannot send this LENET5_SERVE_KEY.",
+            expected="letters, digits and punctuation of ASCII, without spaces",
+            found="another character",
             fix="set LENET5_SERVE_KEY in .env, for example to the output of `openssl rand -hex 32`",
         )
     limits = Limits(
@@ -128,9 +136,12 @@ def serve(
     )
     if offline:
         model_watch.last_served(paths, options.model_name, version)  # an error before anything starts
-    print_line(f"{options.model_name} {version}: http://{host}:{port}")
-    print_line("Ctrl-C stops the service.")
-    server.run(options, host, port, workers)
+
+    def announce() -> None:
+        print_line(f"{options.model_name} {version}: http://{f'[{host}]' if ':' in host else host}:{port}")
+        print_line("Ctrl-C stops the service.")
+
+    server.run(options, host, port, workers, on_listening=announce)
     print_line("stopped")
 
 
@@ -195,11 +206,19 @@ def traffic(
     Next: `lenet5 traffic --export corrected.parquet`, then `lenet5 data add corrected.parquet`.
     """
     paths, _ = checkout()
+    first, last = _moment(since), _moment(until)
+    if first and last and first >= last:
+        raise UsageError(
+            "No answer can be in this time.",
+            expected="--since before --until",
+            found=f"{first:%Y-%m-%d %H:%M} and {last:%Y-%m-%d %H:%M}",
+        )
+    if export:
+        output_file(export)
     from lenet5.serving import traffic as inference_traffic
     from lenet5.system.state import LocalState
 
     folder = LocalState(paths.root).serving
-    first, last = _moment(since), _moment(until)
     summary = inference_traffic.summarise(folder, since=first, until=last, low_confidence=below)
     known = inference_traffic.references(paths, summary)
     if as_json:
@@ -211,7 +230,9 @@ def traffic(
         if left_out:
             log.warning("%d labelled answers are left out: the log does not hold their pixels", left_out)
         if not as_json:
-            print_line(f"{export} is written. Next: `lenet5 data add {export}`, then `lenet5 run`.")
+            print_line(
+                f"{export} is written. Next: `lenet5 data add {shlex.quote(str(export))}`, then `lenet5 run`."
+            )
     lost = [each for each in summary.unreadable if each.lost]
     if lost:
         raise DataError(
@@ -255,6 +276,7 @@ def batch(
     Next: `lenet5 traffic` summarises the log.
     """
     paths, params = checkout()
+    output_file(output)
     from lenet5.serving import batch as scoring
 
     unusable: list[dict[str, Any]] = []

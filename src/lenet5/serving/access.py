@@ -82,6 +82,7 @@ class AccessControl:
         admitted = False
         try:
             self._check_origin(headers)
+            _check_encoding(headers)
             if not self._is_public(scope["path"]):
                 self._check_key(headers)
                 self._check_rate(scope)
@@ -120,7 +121,8 @@ class AccessControl:
     def _check_key(self, headers: dict[bytes, bytes]) -> None:
         if self._limits.key is None:
             return
-        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        given = headers.get(b"x-api-key") or (token.strip() if scheme.lower() == b"bearer" else b"")
         if not hmac.compare_digest(given, self._limits.key):
             raise RequestError(
                 401,
@@ -202,6 +204,20 @@ class AccessControl:
             return message
 
         return limited
+
+
+def _check_encoding(headers: dict[bytes, bytes]) -> None:
+    """Refuse a compressed body, whose size is known only after it is unpacked."""
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if encoding not in ("", "identity"):
+        raise RequestError(
+            415,
+            "encoded_body",
+            "The body is compressed.",
+            expected="a body without Content-Encoding",
+            found=encoding,
+            fix="send it as it is; PNG and JPEG pictures are compressed",
+        )
 
 
 def _is_every_address(host: str) -> bool:

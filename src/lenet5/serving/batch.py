@@ -9,6 +9,7 @@ or not at all.
 import hashlib
 import io
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -157,7 +158,9 @@ def score(
             ]
             rows = np.concatenate([chunk.rows for chunk in some])
             batch = inference_log.to_batch(records, Answers.of(records), pixels=False, rows=rows)
-            names = np.repeat([str(chunk.source) for chunk in some], [len(chunk.images) for chunk in some])
+            names = np.repeat(
+                [_as_text(chunk.source) for chunk in some], [len(chunk.images) for chunk in some]
+            )
             writer.write_batch(batch.append_column(SCHEMA.field("source"), pa.array(names, pa.string())))
             if logged:
                 log.write(batch)
@@ -331,6 +334,11 @@ def _checked(array: NDArray[Any], model: Model, where: str) -> Images:
             found=details.get("found"),
             fix=details.get("fix"),
         ) from None
+
+
+def _as_text(path: Path) -> str:
+    """Return a path as Parquet can hold it: bytes that are no UTF-8 are escaped."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _unreadable(source: Path, expected: str, error: Exception) -> DataError:

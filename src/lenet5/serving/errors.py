@@ -1,5 +1,6 @@
 """Refusals of the HTTP service: a status, a code for programs, and a message for people."""
 
+import reprlib
 from typing import Any
 
 from lenet5.core.errors import Lenet5Error
@@ -52,6 +53,13 @@ class RequestError(Exception):
 
 _LONGEST = 200
 """Characters of what a request holds."""
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _LONGEST
+
+
+def brief(value: object) -> str:
+    """Return a JSON value for a message, however long it is and however deep its lists are."""
+    return _BRIEF.repr(value)
 
 
 def unprocessable(message: str, expected: str, found: object, fix: str | None = None) -> RequestError:

@@ -72,7 +72,7 @@ def read(folder: Path, on_torn: Callable[[Path, int], None] = lambda _, __: None
                 entries.append(entry)
     frame = pd.DataFrame(entries, columns=["request_id", "row", "label", "time"])
     frame = frame.astype({"request_id": str, "row": "int64", "label": str})
-    frame["time"] = pd.to_datetime(frame["time"], utc=True, format="ISO8601")
+    frame["time"] = pd.to_datetime(frame["time"], utc=True)
     return frame.drop_duplicates(["request_id", "row"], keep="last", ignore_index=True)
 
 
@@ -80,8 +80,9 @@ def _parse(line: str) -> dict[str, object] | None:
     """Return the entry of a line; None if it is torn, or no label."""
     try:
         entry = json.loads(line)
-        datetime.fromisoformat(entry["time"])
-        usable = isinstance(entry["request_id"], str) and isinstance(entry["label"], str)
-        return entry if usable and type(entry["row"]) is int and 0 <= entry["row"] < 2**31 else None
-    except (ValueError, TypeError, KeyError):
+        moment = datetime.fromisoformat(entry["time"])
+        entry["time"] = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        entry["request_id"].encode(), entry["label"].encode()  # an escaped surrogate is no text
+        return entry if type(entry["row"]) is int and 0 <= entry["row"] < 2**31 else None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None

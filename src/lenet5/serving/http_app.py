@@ -18,12 +18,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from lenet5 import __version__
 from lenet5.serving import open_inference, picture, request_images
 from lenet5.serving.access import AccessControl
-from lenet5.serving.errors import RequestError
+from lenet5.serving.errors import RequestError, brief
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.page import routes as page_routes
 from lenet5.serving.predictor import Probabilities
@@ -76,6 +78,8 @@ def create(options: ServiceOptions) -> ASGIApp:
     _add_feedback(app, service)
     _add_probes(app, service)
     app.add_exception_handler(RequestError, _on_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _on_no_route)  # type: ignore[arg-type]
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_defect)
     guarded = AccessControl(
         app, options.limits, _refusal, lambda path: path in PUBLIC or page_routes.is_public(path)
@@ -232,7 +236,7 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
                 "unknown_request",
                 "This service gave no such request_id.",
                 expected="the request_id of an answer",
-                found=repr(identifier),
+                found=brief(identifier),
             )
         if type(row) is not int or not 0 <= row < _MAX_ROWS:
             raise RequestError(
@@ -240,7 +244,7 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
                 "invalid_row",
                 "The row is no position of an image.",
                 expected="0 or more",
-                found=repr(row),
+                found=brief(row),
             )
         classes = served.model.description.classes
         if label not in classes:
@@ -249,7 +253,7 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
                 "unknown_label",
                 "The label is no class of the served version.",
                 expected=", ".join(classes[:20]),
-                found=repr(label),
+                found=brief(label),
             )
         try:
             await run_in_threadpool(service.feedback.append, identifier, row, str(label))
@@ -323,6 +327,33 @@ class _Measured:
 
 
 async def _on_error(request: Request, error: RequestError) -> Response:
+    return _refusal(error, request.url.path)
+
+
+async def _on_no_route(request: Request, error: HTTPException) -> Response:
+    """Answer a path or a method that the service has not, in the words of every other refusal."""
+    path = request.url.path
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        refusal = RequestError(
+            405,
+            "wrong_method",
+            "The route has no such method.",
+            expected=allowed,
+            found=request.method,
+            headers={"Allow": allowed},
+        )
+    elif error.status_code == 404:
+        fix = "GET /docs lists the routes"
+        refusal = RequestError(404, "no_route", "The service has no such route.", found=path, fix=fix)
+    else:
+        refusal = RequestError(error.status_code, "refused", error.detail)
+    return _refusal(refusal, path)
+
+
+async def _on_disconnect(request: Request, _: Exception) -> Response:
+    """End a request whose client left before the end of the body; nobody reads the answer."""
+    error = RequestError(400, "incomplete_body", "The connection ended before the body was complete.")
     return _refusal(error, request.url.path)
 
 

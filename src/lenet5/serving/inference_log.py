@@ -370,7 +370,13 @@ def read(
         pyarrow.ArrowInvalid: the Parquet file is damaged.
     """
     if path.suffix == _CLOSED:
-        return pq.read_table(path, schema=SCHEMA, columns=columns, filters=rows, partitioning=None), 0
+        table = pq.read_table(
+            files.regular(path), schema=SCHEMA, columns=columns, filters=rows, partitioning=None
+        )
+        for field in table.schema:
+            if field.name != "pixels" and table[field.name].null_count:
+                raise pa.ArrowInvalid(f"{path} is no part of a log: a value of {field.name} is missing")
+        return table, 0
     content = files.read_bytes(path)
     source = pa.BufferReader(content)
     batches: list[pa.RecordBatch] = []

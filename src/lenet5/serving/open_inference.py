@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from lenet5 import __version__
 from lenet5.model.onnx_session import PIXELS, PROBABILITIES
 from lenet5.serving import request_images
-from lenet5.serving.errors import RequestError
+from lenet5.serving.errors import RequestError, brief
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.service import Service, json_response
 
@@ -97,7 +97,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
                 "unknown_input",
                 "The model has no such input.",
                 expected=PIXELS,
-                found=repr(tensor.get("name")),
+                found=brief(tensor.get("name")),
             )
         images = await run_in_threadpool(request_images.of_tensor, shape, datatype, data, served.model)
         answer = await service.answer(served, images, "/v2")

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lenet5.core.dataset import Description
 from lenet5.core.errors import DataError
@@ -58,6 +58,8 @@ def decode(
             found=parts["found"],
             fix=None if parts["fix"] is None else str(parts["fix"]),
         ) from None
+    except UnidentifiedImageError:  # its message is the address of the file in memory
+        found = "something that is no PNG or JPEG picture"
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         found = str(error) or type(error).__name__
     raise unreadable(name, found)

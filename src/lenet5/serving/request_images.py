@@ -6,7 +6,8 @@ a cast and become black, are an error that says so.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from lenet5.core.errors import DataError
 from lenet5.serving import picture
-from lenet5.serving.errors import RequestError, of_data_error, unprocessable
+from lenet5.serving.errors import RequestError, brief, of_data_error, unprocessable
 from lenet5.serving.predictor import Model
 
 Images = NDArray[np.uint8]
@@ -24,6 +25,8 @@ Images = NDArray[np.uint8]
 _NPY = b"\x93NUMPY"
 _MAX_HEADER = 1000
 """Bytes of the header of an NPY file: it states dtype, order and shape."""
+_MAX_AXES = 8
+"""Of a tensor or of nested lists. Images of a model have 4 at most."""
 DATATYPES = {
     "UINT8": np.uint8,
     "INT8": np.int8,
@@ -37,6 +40,9 @@ DATATYPES = {
     "FP64": np.float64,
 }
 """Datatypes of the Open Inference Protocol that can hold grey values."""
+_NUMBERS = {int, float, list}
+"""Types of values that NumPy makes numbers of; lists are ragged or nested too deep, which NumPy says."""
+_NO_NUMBERS = "something else than numbers"
 
 
 def of_picture(content: bytes | BinaryIO, model: Model, name: str = "The picture") -> Images:
@@ -93,6 +99,10 @@ def of_npy(content: bytes, model: Model) -> Images:
         )
     if dtype.kind not in "buif":
         raise unprocessable("The array holds no numbers.", "uint8", f"dtype {dtype}")
+    if not _are_lengths(shape):
+        raise unprocessable(
+            "The shape in the header is no list of lengths.", _shapes(model), f"shape {shape}"
+        )
     data = memoryview(content)[file.tell() :]
     if math.prod(shape) * dtype.itemsize != len(data):
         raise RequestError(
@@ -102,7 +112,10 @@ def of_npy(content: bytes, model: Model) -> Images:
             expected=f"{math.prod(shape) * dtype.itemsize:,} bytes for the shape {shape}",
             found=f"{len(data):,} bytes",
         )
-    array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    try:
+        array = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    except (ValueError, OverflowError):  # no value, and another axis that is too long for NumPy
+        raise unprocessable("The images have another shape.", _shapes(model), f"shape {shape}") from None
     return checked(array, model)
 
 
@@ -149,13 +162,15 @@ def of_numbers(value: Any, model: Model) -> Images:
     Raises:
         RequestError: the lists are ragged, hold something else than numbers, or have another shape.
     """
+    if not isinstance(value, list) or (kinds := _kinds(value)) - _NUMBERS:
+        found = "lists with true or false" if isinstance(value, list) and bool in kinds else _NO_NUMBERS
+        raise unprocessable("The images are no lists of numbers.", "numbers from 0 to 255", found)
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:
         raise unprocessable("The lists do not form an array.", _shapes(model), error) from None
-    if array.dtype.kind not in "uif" or not isinstance(value, list):
-        found = "lists with true or false" if array.dtype.kind == "b" else "something else than numbers"
-        raise unprocessable("The images are no lists of numbers.", "numbers from 0 to 255", found)
+    if array.dtype.kind not in "uif":
+        raise unprocessable("The images are no lists of numbers.", "numbers from 0 to 255", _NO_NUMBERS)
     return checked(array, model)
 
 
@@ -173,8 +188,10 @@ def of_tensor(shape: Sequence[Any], datatype: str, data: Any, model: Model) -> I
     """
     if datatype not in DATATYPES:
         raise unprocessable("This datatype holds no grey values.", "UINT8", datatype)
-    if not all(isinstance(length, int) and length >= 0 for length in shape):
-        raise unprocessable("The shape of the tensor is no list of lengths.", _shapes(model), list(shape))
+    if not _are_lengths(shape):
+        raise unprocessable("The shape of the tensor is no list of lengths.", _shapes(model), brief(shape))
+    if _kinds(data) - _NUMBERS:
+        raise unprocessable("The data of the tensor are no numbers.", "numbers", _NO_NUMBERS)
     try:
         array = np.asarray(data)
     except (ValueError, OverflowError) as error:
@@ -189,7 +206,31 @@ def of_tensor(shape: Sequence[Any], datatype: str, data: Any, model: Model) -> I
         raise unprocessable("The data of the tensor does not fit its datatype.", datatype, "fractions")
     # a tensor of floats keeps its kind: 0 and 1 in it can be black and white of images from 0 to 1
     array = array.astype(np.float64) if datatype.startswith("FP") else array
-    return checked(array.reshape([int(length) for length in shape]), model)
+    try:
+        return checked(array.reshape(shape), model)
+    except (ValueError, OverflowError):  # no value, and another axis that is too long for NumPy
+        raise unprocessable("The images have another shape.", _shapes(model), brief(shape)) from None
+
+
+def _are_lengths(shape: Sequence[Any]) -> bool:
+    return len(shape) <= _MAX_AXES and all(type(length) is int and length >= 0 for length in shape)
+
+
+def _kinds(value: Iterable[Any]) -> set[type]:
+    """Return the types of the values in nested lists; of ragged lists, those of the first uneven level.
+
+    NumPy makes each value of an array as wide as its longest text, so one long text in a list of a few
+    megabytes would fill the memory. Text must be found before NumPy sees it.
+    """
+    kinds: set[type] = set()
+    for depth in range(_MAX_AXES):
+        level = value
+        for _ in range(depth):
+            level = chain.from_iterable(level)
+        kinds = set(map(type, level))
+        if kinds != {list}:
+            break
+    return kinds
 
 
 def checked(array: NDArray[Any], model: Model) -> Images:

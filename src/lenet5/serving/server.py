@@ -3,7 +3,7 @@
 import logging
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,14 @@ _BACKLOG = 2048
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
-def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
+def run(
+    options: ServiceOptions,
+    host: str,
+    port: int,
+    workers: int,
+    *,
+    on_listening: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGINT or SIGTERM; running requests are answered before the end.
 
     Args:
@@ -35,11 +42,13 @@ def run(options: ServiceOptions, host: str, port: int, workers: int) -> None:
         host: the address to listen on.
         port: the port; 0 chooses a free one.
         workers: processes.
+        on_listening: called as soon as clients can connect.
 
     Raises:
         UsageError: the address cannot be used, or the port is in use.
     """
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="lenet5-metrics-") as folder:
+        on_listening()
         if workers > 1:
             settings.set_variables({_MULTIPROCESS: folder, **parent_watch.env_for_child()})
             options = replace(options, metrics_folder=Path(folder))

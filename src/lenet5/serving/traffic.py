@@ -198,7 +198,7 @@ def export(
     pictures = [{"bytes": _png(pixels), "path": None} for pixels in rows["pixels"]]
     frame = rows.rename(columns={"class": "predicted"}).assign(image=pd.Series(pictures, rows.index))
     names = ["image", "label", "predicted", "confidence", "version", "time", "request_id", "row"]
-    files.write_parquet(target, frame[names])
+    files.write_parquet(target, frame[names].astype({"version": "int64", "row": "int64"}))
     return len(joined) - len(with_pixels)
 
 
