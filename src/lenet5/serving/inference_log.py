@@ -443,6 +443,8 @@ def recover(folder: Path) -> None:
         OSError, StorageError: the disk is full or broken.
     """
     for path in folder.glob(f"*/*{_OPEN}"):
+        if not path.is_file():  # a pipe would never answer
+            continue
         with path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
