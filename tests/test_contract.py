@@ -302,6 +302,7 @@ import onnx, onnxruntime  # imported with the first version and the first pictur
 """
 
 
+@pytest.mark.slow
 def test_the_image_of_the_service_is_small_and_has_what_the_service_imports() -> None:
     pinned = environment.pinned((REPOSITORY / "docker/requirements-serve.lock").read_text())
     assert not {"tensorflow", "keras", "mlflow", "dvc", "prefect", "scipy"} & pinned.keys()

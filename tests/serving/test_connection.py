@@ -101,7 +101,13 @@ def test_slow_headers_on_a_used_connection_close_it(port: int) -> None:
         assert answer(client).startswith(b"HTTP/1.1 408")
 
 
-@pytest.mark.parametrize("header", [b"X: " + b"a" * 70_000, b"\r\n".join(b"X%d: a" % n for n in range(9000))])
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(b"X: " + b"a" * 70_000, id="one long header"),
+        pytest.param(b"\r\n".join(b"X%d: a" % number for number in range(9000)), id="many headers"),
+    ],
+)
 def test_large_headers_are_refused(port: int, header: bytes) -> None:
     with closing(connect(port)) as client:
         with suppress(ConnectionError):

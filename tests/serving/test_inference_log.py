@@ -88,6 +88,7 @@ def test_full_queue_drops_and_counts_and_never_blocks(tmp_path: Path) -> None:
     assert 0 < log.counts.dropped < 200_000
 
 
+@pytest.mark.slow
 def test_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     program = textwrap.dedent(f"""
         import time, numpy as np
@@ -212,6 +213,7 @@ def test_part_that_is_closed_after_it_was_listed_is_read(tmp_path: Path, digits:
     assert rows(tmp_path).num_rows == 6
 
 
+@pytest.mark.slow
 def test_full_disk_drops_and_counts_and_the_log_recovers(
     small_disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
