@@ -180,7 +180,7 @@ class InferenceLog:
 
     def start(self) -> None:
         """Recover the parts of processes that died, and start the thread."""
-        # the first array imports pandas, if that is installed, and the first requests would wait half a second
+        # the first array imports pandas, if it is installed, and the first requests would wait for that
         pa.array(np.zeros(1))
         self._recover()
         self._thread.start()
