@@ -66,6 +66,8 @@ class Service:
     path: str = "/predict"
     kind: str = "image/png"
     ready: str = "/health/ready"
+    baselines: tuple[str, ...] = ()
+    """The contestants that its rate is divided by."""
 
 
 PRODUCT, BARE, MLFLOW = "lenet5 serve", "bare FastAPI and ONNX Runtime", "mlflow models serve"
@@ -85,10 +87,10 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
     lines = [
         Line(
             table=table,
-            name=name,
+            name=service.name,
             unit=unit,
-            values=tuple(answer[key] for answer in rounds if key in answer),
-            baselines=_baselines(name, answers) if table == RATE else (),
+            values=tuple(answer[key] for answer in answers[service.name] if key in answer),
+            baselines=service.baselines if table == RATE else (),
             headline=True,
         )
         for table, key, unit in (
@@ -99,8 +101,8 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
             (START, "start_s", "s"),
             (IMAGES, "images_per_s", "images/s"),
         )
-        for name, rounds in answers.items()
-        if any(key in answer for answer in rounds)
+        for service in services
+        if any(key in answer for answer in answers[service.name])
     ]
     return lines, [] if bench.quick else judge(lines)
 
@@ -121,16 +123,6 @@ def judge(lines: Sequence[Line]) -> list[Verdict]:
         at_most(f"{one}: start to ready", median[START, one], 2, "s"),
         at_least(f"{one}: batches over NPY", median[IMAGES, one], 50_000, "images/s"),
     ]
-
-
-def _baselines(name: str, answers: dict[str, Any]) -> tuple[str, ...]:
-    if not name.startswith(PRODUCT):
-        return ()
-    return tuple(
-        other
-        for other in answers
-        if not other.startswith(PRODUCT) and (other.endswith(name[-9:]) or other.startswith(MLFLOW))
-    )
 
 
 def _name(kind: str, workers: int) -> str:
@@ -155,7 +147,8 @@ def _services(paths: Paths) -> list[Service]:
         options = ("--workers", str(workers))
         services.append(Service(_name(BARE, workers), (*bare, *options), workers))
         product = ("lenet5", "serve", "--port", "PORT", *options)
-        services.append(Service(_name(PRODUCT, workers), product, workers))
+        beside = (_name(BARE, workers), _name(MLFLOW, 1))
+        services.append(Service(_name(PRODUCT, workers), product, workers, baselines=beside))
     services.append(
         Service(
             _name(MLFLOW, 1),
@@ -229,7 +222,7 @@ def running(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [word.replace("PORT", str(port)) if word == "PORT" else word for word in service.words]
+    words = [str(port) if word == "PORT" else word for word in service.words]
     log = root / "service.log"
     variables = environment(ROOT) | {
         "MLFLOW_TRACKING_URI": registry or settings.load(paths).mlflow_tracking_uri

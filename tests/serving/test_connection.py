@@ -115,7 +115,7 @@ def test_large_headers_are_refused(port: int, header: bytes) -> None:
         content = answer(client)
         assert content.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n") or content == b""
     with closing(connect(port)) as client:
-        assert ask(client)  # the service goes on
+        assert ask(client)  # the service answers other clients
 
 
 def test_too_many_connections_are_refused(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -408,7 +408,7 @@ def test_picture_gets_the_answer_of_predict(
     [answer] = predicted["predictions"]
     explained(browser, answer["class"])
     assert text(browser, "#says") in (f"{100 * answer['probability']:.1f}\xa0%", ">\xa099.9\xa0%")
-    # a file that is no picture is refused in words, and the page goes on
+    # a file that is no picture is refused with a message, and the page reads the next picture
     picture.write_bytes(b"no picture")
     if way == "drop":
         for kind in ("dragEnter", "dragOver", "drop"):

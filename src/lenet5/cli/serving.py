@@ -221,10 +221,11 @@ def traffic(
     folder = LocalState(paths.root).serving
     summary = inference_traffic.summarise(folder, since=first, until=last, low_confidence=below)
     known = inference_traffic.references(paths, summary)
+    report = inference_traffic.as_json(summary, known)
     if as_json:
-        print_json(inference_traffic.as_json(summary, known))
+        print_json(report)
     else:
-        _print_traffic(inference_traffic.as_json(summary, known), below)
+        _print_traffic(report, below)
     if export:
         left_out = inference_traffic.export(folder, export, since=first, until=last)
         if left_out:

@@ -138,7 +138,7 @@ def score(
     images, used = 0, set[Path]()
     chunks = (chunk for source in sources for chunk in _read(source, ids.new(), model, on_unusable))
     with closing(log), files.replacing(output) as partial, pq.ParquetWriter(partial, SCHEMA) as writer:
-        for some in _merged(chunks):
+        for some in inference_log.pieces(chunks, _CHUNK):
             probabilities = model.probabilities(np.concatenate([chunk.images for chunk in some]))
             ends = np.cumsum([len(chunk.images) for chunk in some])
             now = time.time_ns() // 1000
@@ -183,20 +183,6 @@ def _load(paths: Paths, name: str, version: str) -> tuple[Model, str]:
     if content is None:
         return predictor.load(paths, name, str(number)), ""
     return predictor.of_onnx(number, content), hashlib.sha256(content).hexdigest()
-
-
-def _merged(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
-    """Yield consecutive chunks with ``_CHUNK`` images or a few more."""
-    some: list[Chunk] = []
-    images = 0
-    for chunk in chunks:
-        some.append(chunk)
-        images += len(chunk.images)
-        if images >= _CHUNK:
-            yield some
-            some, images = [], 0
-    if some:
-        yield some
 
 
 def _read(source: Path, request_id: str, model: Model, on_unusable: OnUnusable) -> Iterator[Chunk]:

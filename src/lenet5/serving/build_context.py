@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lenet5.core import files
-from lenet5.core.errors import DataError, Lenet5Error, UsageError
+from lenet5.core.errors import Lenet5Error, UsageError
 from lenet5.core.paths import Paths
 from lenet5.serving import model_watch, predictor
 from lenet5.serving import reference as usual
@@ -52,23 +52,13 @@ def write(paths: Paths, name: str, reference: str, folder: Path) -> int:
             found="files in it" if folder.is_dir() else "something that is not a folder",
             fix="choose another folder, or remove it",
         )
-    number, content = predictor.onnx_file(paths, name, reference)
-    if content is None:
-        raise DataError(
-            f"Version {number} of {name} has no ONNX file.",
-            expected="a version of this release",
-            fix=f"`lenet5 reproduce {number}` trains it again",
-        )
+    number, content = predictor.required_onnx_file(paths, name, reference)
     predictor.of_onnx(number, content)  # what cannot be loaded is not packed
     digest = hashlib.sha256(content).hexdigest()
     packed = replace(paths, root=folder)
-    state = LocalState(folder).folder
-    for path in (predictor.cache_file(packed, digest), model_watch.record_of_last(packed, name, str(number))):
-        target = folder / "state" / path.relative_to(state)
-        if path.suffix == ".onnx":
-            files.write_bytes(target, content)
-        else:
-            files.write_json(target, model_watch.remembered(number, digest))
+    files.write_bytes(_packed(packed, predictor.cache_file(packed, digest)), content)
+    record = model_watch.record_of_last(packed, name, str(number))
+    files.write_json(_packed(packed, record), model_watch.remembered(number, digest))
     _add_reference(paths, packed, name, number, digest)
     files.write_text(folder / "Dockerfile", DOCKERFILE.format(number=number, name=name, digest=digest))
     return number
@@ -81,6 +71,10 @@ def _add_reference(paths: Paths, packed: Paths, name: str, number: int, digest: 
     except Lenet5Error as error:
         log.warning("the image measures no drift: %s", error)
         return
-    packed_file = usual.file(packed, name, number, digest)
-    target = packed.root / "state" / packed_file.relative_to(LocalState(packed.root).folder)
+    target = _packed(packed, usual.file(packed, name, number, digest))
     files.write_bytes(target, files.read_bytes(usual.file(paths, name, number, digest)))
+
+
+def _packed(packed: Paths, path: Path) -> Path:
+    """Return where the folder holds a file that the image has in its ``.lenet5``."""
+    return packed.root / "state" / path.relative_to(LocalState(packed.root).folder)

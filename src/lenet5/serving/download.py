@@ -8,33 +8,14 @@ import hashlib
 import json
 import sys
 
-from lenet5.core.errors import DataError, Lenet5Error
 from lenet5.core.paths import Paths
-from lenet5.serving import predictor
-from lenet5.system import logs, settings
-from lenet5.system.terminal import print_error
+from lenet5.serving import mlflow_child, predictor
 
 
-def main() -> int:
-    """Return the exit code."""
-    name, reference = sys.argv[1:]
-    logs.configure()
-    paths = Paths.find()
-    try:
-        settings.apply(paths)
-        number, content = predictor.onnx_file(paths, name, reference)
-        if content is None:
-            raise DataError(
-                f"Version {number} of {name} has no ONNX file.",
-                expected="a version of this release",
-                fix=f"`lenet5 reproduce {number}` trains it again",
-            )
-    except Lenet5Error as error:
-        print_error(error)
-        return error.exit_code
+def _answer(paths: Paths, name: str, reference: str) -> None:
+    number, content = predictor.required_onnx_file(paths, name, reference)
     print(json.dumps({"version": number, "digest": hashlib.sha256(content).hexdigest()}))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(mlflow_child.main(_answer))

@@ -27,9 +27,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -86,12 +85,6 @@ class Record:
     classes: tuple[str, ...]
     images: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
-
-    @cached_property
-    def best(self) -> list[int]:
-        """Return the position of the most probable class of each image."""
-        best: list[int] = self.probabilities.argmax(axis=1).tolist()
-        return best
 
     @property
     def size(self) -> int:
@@ -230,7 +223,7 @@ class InferenceLog:
         """Write records piece by piece; those that cannot be written are dropped and counted."""
         written = dropped = 0
         problem: OSError | None = None
-        for piece in _pieces(records):
+        for piece in pieces(records, _PIECE):
             for group in _groups(piece):
                 answers = Answers.of(group)
                 self._observe(answers)
@@ -490,14 +483,22 @@ def _convert(path: Path) -> None:
     path.unlink()
 
 
-def _pieces(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Yield consecutive records with about ``_PIECE`` images."""
-    piece: list[Record] = []
+class _HasImages(Protocol):
+    @property
+    def images(self) -> NDArray[np.uint8]: ...
+
+
+_Item = TypeVar("_Item", bound=_HasImages)
+
+
+def pieces(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yield consecutive items that have ``size`` images or a few more; the last ones may have fewer."""
+    piece: list[_Item] = []
     images = 0
-    for record in records:
-        piece.append(record)
-        images += len(record.images)
-        if images >= _PIECE:
+    for item in items:
+        piece.append(item)
+        images += len(item.images)
+        if images >= size:
             yield piece
             piece, images = [], 0
     if piece:

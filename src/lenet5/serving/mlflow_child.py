@@ -1,11 +1,17 @@
-"""Ask MLflow's client in a child process, because it takes seconds and 200 MB that a server does not need."""
+"""Ask MLflow's client in a child process, because it takes seconds and 200 MB that a server does not need.
+
+The service calls :func:`ask`; the module that runs in the child calls :func:`main`.
+"""
 
 import subprocess
 import sys
+from collections.abc import Callable
 
-from lenet5.core.errors import Unavailable
+from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
+from lenet5.system import logs, settings
 from lenet5.system.process import environment_for_child
+from lenet5.system.terminal import print_error
 
 _TIMEOUT_SECONDS = 300.0
 _SHOWN_LINES = 4
@@ -40,3 +46,16 @@ def ask(paths: Paths, what: str, module: str, *arguments: str) -> str:
         lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
         raise Unavailable(what, found="; ".join(line.strip() for line in lines[-_SHOWN_LINES:]))
     return child.stdout
+
+
+def main(answer: Callable[..., None]) -> int:
+    """Call a function with the checkout and the words of the command line, and return the exit code."""
+    logs.configure()
+    paths = Paths.find()
+    try:
+        settings.apply(paths)
+        answer(paths, *sys.argv[1:])
+    except Lenet5Error as error:
+        print_error(error)
+        return error.exit_code
+    return 0

@@ -130,6 +130,24 @@ def of_onnx(number: int, content: bytes) -> Model:
     return Model(number, description, shape, partial(onnx_session.probabilities, session))
 
 
+def required_onnx_file(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes]:
+    """Return the same as :func:`onnx_file`, for a version that must have such a file.
+
+    Raises:
+        DataError: the version has no ONNX file, or not the registered one.
+        UsageError: there is no such version.
+        Unavailable: the registry does not answer.
+    """
+    number, content = onnx_file(paths, name, number_or_alias)
+    if content is None:
+        raise DataError(
+            f"Version {number} of {name} has no ONNX file.",
+            expected="a version of this release",
+            fix=f"`lenet5 reproduce {number}` trains it again",
+        )
+    return number, content
+
+
 def onnx_file(paths: Paths, name: str, number_or_alias: str) -> tuple[int, bytes | None]:
     """Return the number of a version, and its ONNX file; None for a version of an earlier release.
 

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet5.core import files
-from lenet5.core.errors import DataError, Lenet5Error
+from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
-from lenet5.system import logs, settings
+from lenet5.serving import mlflow_child
 from lenet5.system.state import LocalState
-from lenet5.system.terminal import print_error
 
 _EDGES = np.array([0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999], np.float32)
 """Between the bins in which confidences are counted."""
@@ -171,19 +170,9 @@ def file(paths: Paths, name: str, number: int, digest: str) -> Path:
     return LocalState(paths.root).serving / "references" / f"{name}-{number}-{digest[:16]}-{WINDOW}.json"
 
 
-def main() -> int:
-    """Return the exit code."""
-    name, number, digest = sys.argv[1:]
-    logs.configure()
-    paths = Paths.find()
-    try:
-        settings.apply(paths)
-        get(paths, name, int(number), digest)
-    except Lenet5Error as error:
-        print_error(error)
-        return error.exit_code
-    return 0
+def _answer(paths: Paths, name: str, number: str, digest: str) -> None:
+    get(paths, name, int(number), digest)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(mlflow_child.main(_answer))

@@ -141,7 +141,7 @@ class Service:
             probabilities,
         )
         self.log.append(record)
-        return Answer(record.request_id, served, probabilities, record.best)
+        return Answer(record.request_id, served, probabilities, probabilities.argmax(axis=1).tolist())
 
 
 def json_response(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
