@@ -16,7 +16,7 @@ from rich.text import Text, TextType
 from lenet5.core.text import printable, shown
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 _CAPTURED_WIDTH = 10_000
 """Columns of output that a pipe or a log captures, so that a script reads each value from one line."""
@@ -96,37 +96,26 @@ def print_error(message: object) -> None:
 
 def count_progress() -> "Progress":
     """Return a progress display for things to count: name, bar, numbers, time. It needs a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
+    return _progress(MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def byte_progress() -> "Progress":
     """Return a progress display for transfers: name, bar, bytes, speed, time left. It needs a terminal."""
-    # the import is slow, and one command needs it
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    return _progress(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+
+
+def _progress(*columns: "ProgressColumn") -> "Progress":
+    # the import is slow, and few commands need it
+    from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        *columns,
         console=console,
         disable=not console.is_terminal,
         transient=True,
