@@ -127,11 +127,15 @@ class Stack:
         """Cancel a run, as the button in the UI does."""
         self.api(f"flow_runs/{number}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
 
-    def wait(self, number: str, *, state: str = "COMPLETED", seconds: float = 240) -> dict[str, Any]:
+    def wait(self, number: str, *, state: str = "COMPLETED", seconds: float = 400) -> dict[str, Any]:
         """Wait until a run has ended in a state; the run."""
-        run = until(
-            lambda: (found := self.run(number))["state_type"] in ENDED and found, seconds, f"run {number}"
-        )
+        try:
+            run = until(
+                lambda: (found := self.run(number))["state_type"] in ENDED and found, seconds, f"run {number}"
+            )
+        except AssertionError as error:
+            error.add_note(f"{self.run(number)['state']}\n{self.log(number)}")
+            raise
         assert run["state_type"] == state, f"{run['state']['message']}\n{self.log(number)}"
         return dict(run)
 
