@@ -126,6 +126,7 @@ def test_a_command_that_fails_is_no_measurement() -> None:
         )
 
 
+@pytest.mark.slow
 def test_contestants_take_turns() -> None:
     bench = Bench(Paths(ROOT), seeds=2)
     runs = bench.take_turns([Contestant(name, "inference", ("--help",)) for name in ("a", "b")])
@@ -385,6 +386,7 @@ def test_that_many_images_find_such_a_loss_with_the_stated_power() -> None:
     assert found.mean() == pytest.approx(images_needed.POWER, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_corruptions_are_drawn_with_their_names() -> None:
     image = np.zeros((28, 28), np.uint8)
     figure = corruptions.draw(image)
