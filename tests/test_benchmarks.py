@@ -20,6 +20,7 @@ from benchmarks import (
     command,
     corruptions,
     images_needed,
+    label_errors,
     measure,
     picture,
     readme,
@@ -29,6 +30,7 @@ from benchmarks import (
     time_to_accuracy,
 )
 from benchmarks.bench import ROOT, Bench, Contestant, environment
+from benchmarks.contestants import label_errors as planted_errors
 from benchmarks.gpu import compare
 from benchmarks.measure import Measured
 from benchmarks.results import Line, Result, Verdict
@@ -368,6 +370,29 @@ def test_recipes_are_compared_on_each_corruption_in_one_table() -> None:
     assert (
         rows[-1] == "Medians of 3 seeds, for the first two rows with the range. Commit 01234567, 2026-01-02."
     )
+
+
+def test_rankings_of_label_errors_are_compared_in_one_table() -> None:
+    lines = [
+        Line(table=table, name=name, unit="", values=(0.8, 0.6, 0.9))
+        for table in label_errors.FIRST
+        for name in label_errors.METHODS.values()
+    ]
+    rows = label_errors.table(result(lines=lines)).splitlines()
+    assert rows[2] == f"| {label_errors.METHODS['in_sample']} | 80 (60 – 90) | 80 (60 – 90) |"
+    assert rows[-1].startswith("Medians of 3 rounds with the range; n is the number of planted labels")
+
+
+def test_planted_labels_are_counted_in_a_ranking() -> None:
+    labels = np.arange(5000, dtype=np.int64).astype(np.uint8) % 10
+    before = labels.copy()
+    wrong = planted_errors.plant(labels, 10, np.random.default_rng(1))
+    assert sorted(np.flatnonzero(labels != before)) == sorted(wrong)
+    assert len(wrong) == 5
+    planted = np.isin(np.arange(5000), wrong)
+    sure = np.eye(10)[before]  # the probabilities of a model that knows every digit
+    assert planted_errors.recall(planted_errors.margins(sure, labels), planted) == [1.0, 1.0]
+    assert planted_errors.recall(planted_errors.margins(np.eye(10)[labels], labels), planted)[0] < 0.5
 
 
 def test_noisier_differences_need_more_images_and_larger_losses_fewer() -> None:
