@@ -29,10 +29,12 @@ from lenet5 import cli
 try:
     cli.main()
 finally:
-    slow = {"prefect", "mlflow", "sqlalchemy", "tensorflow", "sklearn", "matplotlib"}
+    slow = {"prefect", "mlflow", "sqlalchemy", "tensorflow", "sklearn", "matplotlib", "scipy"}
+    if sys.argv[1] == "versions":
+        slow |= {"pandas", "dvc"}
     print(json.dumps(sorted(slow & set(sys.modules))))
 """
-"""`lenet5 run` in a process of its own, which then prints which of these modules it imported."""
+"""A command of `lenet5` in a process of its own, which then prints which of these modules it imported."""
 STARTS = 77
 
 
@@ -84,6 +86,12 @@ def test_nothing_to_do_prints_the_result_and_changes_nothing(copy: Project) -> N
     assert json.loads(done.stdout.splitlines()[-1]) == [], "no slow library is imported"
     assert tracked(copy) == before
     assert store_of(copy) == rows
+
+
+def test_a_list_of_versions_imports_no_slow_library(finished: Project) -> None:
+    done = finished.command("python", "-c", RUN, "versions")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 def test_a_run_from_a_folder_below_has_nothing_to_do_either(copy: Project) -> None:
