@@ -60,7 +60,7 @@ SLOWLY = f"from lenet5.system import empty_database; empty_database._FOLDER /= '
 """With a version of MLflow for which this release has no tables, MLflow migrates an empty database."""
 
 
-@pytest.mark.slow  # each process imports MLflow and makes a store
+@pytest.mark.integration  # each process imports MLflow and makes a store
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
 )
