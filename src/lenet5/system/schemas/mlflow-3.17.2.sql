@@ -3,7 +3,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('dc11669786a5');
+INSERT INTO "alembic_version" VALUES('dc11669786a5');  -- pragma: allowlist secret
 CREATE TABLE "assessments" (
 	assessment_id VARCHAR(50) NOT NULL, 
 	trace_id VARCHAR(50) NOT NULL, 
