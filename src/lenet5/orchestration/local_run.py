@@ -178,7 +178,7 @@ def _load(paths: Paths) -> "Flow[..., Any]":
             f"{paths.root / ENTRY_POINT}", use_placeholder_flow=False
         )
         # now, while the server starts: the promotion needs them at the end, when nothing else is left to do
-        from lenet5.registry import judgement  # noqa: F401
+        from lenet5.registry import predictions  # noqa: F401
 
         store.import_mlflow()
         return flow

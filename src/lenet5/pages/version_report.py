@@ -175,7 +175,7 @@ def _heat_map(review: Review | None) -> dict[str, Any] | None:
     Returns:
         ``severities``, ``images``, and ``rows``, the largest loss of the candidate first: for each corruption
         its ``name``, the mean ``difference`` over the severities, and ``cells``, one for each severity: a
-        row of :attr:`lenet5.registry.robustness.PairedAnswers.by_severity`, or None.
+        row of :attr:`lenet5.registry.predictions.PairedAnswers.by_severity`, or None.
     """
     table = review.answers.by_severity if review else None
     if table is None:

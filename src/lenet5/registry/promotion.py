@@ -39,7 +39,7 @@ from lenet5.tracking import data_set, store, tags
 from lenet5.tracking.embedded_client import Client
 
 if TYPE_CHECKING:
-    from lenet5.registry import gate, robustness
+    from lenet5.registry import gate, predictions
 
 logger = logging.getLogger(__name__)
 
@@ -132,12 +132,16 @@ def promote(
             return Promotion(candidate, known, moved=False, holder=state.holder)
 
         # imported for a decision alone, because pandas and the comparisons take half a second
-        from lenet5.registry import judgement, predictions, robustness
+        from lenet5.registry import gate, predictions
 
         collected = predictions.collect(log.client, paths, candidate, state.holder, judged_on)
-        answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, state.holder)
+        answers = predictions.collect_answers(
+            log.client, paths, params.evaluate.robustness, candidate, state.holder
+        )
         withdrawal = state.withdrawal_of(candidate.number)
-        verdict = judgement.judge(params, collected, answers, withdrawal, accept_new_data=accept_new_data)
+        verdict = gate.judge_predictions(
+            params, collected, answers, withdrawal, accept_new_data=accept_new_data
+        )
         if is_holder and verdict.decision == "keep" and verdict.accepted:
             verdict = replace(verdict, decision="promote", why="it keeps every limit on the new data")
         elif is_holder and verdict.decision in ("keep", "promote"):
@@ -169,7 +173,7 @@ class Review:
     against: Version | None
     """The version in the place of the champion; None without one."""
     verdict: "gate.Verdict"
-    answers: "robustness.PairedAnswers"
+    answers: "predictions.PairedAnswers"
     """Of both versions on corrupted images."""
 
 
@@ -190,7 +194,7 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
             this checkout; or a file is not the registered one.
         Unavailable: the store does not answer.
     """
-    from lenet5.registry import judgement, predictions, robustness
+    from lenet5.registry import gate, predictions
 
     with store.reachable(paths):
         log = open_log(paths, params)
@@ -203,9 +207,9 @@ def review(paths: Paths, params: Params, wanted: str, against: str | None = None
         _require_same_data(log, candidate, other, force=False)
         data = state.data_of(other.number) if other else None
         collected = predictions.collect(log.client, paths, candidate, other, data)
-        answers = robustness.collect(log.client, paths, params.evaluate.robustness, candidate, other)
+        answers = predictions.collect_answers(log.client, paths, params.evaluate.robustness, candidate, other)
     withdrawal = state.withdrawal_of(candidate.number) if against is None else None
-    return Review(candidate, other, judgement.judge(params, collected, answers, withdrawal), answers)
+    return Review(candidate, other, gate.judge_predictions(params, collected, answers, withdrawal), answers)
 
 
 def _replaced(state: AliasState) -> Version | None:
