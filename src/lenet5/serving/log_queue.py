@@ -37,10 +37,11 @@ from lenet5.system import logs
 
 log = logging.getLogger(__name__)
 
-_FLUSH_SECONDS = 1.0
+_SEND_SECONDS, _FLUSH_SECONDS = 0.1, 1.0
+"""How often many rows are sent, and how often all are sent and written."""
 _MAX_QUEUED_BYTES = 64_000_000
-_PIECE = 256
-"""Images that are sent without a break, unless one request has more: less than a millisecond."""
+_PIECE = 128
+"""Images that are sent without a break, unless one request has more: half a millisecond."""
 _BREAK_SECONDS = 0.001
 _START_SECONDS = 10.0
 _RESTART_SECONDS = 5.0
@@ -184,7 +185,7 @@ class InferenceLog:
         self._queue: deque[Record] = deque()
         # each number is changed by one thread alone: `+=` in two threads could lose a change
         self._appended_bytes = self._overflowed = 0
-        self._taken_bytes = self._written = self._dropped = 0
+        self._taken_bytes = self._written = self._dropped = self._unconfirmed = 0
         self._stop = threading.Event()
         self._writes = threading.Event()
         self._writer: _Writer | None = None
@@ -223,45 +224,57 @@ class InferenceLog:
         # Ctrl-C reaches every process of the terminal. The child inherits the mask of this thread, so it ends
         # only when the pipe is closed, after the last row
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        stopping = False
-        while not stopping:
+        stopping, due = False, 0.0
+        while True:
+            is_due = stopping or time.monotonic() > due
             try:
-                if self._writer is None and time.monotonic() - self._started > _RESTART_SECONDS:
-                    self._started = time.monotonic()
-                    self._writer = _Writer(self._options)
-                    self._flush(self._writer)
-                    self._writes.set()
-                stopping = self._stop.wait(_FLUSH_SECONDS)
-                if self._writer:
-                    self._flush(self._writer)
+                if is_due or len(self._queue) > _PIECE:
+                    self._send(confirm=is_due)
             except Exception:  # the thread must survive a defect
                 log.exception("the inference log failed")
+            if stopping:
+                break
+            if is_due:
+                due = time.monotonic() + _FLUSH_SECONDS
+            stopping = self._stop.wait(_SEND_SECONDS)
         if self._writer:
             self._writer.end()
 
-    def _flush(self, writer: "_Writer") -> None:
-        """Send the queued records piece by piece, and count what became of them."""
-        sent = 0
-        queued = (self._queue.popleft() for _ in range(len(self._queue)))
+    def _send(self, *, confirm: bool) -> None:
+        """Send the queued records piece by piece; if asked, wait until they are written, and count them."""
         try:
-            for piece in pieces(queued, _PIECE):
+            writer = self._living_writer()
+            if writer is None:  # the records wait for the next one
+                return
+            for piece in pieces((self._queue.popleft() for _ in range(len(self._queue))), _PIECE):
+                self._taken_bytes += sum(record.size for record in piece)
                 for group in _groups(piece):
                     rows = Rows.of(group)
                     self._observe(rows.answers)
-                    sent += len(rows.images)
+                    self._unconfirmed += len(rows.images)
                     writer.send(rows)
-                self._taken_bytes += sum(record.size for record in piece)
                 time.sleep(_BREAK_SECONDS)
-            report = writer.flush()
-        except (OSError, EOFError):  # it died; the other records wait for the next one
+            if confirm:
+                report = writer.flush()
+                self._unconfirmed = 0
+                self._written += report.written
+                self._dropped += report.dropped
+                self._tell(report)
+        except (OSError, EOFError) as error:
+            self._dropped += self._unconfirmed
+            self._unconfirmed = 0
+            code = self._writer.end() if self._writer else error
             self._writer = None
-            self._dropped += sent
-            code = writer.end()
-            log.error("the process that writes the inference log ended (exit code %s)", code)  # noqa: TRY400
-        else:
-            self._written += report.written
-            self._dropped += report.dropped
-            self._tell(report)
+            log.error("the process that writes the inference log ended (%s)", code)  # noqa: TRY400
+        finally:
+            self._writes.set()
+
+    def _living_writer(self) -> "_Writer | None":
+        """Return the child process; start another one, but not again and again."""
+        if self._writer is None and time.monotonic() - self._started > _RESTART_SECONDS:
+            self._started = time.monotonic()
+            self._writer = _Writer(self._options)
+        return self._writer
 
     def _tell(self, report: Report) -> None:
         """Log that the disk became full, or has space again: once, and not every second."""
