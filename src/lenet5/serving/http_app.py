@@ -127,7 +127,8 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         images = await _read_images(request, kind, served)
         answer = await service.answer(served, images, _PREDICT)
-        if any(kind in request.headers.get("accept", "") for kind in _NPY):
+        accept = request.headers.get("accept", "")
+        if any(kind in accept for kind in _NPY):
             return Response(_npy(answer.probabilities), media_type=_NPY[0], headers=answer.headers)
         return json_response(_predictions(answer), headers=answer.headers)
 

@@ -63,8 +63,6 @@ them."""
 _OPEN, _CLOSED = ".arrows", ".parquet"
 _ROTATE_SECONDS = 300.0
 _ROTATE_BYTES = 16_000_000
-_NICE = 5
-"""Of the process, so that the one that answers requests goes first."""
 
 
 class LogWriter:
@@ -444,7 +442,6 @@ def main() -> None:
     logs.configure(verbose=options.verbose, log_format=options.log_format)
     writer = LogWriter(Path(options.folder), max_days=options.max_days, max_megabytes=options.max_megabytes)
     writer.recover()
-    os.nice(_NICE)  # from here on, requests are more urgent
     _write_what_arrives(sys.stdin.buffer, sys.stdout.buffer, writer, pixels=options.pixels)
 
 

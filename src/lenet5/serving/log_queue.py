@@ -43,7 +43,8 @@ _MAX_QUEUED_BYTES = 64_000_000
 _PIECE = 128
 """Images that are sent without a break, unless one request has more: half a millisecond."""
 _BREAK_SECONDS = 0.001
-_START_SECONDS = 10.0
+_START_SECONDS = 20.0
+"""That the service waits for the first child process before it answers requests."""
 _RESTART_SECONDS = 5.0
 """Between two starts of the child process."""
 _END_SECONDS = 25.0
