@@ -30,13 +30,13 @@ pipeline: .venv/installed ## set up, then run the whole pipeline: digits in, reg
 # A group of tests runs in one process, with one server or one project for all of them. Tests also wait, for the disk
 # and for other programs, so one process more than there are processors is faster.
 PROCESSES = $$($(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
-PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup
+PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 # OpenBLAS waits for its threads in a loop, which takes the processors from the other processes.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
 
 .PHONY: test-fast
 test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (under a minute on two cores)
-	$(PYTEST) --numprocesses logical --maxprocesses 4 --dist loadgroup --fast
+	$(PYTEST) $(PARALLEL) --fast
 
 .PHONY: test
 test: .venv/installed-dev ## run every test that needs no server, except the longest (about seven minutes on two cores)

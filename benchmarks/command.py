@@ -29,6 +29,7 @@ PARTS = {
             "pipeline",
             "gate",
             "robustness",
+            "label_errors",
             "large",
             "serving",
             "serving_soak",

@@ -1,7 +1,7 @@
 """The documents' figures, from ``benchmarks/results``: ``python -m benchmarks.readme [--check]``.
 
 README.md gets six lines, docs/performance.md all tables, docs/images/benchmarks.png the picture. The part
-`robustness` goes to docs/evaluation.md.
+`robustness` and `label_errors` go to docs/evaluation.md.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import command, inference, large, picture, rate, report, results, robustness, time_to_accuracy
+from benchmarks import (
+    command,
+    inference,
+    label_errors,
+    large,
+    picture,
+    rate,
+    report,
+    results,
+    robustness,
+    time_to_accuracy,
+)
 from benchmarks.bench import ROOT
 from benchmarks.results import Result
 from lenet5.core import files
@@ -20,6 +31,8 @@ from lenet5.system.terminal import console
 PICTURE = Path("docs/images/benchmarks.png")
 ORDER = ("time", "rate", "ablation", "inference", "pipeline", "large")
 """Of the parts; others follow by name."""
+EVALUATIONS = {"robustness": robustness.table, "label_errors": label_errors.table}
+"""The parts that docs/evaluation.md shows."""
 
 
 def main(
@@ -47,10 +60,10 @@ def main(
 def documents(root: Path, folder: Path) -> dict[Path, str]:
     """The text of each document of a checkout, with the figures of these results."""
     measured, findings = read_all(folder), read_all(folder / "findings")
-    corrupted = [robustness.table(each) for each in measured if each.part == "robustness"]
-    measured = [each for each in measured if each.part != "robustness"]
+    evaluations = {each.part: EVALUATIONS[each.part](each) for each in measured if each.part in EVALUATIONS}
+    measured = [each for each in measured if each.part not in EVALUATIONS]
     blocks = {
-        **({root / "docs/evaluation.md": {"robustness": "\n".join(corrupted)}} if corrupted else {}),
+        root / "docs/evaluation.md": evaluations,
         root / "README.md": {"bench": six_lines(measured)},
         root / "docs/performance.md": {"figures": figures(measured), "findings": tables(findings)},
     }

@@ -420,7 +420,9 @@ def until(ask: Callable[[], Any], seconds: float, what: str) -> Any:
         now = time.monotonic()
         left -= (now - last) / max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         last = now
-    raise AssertionError(f"{what}: not within {last - began:.0f} seconds (limit: {seconds:g} on an idle machine)")
+    raise AssertionError(
+        f"{what}: not within {last - began:.0f} seconds (limit: {seconds:g} on an idle machine)"
+    )
 
 
 Serve = Callable[..., str]

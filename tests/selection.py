@@ -85,26 +85,47 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("slow")
     if SERVER_FIXTURES & fixtures:
         item.add_marker("integration")
-        if not item.get_closest_marker("xdist_group"):
+        if not (item.get_closest_marker("xdist_group") or item.get_closest_marker("stack")):
             item.add_marker(pytest.mark.xdist_group("servers"))  # one process, so one server of each kind
     for name in ONE_PROCESS & fixtures:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(name))
     if item.get_closest_marker("stack"):
-        item.add_marker(pytest.mark.xdist_group("stack"))
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))  # each file has services of its own
         item.stash[COLLECTED] = next(_NUMBERS)
 
 
 @pytest.hookimpl(trylast=True)  # after the order of pytest-randomly
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put tests that need ``finished`` last, as it is built meanwhile, and those of the stack in order."""
+    """Put the longest work first, and what needs ``finished`` last, as it is built meanwhile.
+
+    A process takes a group of tests as one piece. One that starts near the end keeps the others waiting, so
+    groups come before single tests. The tests of the stack keep their order.
+    """
     if config.getoption("fast"):
         left_out = {item for item in items if LEFT_OUT & {mark.name for mark in item.iter_markers()}}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: "finished" in _fixtures(item))
+    waiting = {_group(item) for item in items if "finished" in _fixtures(item)}
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("stack") is None,
+            _group(item) in waiting,
+            not _is_grouped(item),
+        )
+    )
     in_order = iter(sorted((item for item in items if COLLECTED in item.stash), key=_collected))
     items[:] = [next(in_order) if COLLECTED in item.stash else item for item in items]
+
+
+def _group(item: pytest.Item) -> str:
+    """Return what pytest-xdist gives to one process: the name of a group, or of a test that has none."""
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker else item.nodeid
+
+
+def _is_grouped(item: pytest.Item) -> bool:
+    return item.get_closest_marker("xdist_group") is not None
 
 
 def _collected(item: pytest.Item) -> int:

@@ -20,6 +20,7 @@ from benchmarks import (
     command,
     corruptions,
     images_needed,
+    label_errors,
     measure,
     picture,
     readme,
@@ -29,6 +30,7 @@ from benchmarks import (
     time_to_accuracy,
 )
 from benchmarks.bench import ROOT, Bench, Contestant, environment
+from benchmarks.contestants import label_errors as planted_errors
 from benchmarks.gpu import compare
 from benchmarks.measure import Measured
 from benchmarks.results import Line, Result, Verdict
@@ -126,6 +128,7 @@ def test_a_command_that_fails_is_no_measurement() -> None:
         )
 
 
+@pytest.mark.slow
 def test_contestants_take_turns() -> None:
     bench = Bench(Paths(ROOT), seeds=2)
     runs = bench.take_turns([Contestant(name, "inference", ("--help",)) for name in ("a", "b")])
@@ -369,6 +372,29 @@ def test_recipes_are_compared_on_each_corruption_in_one_table() -> None:
     )
 
 
+def test_rankings_of_label_errors_are_compared_in_one_table() -> None:
+    lines = [
+        Line(table=table, name=name, unit="", values=(0.8, 0.6, 0.9))
+        for table in label_errors.FIRST
+        for name in label_errors.METHODS.values()
+    ]
+    rows = label_errors.table(result(lines=lines)).splitlines()
+    assert rows[2] == f"| {label_errors.METHODS['in_sample']} | 80 (60 – 90) | 80 (60 – 90) |"
+    assert rows[-1].startswith("Medians of 3 rounds with the range; n is the number of planted labels")
+
+
+def test_planted_labels_are_counted_in_a_ranking() -> None:
+    labels = np.arange(5000, dtype=np.int64).astype(np.uint8) % 10
+    before = labels.copy()
+    wrong = planted_errors.plant(labels, 10, np.random.default_rng(1))
+    assert sorted(np.flatnonzero(labels != before)) == sorted(wrong)
+    assert len(wrong) == 5
+    planted = np.isin(np.arange(5000), wrong)
+    sure = np.eye(10)[before]  # the probabilities of a model that knows every digit
+    assert planted_errors.recall(planted_errors.margins(sure, labels), planted) == [1.0, 1.0]
+    assert planted_errors.recall(planted_errors.margins(np.eye(10)[labels], labels), planted)[0] < 0.5
+
+
 def test_noisier_differences_need_more_images_and_larger_losses_fewer() -> None:
     needed = images_needed.images_needed(0.2, 0.02, 0.05)
     assert images_needed.images_needed(0.4, 0.02, 0.05) == pytest.approx(4 * needed, abs=3)
@@ -385,6 +411,7 @@ def test_that_many_images_find_such_a_loss_with_the_stated_power() -> None:
     assert found.mean() == pytest.approx(images_needed.POWER, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_corruptions_are_drawn_with_their_names() -> None:
     image = np.zeros((28, 28), np.uint8)
     figure = corruptions.draw(image)

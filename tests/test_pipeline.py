@@ -176,11 +176,11 @@ def second_run(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> S
     with flow:
         assert flow.stdout is not None
         address = re.findall(r"http://\S+", flow.stdout.readline())[0]
-        answer = requests.get(f"{address}/admin/version", timeout=60)
+        answer = requests.get(f"{address}/admin/version", timeout=300)
         [server] = psutil.Process(flow.pid).children()
         login = server.environ()["PREFECT_SERVER_API_AUTH_STRING"]
         output = flow.stdout.read()
-        assert flow.wait(timeout=60) == 0, output
+        assert flow.wait(timeout=300) == 0, output
     return SecondRun(project, before, output, answer.status_code, login)
 
 
@@ -215,6 +215,7 @@ def test_forcing_every_stage_gives_the_same_bytes_and_no_new_run(copy: Project) 
     assert [v["aliases"] for v in versions(copy)] == [["champion"]]
 
 
+@pytest.mark.integration
 def test_a_wiped_store_is_rebuilt_from_the_files(finished: Project, copy: Project) -> None:
     identity = ("-c", "user.name=Tester", "-c", "user.email=tester@example.invalid")
     copy.git("add", "dvc.lock")
@@ -386,7 +387,7 @@ def test_interrupting_a_flow_stops_its_stage_and_its_server(copy: Project, how: 
         # a terminal's Ctrl-C reaches the whole group, Prefect's server too
         (os.killpg if how is signal.SIGINT else os.kill)(flow.pid, how)
         rest = flow.stdout.read()  # ends when nobody holds it open any more
-        assert flow.wait(timeout=60) == 128 + how, rest
+        assert flow.wait(timeout=300) == 128 + how, rest
     assert "Crash detected" not in rest
     assert "Traceback" not in rest
     epochs = re.search(
@@ -443,6 +444,7 @@ def leaked_image_and_wrong_label(arrays: Arrays) -> bool:
     return True
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("spoil", "messages"),
     [

@@ -45,11 +45,21 @@ def main() -> None:
 
 
 def trained(params: Params, train: Split) -> scoring.Scorer:
-    """Train on raw images, and return the ONNX model.
+    """Train on raw images, and return what scores images with the ONNX model."""
+    content, _ = trained_file(params, train)
+    session = onnx_session.load(content)
+    return lambda images: onnx_session.probabilities(session, images)
+
+
+def trained_file(params: Params, train: Split) -> tuple[bytes, NDArray[np.int64]]:
+    """Train on raw images.
 
     Args:
         params: for the split, the padding and the training.
         train: raw images uint8 (N, 28, 28) and labels; validation images are taken from them.
+
+    Returns:
+        The ONNX file, and the positions (T,) of the images that were trained on.
     """
     with quiet_libraries(), engine.lean_keras():
         from lenet5.model import backend, onnx_export
@@ -66,8 +76,7 @@ def trained(params: Params, train: Split) -> scoring.Scorer:
         for some in rows
     ]
     network, _ = fit(parts[0], parts[1], params.train, on_epoch=lambda epoch, metrics: None)
-    session = onnx_session.load(onnx_export.export(with_preprocessing(network, split.padding)))
-    return lambda images: onnx_session.probabilities(session, images)
+    return onnx_export.export(with_preprocessing(network, split.padding)), rows[0]
 
 
 def correct(

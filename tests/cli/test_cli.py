@@ -269,6 +269,7 @@ def test_an_empty_variable_counts_as_unset(finished: Project) -> None:
     assert not (finished.root / "mlflow.db").exists()
 
 
+@pytest.mark.integration
 def test_env_exports_the_state_to_other_tools(finished: Project) -> None:
     exports = finished.run("lenet5", "env")
     client = "import mlflow; print([each.name for each in mlflow.search_experiments()])"

@@ -11,6 +11,8 @@ from tests.conftest import BIN, REPOSITORY, Project
 
 HEAVY = ("mlflow", "prefect", "dvc", "tensorflow", "keras", "pandas", "numpy")
 
+pytestmark = pytest.mark.slow  # each test starts a shell, and each question of the shell a process
+
 
 def bash(folder: Path, *words: str, environment: dict[str, str]) -> list[str]:
     """Ask as bash does: the words so far, and the number of the word under the cursor."""

@@ -34,7 +34,14 @@ def test_files_and_new_names_can_be_written(
 
 @pytest.mark.parametrize(
     "words",
-    [("batch", "a.npy", "--output"), ("traffic", "--export"), ("data", "card", "--output")],
+    [
+        ("batch", "a.npy", "--output"),
+        ("traffic", "--export"),
+        ("data", "card", "--output"),
+        ("report", "--output"),
+        ("compare", "1", "2", "--output"),
+        ("explain", __file__, "--output"),
+    ],
     ids=lambda words: words[0],
 )
 def test_no_command_replaces_a_folder(words: tuple[str, ...], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lenet5.model import engine
 pytestmark = pytest.mark.slow  # `make test-fast` hides TensorFlow
 
 
+@pytest.mark.integration
 def test_neither_variables_nor_a_file_of_keras_change_its_configuration(tmp_path: Path) -> None:
     content = {"floatx": "float64", "epsilon": 1e-3, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps(content))

@@ -57,6 +57,7 @@ def saved(tmp_path: Path, content: bytes) -> Path:
     return path
 
 
+@pytest.mark.integration
 def test_same_model_gives_the_same_bytes_in_any_process(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "elsewhere"
     hash_seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"  # another one than in this process

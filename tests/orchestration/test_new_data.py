@@ -97,7 +97,7 @@ def test_a_dry_run_shows_the_change_and_writes_nothing(project: Project) -> None
 @pytest.mark.integration
 def test_without_a_terminal_an_option_must_answer(project: Project) -> None:
     before = contents(project)
-    done = project.command("lenet5", "data", "init", "sklearn:digits")
+    done = project.call("lenet5", "data", "init", "sklearn:digits")
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert contents(project) == before
@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_refused_and_changes_nothing(
     SOURCES["letters"](project)
     shutil.copytree(project.root / "letters/train/A", project.root / "one-class/A")
     before = contents(project)
-    done = project.command("lenet5", "data", "init", *words, "--yes")
+    done = project.call("lenet5", "data", "init", *words, "--yes")
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -146,8 +146,8 @@ def test_images_are_added_to_train_and_test_stays(project: Project, digits: Arra
         digits["test_images"][:40], [str(label) for label in digits["test_labels"][:40]]
     )
     data_sets.write_folders(some, project.root / "corrected", splits=False)
-    shown = project.run("lenet5", "data", "add", "corrected")
-    assert "as ingest.additions.0" in shown
+    added = project.call("lenet5", "data", "add", "corrected")
+    assert "as ingest.additions.0" in added.stdout, added.stderr
     [addition] = load(project.paths.params).ingest.additions
     assert addition.source == "corrected"
     project.run("lenet5", "ingest")
@@ -155,15 +155,15 @@ def test_images_are_added_to_train_and_test_stays(project: Project, digits: Arra
     np.testing.assert_array_equal(raw.splits["test"].images, digits["test_images"])
     np.testing.assert_array_equal(raw.splits["train"].images[:-40], digits["train_images"])
     assert sorted(raw.splits["train"].labels[-40:]) == sorted(digits["test_labels"][:40])
-    added = dataset.Rows(source="corrected", split="train", start=len(digits["train_images"]), count=40)
-    assert added in raw.manifest.origins
+    rows = dataset.Rows(source="corrected", split="train", start=len(digits["train_images"]), count=40)
+    assert rows in raw.manifest.origins
 
 
 @pytest.mark.integration
 def test_an_addition_of_other_classes_is_refused(project: Project) -> None:
     SOURCES["letters"](project)
     before = contents(project)
-    done = project.command("lenet5", "data", "add", "letters")
+    done = project.call("lenet5", "data", "add", "letters")
     assert done.returncode == 4
     assert "A (" in done.stderr
     assert contents(project) == before

@@ -18,7 +18,7 @@ from lenet5.orchestration import cleanup, placement, remote_runs, source_watch
 from lenet5.orchestration.remote_runs import StageResult, poll
 from tests.conftest import Arrays, make_project
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.xdist_group("prefect")]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -155,9 +155,8 @@ def test_finished_pictures_are_logged_and_unfinished_ones_are_not(running: Runni
     assert all(each["layers"] == explained["layers"] for each in previewed)
     last = explained["request_id"]
     until(lambda: last in {row["request_id"] for row in logged(running)}, 30, "the answer is logged")
-    rows = sorted(logged(running), key=lambda row: row["time"])  # rows of one route and second are together
-    routes = [row["route"] for row in rows if row["pixels"] == image.tobytes()]
-    assert routes == ["/predict", "/explain"]
+    routes = [row["route"] for row in logged(running) if row["pixels"] == image.tobytes()]
+    assert sorted(routes) == ["/explain", "/predict"]  # a reader may see the log's parts in another order
 
 
 @pytest.mark.parametrize("path", ["/preview", "/explain"])

@@ -128,6 +128,7 @@ def test_server_that_does_not_answer_is_an_error(
         predictor.predict(paths, MODEL, "1", pictures)
 
 
+@pytest.mark.integration
 def test_documented_client_needs_neither_tensorflow_nor_mlflow(
     finished: Project, digits: Arrays, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import until
 from tests.stack.conftest import Employ, Stack, Worker
 
-pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 EPOCHS = 20
 

@@ -22,7 +22,7 @@ from lenet5.system.state import LocalState
 from tests.conftest import BIN, TRAIN, Arrays, decode, until
 from tests.stack.conftest import Employ, Stack, Worker, upload
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack]
 
 EPOCHS = 60
 """Of a training that is cut off: half a minute, with its checkpoints."""

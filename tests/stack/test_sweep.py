@@ -10,7 +10,7 @@ from lenet5.tracking import tags
 from tests.conftest import BIN, until
 from tests.stack.conftest import Employ, Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.long]
 
 SPACE = """
 trials: 6

@@ -4,10 +4,13 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from lenet5.system.state import LocalState
 from tests.conftest import BIN
 
 
+@pytest.mark.slow
 def test_nothing_is_writable_for_everybody(tmp_path: Path) -> None:
     LocalState(tmp_path).prepare()
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)

@@ -56,7 +56,7 @@ def text_of(client: MlflowClient, run_id: str, folder: Path) -> str:
     return Path(client.download_artifacts(run_id, "note.txt", str(folder))).read_text()
 
 
-@pytest.mark.slow  # each process imports MLflow and makes a store
+@pytest.mark.integration  # each process imports MLflow and makes a store
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
 )

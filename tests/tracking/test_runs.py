@@ -100,7 +100,7 @@ def test_training_after_sigkill_continues_the_run(client: MlflowClient, paths: P
     assert run.info.status == "FINISHED"
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 def test_two_processes_can_create_the_store_at_once(bare_paths: Paths) -> None:
     script = (
         "import sys; from pathlib import Path\n"

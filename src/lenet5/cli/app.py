@@ -126,12 +126,16 @@ def print_json(value: object) -> None:
     print(mask_urls(json.dumps(value, indent=2)))
 
 
-def output_file(path: Path) -> Path:
-    """Return the path of a file that a command can write or replace, checked before the work begins.
+def output_file(path: Path | None) -> Path | None:
+    """Check the value of an option that names a file to write or replace, before the work begins.
+
+    It is the ``callback`` of the option. None, for an option that is not given, passes.
 
     Raises:
         UsageError: a folder or a device is there, which must not be replaced, or its folder cannot be used.
     """
+    if path is None:
+        return None
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     if path.is_dir():
         found = "a folder"

@@ -187,7 +187,10 @@ def show() -> None:
 @data.command("card")
 def export_card(
     output: Annotated[
-        Path | None, typer.Option(help="The file to write. Default: standard output.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="The file to write. Default: standard output.", show_default=False, callback=output_file
+        ),
     ] = None,
 ) -> None:
     """Export data/card.yaml as Croissant 1.0 (JSON-LD): name, licence, citation, files with their SHA-256.
@@ -199,8 +202,6 @@ def export_card(
     Needs: data/card.yaml, and data/raw (lenet5 ingest).
     """
     paths, _ = checkout()
-    if output is not None:
-        output_file(output)
     from lenet5.core import card, dataset
     from lenet5.registry import croissant
     from lenet5.tracking.data_set import DataSet

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Output = Annotated[
     Path | None,
-    typer.Option(help="The file to write. Default: a file below .lenet5/reports.", show_default=False),
+    typer.Option(
+        help="The file to write. Default: a file below .lenet5/reports.",
+        show_default=False,
+        callback=output_file,
+    ),
 ]
 Open = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
 
@@ -42,8 +46,6 @@ def write_report(
     Next: `lenet5 compare VERSION VERSION`; `lenet5 lineage VERSION`.
     """
     paths, params = checkout()
-    if output is not None:
-        output_file(output)
     from lenet5.pages import version_report
 
     found, page = version_report.of_version(paths, params, version)
@@ -75,8 +77,6 @@ def compare_versions(
     Next: `lenet5 diff VERSION VERSION` prints the differences.
     """
     paths, params = checkout()
-    if output is not None:
-        output_file(output)
     from lenet5.pages import version_report
 
     both, page = version_report.of_two(paths, params, left, right)
@@ -87,7 +87,9 @@ def compare_versions(
 def explain_pictures(
     images: ImagesArgument,
     version: VersionOption = "champion",
-    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("explain.html"),
+    output: Annotated[Path, typer.Option(help="The file to write.", callback=output_file)] = Path(
+        "explain.html"
+    ),
     open_page: Open = False,
     as_json: Json = False,
 ) -> None:
@@ -103,7 +105,6 @@ def explain_pictures(
     Next: open the page in a browser.
     """
     paths, params = checkout()
-    output_file(output)
     from lenet5.pages import explanation
 
     answers, page = explanation.explain(paths, params.register_.model_name, version, images)

@@ -189,6 +189,7 @@ def traffic(
             metavar="FILE.parquet",
             help="Write the labelled images of this time, which `lenet5 data add` reads.",
             show_default=False,
+            callback=output_file,
         ),
     ] = None,
     as_json: Json = False,
@@ -213,8 +214,6 @@ def traffic(
             expected="--since before --until",
             found=f"{first:%Y-%m-%d %H:%M} and {last:%Y-%m-%d %H:%M}",
         )
-    if export:
-        output_file(export)
     from lenet5.serving import traffic as inference_traffic
     from lenet5.system.state import LocalState
 
@@ -253,7 +252,8 @@ def batch(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.parquet", help="File to write.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE.parquet", help="File to write.", callback=output_file),
     ] = Path("answers.parquet"),
     version: VersionOption = "@champion",
     to_log: Annotated[
@@ -277,7 +277,6 @@ def batch(
     Next: `lenet5 traffic` summarises the log.
     """
     paths, params = checkout()
-    output_file(output)
     from lenet5.serving import batch as scoring
 
     unusable: list[dict[str, Any]] = []

@@ -189,6 +189,7 @@ def test_every_image_of_each_split_is_scored(
     assert 0 < low < accuracy < high < 1
 
 
+@pytest.mark.integration
 def test_stage_imports_neither_tensorflow_nor_keras(evaluated: Paths, tmp_path: Path) -> None:
     """Scoring, metrics and figures included. The backend that Keras would use has no influence."""
     again = Paths(tmp_path / "again")

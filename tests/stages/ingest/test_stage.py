@@ -189,6 +189,7 @@ def test_interrupted_ingest_keeps_the_earlier_data(
     assert_dataset(paths, digits)
 
 
+@pytest.mark.integration
 def test_what_a_source_holds_can_be_pinned(project: Project, digits: Arrays) -> None:
     """`lenet5 pin`, for data that changed on purpose."""
     assert "has the checksums that params.yaml pins" in project.run("lenet5", "pin")

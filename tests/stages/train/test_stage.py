@@ -159,6 +159,7 @@ def test_one_different_probability_is_an_error(
             stage.require_same_answers(model, onnx_file, validation, 0)
 
 
+@pytest.mark.integration
 def test_threads_are_set_from_the_parameters(project: Paths, settings: Train) -> None:
     two = settings.model_copy(update={"threads": 2, "epochs": 1})
     done = subprocess.run(
