@@ -400,7 +400,7 @@ def _write_what_arrives(source: BinaryIO, sink: BinaryIO, writer: LogWriter, *, 
         pixels: whether the images are kept.
     """
     was_full = False
-    written = dropped = 0
+    written = 0
     problem: OSError | None = None
     while True:
         try:
@@ -414,24 +414,23 @@ def _write_what_arrives(source: BinaryIO, sink: BinaryIO, writer: LogWriter, *, 
                     written += len(rows.images)
                 except OSError as error:
                     problem = error
-            if problem is not None:
-                dropped += len(rows.images)
             continue
         if problem is None:
             try:
                 writer.sync()
             except OSError as error:
-                written, dropped, problem = 0, written, error
+                written, problem = 0, error
         if problem is not None:
             writer.abandon()
             was_full = True
         elif was_full and written:
             writer.recover()
             was_full = False
-        report = Report(written, dropped, str(problem or ""))
-        sink.write(json.dumps(vars(report)).encode() + b"\n")
-        sink.flush()
-        written, dropped, problem = 0, 0, None
+        report = Report(written, str(problem or ""))
+        with suppress(OSError):  # the service ended, which the next read notices
+            sink.write(json.dumps(vars(report)).encode() + b"\n")
+            sink.flush()
+        written, problem = 0, None
         writer.rotate()
     writer.close()
 

@@ -1,11 +1,11 @@
 """The inference log as the service sees it: a queue, and the process that writes it.
 
-    request → append() → queue → thread, once a second → pipe → child process → files
+    request → append() → queue → thread → pipe → child process → files
 
-A request never waits for the disk. A thread takes the records of the last second from the queue, makes
-columns of them, counts them for the metrics and sends them to a child process, which computes digests and
-writes the files: :mod:`lenet5.serving.inference_log`. In this process that work would hold the interpreter,
-and requests would wait for it.
+A request never waits for the disk. A thread takes records from the queue, makes columns of them, counts them
+for the metrics and sends them to a child process, which computes digests and writes the files:
+:mod:`lenet5.serving.inference_log`. In this process that work would hold the interpreter, and requests would
+wait for it.
 
 - The queue has a bounded size. While the child process is slow, the thread waits for the pipe, and what does
   not fit into the queue is dropped and counted.
@@ -134,29 +134,24 @@ class LogCounts:
 
 @dataclass(frozen=True)
 class WriterOptions:
-    """What the child process needs to know."""
+    """What the child process needs to know: arguments of :class:`InferenceLog` and of ``logs.configure``."""
 
     folder: str
-    """One folder for each day is created in it."""
     pixels: bool
-    """Whether the images are kept, and not only their digests."""
     max_days: float
-    """The age after which closed parts are removed."""
     max_megabytes: float
-    """The size of all closed parts beyond which the oldest are removed."""
     verbose: int
     log_format: logs.Format
-    """Of its messages."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the child process did with the rows of one flush."""
+    """What the child process did with the rows that it got since the last report."""
 
     written: int
-    dropped: int
+    """Rows that are on the disk. The others are dropped."""
     problem: str
-    """Why rows were dropped; empty: none were."""
+    """Why rows are dropped; empty: none are."""
 
 
 class InferenceLog:
@@ -174,10 +169,10 @@ class InferenceLog:
         """Remember what to write where. Nothing is written before :meth:`start`.
 
         Args:
-            folder: see :class:`WriterOptions`, as for the next three.
-            pixels: as above.
-            max_days: as above.
-            max_megabytes: as above.
+            folder: one folder for each day is created in it.
+            pixels: whether the images are kept, and not only their digests.
+            max_days: the age after which closed parts are removed.
+            max_megabytes: the size of all closed parts beyond which the oldest are removed.
             observe: called in the thread with the answers that are sent next.
         """
         self._options = WriterOptions(str(folder), pixels, max_days, max_megabytes, *logs.in_force())
@@ -249,24 +244,24 @@ class InferenceLog:
                 return
             for piece in pieces((self._queue.popleft() for _ in range(len(self._queue))), _PIECE):
                 self._taken_bytes += sum(record.size for record in piece)
+                self._unconfirmed += sum(len(record.images) for record in piece)
                 for group in _groups(piece):
                     rows = Rows.of(group)
                     self._observe(rows.answers)
-                    self._unconfirmed += len(rows.images)
                     writer.send(rows)
                 time.sleep(_BREAK_SECONDS)
             if confirm:
                 report = writer.flush()
-                self._unconfirmed = 0
                 self._written += report.written
-                self._dropped += report.dropped
+                self._dropped += self._unconfirmed - report.written
+                self._unconfirmed = 0
                 self._tell(report)
         except (OSError, EOFError) as error:
             self._dropped += self._unconfirmed
             self._unconfirmed = 0
-            code = self._writer.end() if self._writer else error
+            reason = f"exit code {self._writer.end()}" if self._writer else error
             self._writer = None
-            log.error("the process that writes the inference log ended (%s)", code)  # noqa: TRY400
+            log.error("no process writes the inference log: %s", reason)  # noqa: TRY400
         finally:
             self._writes.set()
 
