@@ -295,6 +295,12 @@ def test_one_parameter_goes_all_the_way_and_a_worse_model_is_refused(copy: Proje
     compared = json.loads(copy.run("dvc", "params", "diff", "--json"))
     assert compared["params.yaml"]["train.learning_rate"]["new"] == 1.23e-05
 
+    without_flow = copy.command("lenet5", "run")
+    assert without_flow.returncode == 3, without_flow.stderr
+    assert re.split(r"^error: ", without_flow.stderr, flags=re.MULTILINE)[-1] == message
+    assert "Starting a Prefect server" not in without_flow.stdout
+    assert "promote: not promoted" in without_flow.stdout
+
     again = copy.command("lenet5", "promote")
     assert again.returncode == 3
     assert [v["aliases"] for v in versions(copy)] == [["challenger"], ["champion"]]

@@ -1,7 +1,10 @@
 """The embedded Prefect server answers this machine, and no web page that merely runs on it."""
 
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pytest
@@ -9,7 +12,7 @@ import requests
 
 from lenet5.core.paths import Paths
 from lenet5.orchestration import embedded_server
-from lenet5.system import settings
+from lenet5.system import empty_database, settings
 from tests.conftest import free_port, servers
 
 pytestmark = pytest.mark.integration
@@ -121,3 +124,28 @@ def test_the_login_of_a_flow_is_no_argument_of_its_server(of_a_flow: tuple[str, 
     address, number = of_a_flow
     assert requests.get(f"{address}/api/admin/version", auth=LOGIN, timeout=30).ok
     assert LOGIN[1] not in " ".join(psutil.Process(number).cmdline())
+
+
+def test_the_server_with_pages_has_the_blocks_of_prefect(address: str) -> None:
+    found = requests.post(f"{address}/api/block_types/filter", json={}, timeout=30).json()
+    assert "local-file-system" in {each["slug"] for each in found}
+
+
+def test_a_database_or_its_journal_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    for name in ("prefect.db-wal", "prefect.db"):
+        (tmp_path / name).write_bytes(b"another")
+        embedded_server._make_database()
+        assert (tmp_path / name).read_bytes() == b"another"
+        (tmp_path / name).unlink()
+    embedded_server._make_database()
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
+        assert database.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
+
+
+def test_another_prefect_makes_its_own_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setattr(empty_database, "version", lambda _: "0.0.1")
+    embedded_server._make_database()
+    assert (tmp_path / "prefect.db").read_bytes() == b""

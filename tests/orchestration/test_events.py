@@ -132,6 +132,9 @@ def test_the_promotion_comes_last_in_the_plan() -> None:
         ("finished", "ingest", Outcome.CACHED),
         ("finished", "train", Outcome.CACHED),
     ]
+    with events.publish_to(recorder):
+        events.all_cached(["train"], refused=True)
+    assert recorder.events[-1] == ("finished", events.PROMOTION, Outcome.REFUSED)
 
 
 def test_an_interruption_comes_before_the_end_of_the_stages() -> None:

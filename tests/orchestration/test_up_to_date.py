@@ -9,14 +9,18 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from lenet5.core import files
 from lenet5.orchestration import local_run
+from lenet5.registry import model_versions
 from lenet5.system import settings
 from lenet5.system.state import LocalState
+from lenet5.tracking import store, tags
 from tests.conftest import Project, flip_a_bit
+from tests.registry.factory import add_model
 
 MODEL = "lenet5-mnist"
 RUN = """
@@ -25,10 +29,12 @@ from lenet5 import cli
 try:
     cli.main()
 finally:
-    slow = {"prefect", "mlflow", "sqlalchemy", "tensorflow", "sklearn", "matplotlib"}
+    slow = {"prefect", "mlflow", "sqlalchemy", "tensorflow", "sklearn", "matplotlib", "scipy"}
+    if sys.argv[1] == "versions":
+        slow |= {"pandas", "dvc"}
     print(json.dumps(sorted(slow & set(sys.modules))))
 """
-"""`lenet5 run` in a process of its own, which then prints which of these modules it imported."""
+"""A command of `lenet5` in a process of its own, which then prints which of these modules it imported."""
 STARTS = 77
 
 
@@ -49,8 +55,8 @@ def run(project: Project, *options: str, **environment: str) -> tuple[int, str]:
         patch.setattr(local_run, "_start_server", start)
         patch.setattr(local_run, "RemoteServer", start)
         done = project.call("lenet5", "run", *options, environment=environment)
-    assert done.returncode in (0, STARTS), done.stdout + done.stderr
-    return done.returncode, done.stdout
+    assert done.returncode in (0, 3, STARTS), done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
 
 
 def client(project: Project) -> MlflowClient:
@@ -80,6 +86,12 @@ def test_nothing_to_do_prints_the_result_and_changes_nothing(copy: Project) -> N
     assert json.loads(done.stdout.splitlines()[-1]) == [], "no slow library is imported"
     assert tracked(copy) == before
     assert store_of(copy) == rows
+
+
+def test_a_list_of_versions_imports_no_slow_library(finished: Project) -> None:
+    done = finished.command("python", "-c", RUN, "versions")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 def test_a_run_from_a_folder_below_has_nothing_to_do_either(copy: Project) -> None:
@@ -244,6 +256,67 @@ def test_other_settings_start_the_flow(copy: Project, tmp_path: Path, name: str,
     code, _ = run(copy, **{name: value.format(folder=tmp_path)})
     assert code == STARTS
     assert not (tmp_path / "other.db").exists()
+
+
+def another_champion(project: Project, *, perfect: bool) -> None:
+    """Make a version champion that answers as version 1 or always correctly; ask the gate about version 1."""
+    paths = project.paths
+    tables = {
+        model_versions.PREDICTIONS: pd.read_parquet(paths.predictions),
+        model_versions.ROBUSTNESS: pd.read_parquet(paths.robustness),
+        model_versions.SLICES: pd.read_parquet(paths.slices),
+    }
+    if perfect:
+        for name in (model_versions.PREDICTIONS, model_versions.ROBUSTNESS):
+            tables[name]["predicted"] = tables[name]["label"]
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.embedded(paths).items():
+            environment.setenv(name, value)
+        store_client = store.connect(paths)
+        first = store_client.get_model_version(MODEL, "1")
+        add_model(
+            store_client,
+            paths,
+            MODEL,
+            tables.pop(model_versions.PREDICTIONS),
+            test_data=first.tags[tags.TEST_DATA],
+            tables=tables,
+            extra_tags={
+                name: first.tags[name]
+                for name in (tags.DATA_NAME, tags.CLASSES, tags.IMAGE_SHAPE, tags.CORRUPTED_IMAGES)
+            },
+        )
+    forced = project.call("lenet5", "promote", "2", "--force", "--reason", "a test")
+    assert forced.returncode == 0, forced.stderr
+    # the champion is not a challenger, and `lenet5 run` makes its version one before it asks the gate
+    store_client.set_registered_model_alias(MODEL, model_versions.CHALLENGER, "1")
+    assert project.call("lenet5", "promote", "1").returncode == 3
+
+
+@pytest.mark.parametrize(("perfect", "code", "decision"), [(False, 0, "keep: "), (True, 3, "reject: ")])
+def test_a_version_that_was_not_promoted_needs_no_flow_either(
+    copy: Project, perfect: bool, code: int, decision: str
+) -> None:
+    another_champion(copy, perfect=perfect)
+    judged = copy.call("lenet5", "promote", "1")
+    before, rows = tracked(copy), store_of(copy)
+    done = copy.command("python", "-c", RUN, "run")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [], "no slow library is imported"
+    [verdict] = [line for line in judged.stdout.splitlines() if line.startswith(decision)]
+    assert verdict in (done.stderr if code else done.stdout)
+    assert "against the champion: " in (done.stderr if code else done.stdout)
+    if code:
+        assert "Version 1 is not promoted. Version 2 stays champion." in done.stderr
+    else:
+        assert "Version 1 is registered, and version 2 stays champion: a tie" in done.stdout
+    assert tracked(copy) == before
+    assert store_of(copy) == rows
+
+    client(copy).set_model_version_tag(MODEL, "2", tags.MODEL_FILE, "another")
+    assert run(copy)[0] == STARTS
+    client(copy).delete_registered_model_alias(MODEL, "champion")
+    assert run(copy)[0] == STARTS
 
 
 @pytest.mark.integration

@@ -77,7 +77,7 @@ def add(
 
     Of the corrupted images, it classifies those with the numbers ``wrong_in_fog`` wrongly, in fog.
     """
-    predictions = metrics.predictions(LABELS, _probabilities(wrong))
+    predictions = metrics.predictions(LABELS, probabilities(wrong))
     tables = {
         model_versions.ROBUSTNESS: robustness(wrong_in_fog),
         model_versions.SLICES: slices(),
@@ -196,9 +196,10 @@ def log_evaluation(
         return json.dumps({path: files.sha256(file) for path, file in logged.items()})
 
 
-def _probabilities(wrong: Collection[int]) -> Any:
+def probabilities(wrong: Collection[int]) -> Any:
+    """Return probabilities (N, 10): each test image is classified correctly, except the images ``wrong``."""
     digits = LABELS.astype(np.int64)
     digits[list(wrong)] = (digits[list(wrong)] + 1) % 10
-    probabilities = np.full((IMAGES, 10), 0.05 / 9, np.float32)
-    probabilities[np.arange(IMAGES), digits] = 0.95
-    return probabilities
+    scores = np.full((IMAGES, 10), 0.05 / 9, np.float32)
+    scores[np.arange(IMAGES), digits] = 0.95
+    return scores

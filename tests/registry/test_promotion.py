@@ -1,5 +1,6 @@
 """Promotion, rollback and history with real stores: SQLite, and a server on PostgreSQL."""
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,15 +11,19 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
+import lenet5
 from lenet5.core.errors import DataError, Refused, Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.model import metrics
 from lenet5.registry import model_versions, promotion, promotion_history
 from lenet5.registry.promotion_log import PromotionLog
+from lenet5.stages.params import Params
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 from lenet5.tracking import store, tags
+from lenet5.tracking.embedded_client import NeedsMlflowError
 from tests.registry.embedded_store import EmbeddedStore
-from tests.registry.factory import TEST_DATA, add, params
+from tests.registry.factory import LABELS, TEST_DATA, add, add_model, params, probabilities
 from tests.registry.promoter import Promoter, stop_server
 from tests.tracking.conftest import long_on_server
 
@@ -682,3 +687,128 @@ def test_aborted_change_does_not_cancel_an_earlier_withdrawal(sqlite: Registry) 
     again = sqlite.promote("2")
     assert again.verdict
     assert "it was rolled back on" in again.verdict.why
+
+
+def recorded(registry: Registry, known: Params | None = None, **more: Any) -> promotion.Promotion:
+    """Ask about version 2 with a client that cannot read what a verdict is made of."""
+    client = store.connect_read_only(registry.paths)
+    known = known or params(registry.name, tie="keep")
+    return promotion.promote(registry.paths, known, "2", client=client, recorded=True, **more)
+
+
+@pytest.mark.parametrize(("wrong", "decision"), [(SAME, "keep"), (WORSE, "reject")])
+def test_a_verdict_is_recorded_with_all_its_words(sqlite: Registry, wrong: range, decision: str) -> None:
+    sqlite.add_champion()
+    sqlite.add(wrong=wrong)
+    judged = sqlite.promote()
+    again = recorded(sqlite)
+    assert judged.verdict
+    assert again.verdict
+    assert again.verdict.decision == judged.verdict.decision == decision
+    assert again.verdict.why == judged.verdict.why
+    assert str(again.verdict) == str(judged.verdict)
+    assert "against the champion: " in str(again.verdict)
+    assert (again.version.number, again.moved) == (2, False)
+    assert again.holder
+    assert again.holder.number == 1
+    assert str(promotion.refusal(again)) == str(promotion.refusal(judged))
+
+
+def test_a_recorded_verdict_stays_while_nothing_that_decides_it_changes(sqlite: Registry) -> None:
+    sqlite.add_champion()
+    sqlite.add(wrong=SAME)
+    sqlite.promote()
+    sqlite.add(wrong=GOOD)
+    model_versions.set_alias(sqlite.client, sqlite.name, "staging", 3)
+    for number in ("1", "2"):
+        sqlite.client.set_model_version_tag(sqlite.name, number, tags.DECISION, "edited")
+    sqlite.client.update_model_version(sqlite.name, "2", "another description")
+    assert recorded(sqlite).verdict
+
+
+def tag_of(version: str, name: str, of: str = "") -> Callable[[Registry], None]:
+    """Return a change of a tag of a version; ``of`` is appended to the name of the model."""
+    return lambda registry: registry.client.set_model_version_tag(registry.name + of, version, name, "{}")
+
+
+def another_champion(registry: Registry) -> None:
+    registry.force(registry.add(wrong=GOOD))
+
+
+def withdraw(registry: Registry) -> None:
+    registry.force(2)
+    registry.rollback()
+
+
+def damage_the_record(registry: Registry) -> None:
+    registry.client.set_model_version_tag(registry.name, "2", tags.RECORDED_VERDICT, '{"digest": 1}')
+
+
+def edit_the_code(registry: Registry) -> None:
+    with (registry.paths.root / "package/registry/gate.py").open("a") as code:
+        code.write("# another line\n")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(tag_of("2", name) for name in (tags.TEST_DATA, tags.ARTIFACTS, tags.MODEL_FILE)),
+        *(tag_of("1", name) for name in (tags.ARTIFACTS, tags.CORRUPTED_IMAGES, tags.MODEL_FOLDER)),
+        tag_of("1", tags.TEST_DATA, of=".history"),
+        another_champion,
+        withdraw,
+        damage_the_record,
+        edit_the_code,
+    ],
+)
+def test_whatever_decides_the_verdict_lets_the_gate_judge_again(
+    sqlite: Registry, change: Callable[[Registry], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite.add_champion()
+    package = shutil.copytree(Path(lenet5.__file__).parent, sqlite.paths.root / "package")
+    monkeypatch.setattr(lenet5, "__file__", str(package / "__init__.py"))
+    sqlite.add(wrong=SAME)
+    sqlite.promote()
+    assert recorded(sqlite).verdict
+    change(sqlite)
+    with pytest.raises(NeedsMlflowError):
+        recorded(sqlite)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"register.floors.accuracy": 0.91},
+        {"register.ceilings.calibration_error": 0.16},
+        {"register.gate.margin": 0.021},
+        {"register.gate.tie": "promote"},
+        {"evaluate.calibration_bins": 7},
+        {"evaluate.robustness.severities": [3]},
+    ],
+)
+def test_other_limits_let_the_gate_judge_again(sqlite: Registry, changed: dict[str, Any]) -> None:
+    sqlite.add_champion()
+    sqlite.add(wrong=SAME)
+    sqlite.promote()
+    with pytest.raises(NeedsMlflowError):
+        recorded(sqlite, params(sqlite.name, tie="keep").changed(changed))
+
+
+def test_another_question_is_no_recorded_one(sqlite: Registry) -> None:
+    sqlite.add_champion()
+    sqlite.add(wrong=WORSE)
+    sqlite.promote()
+    for question in ({"alias": "staging"}, {"accept_new_data": True, "reason": "a test"}):
+        with pytest.raises(NeedsMlflowError):
+            recorded(sqlite, **question)
+
+
+def test_a_verdict_is_not_recorded_when_something_was_missing(sqlite: Registry) -> None:
+    sqlite.add_champion()
+    predictions = metrics.predictions(LABELS, probabilities(SAME))
+    add_model(sqlite.client, sqlite.paths, sqlite.name, predictions, test_data=TEST_DATA)
+    judged = sqlite.promote()
+    assert judged.verdict
+    assert judged.verdict.missing
+    with pytest.raises(NeedsMlflowError):
+        recorded(sqlite)

@@ -10,11 +10,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from filelock import FileLock
+
+from lenet5.core import files
 from lenet5.core.paths import Paths
-from lenet5.system import logs, parent_watch, process, settings
+from lenet5.system import empty_database, logs, parent_watch, process, settings
 
 HOST = "127.0.0.1"
 HOSTS = {HOST, "localhost", "::1"}
@@ -37,7 +41,13 @@ def start(
             server in its environment, because every user of this machine can read arguments.
         quiet: hide its output.
     """
-    environment = {**settings.for_embedded_server(paths), "PREFECT_SERVER_API_AUTH_STRING": login}
+    environment = {
+        **settings.for_embedded_server(paths),
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        # the flow uses no block; the server with pages registers them, unless Prefect notes that they are
+        "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+        "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+    }
     output = subprocess.DEVNULL if quiet else None
     return subprocess.Popen(
         [sys.executable, "-m", __name__, str(listening.fileno())],
@@ -95,6 +105,7 @@ def main() -> None:
     """
     logs.configure()
     parent_watch.exit_with_parent()
+    _make_database()
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -103,6 +114,23 @@ def main() -> None:
     listening = socket.create_server((HOST, number)) if with_pages else socket.socket(fileno=number)
     app = SameMachine(create_app(ephemeral=not with_pages, final=True))
     uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
+
+
+def _make_database() -> None:
+    """Make the database of a new checkout. Prefect's server would migrate it from nothing."""
+    home = settings.given(["PREFECT_HOME"]).get("PREFECT_HOME")
+    if not home:
+        return
+    database = Path(home).expanduser() / "prefect.db"
+    if not database.parent.is_dir():
+        return
+    with FileLock(database.with_name("create.lock")):  # two servers may start at once
+        # a journal without its database belongs to none that this makes
+        if any(database.parent.glob(f"{database.name}*")):
+            return
+        with files.replacing(database) as partial:
+            if not empty_database.fill("prefect", partial):
+                partial.touch()  # Prefect migrates an empty file
 
 
 if __name__ == "__main__":

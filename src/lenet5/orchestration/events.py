@@ -84,12 +84,19 @@ def plan(stages: Sequence[str]) -> None:
         observer.planned([*stages, PROMOTION])
 
 
-def all_cached(stages: Sequence[str]) -> None:
-    """Publish that no stage has anything to do, for a run that starts no flow."""
+def all_cached(stages: Sequence[str], *, refused: bool = False) -> None:
+    """Publish that no stage has anything to do, for a run that starts no flow.
+
+    Args:
+        stages: all of them.
+        refused: whether the gate did not promote the version, when it was asked.
+    """
     plan(stages)
     if observer := _observer.get():
         for stage in stages:
             observer.finished(stage, Outcome.CACHED)
+        if refused:
+            observer.finished(PROMOTION, Outcome.REFUSED)
 
 
 def interrupt() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lenet5.core import storage
-from lenet5.core.errors import Lenet5Error, Unavailable
+from lenet5.core.errors import Lenet5Error, Refused, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.core.quiet import quiet_libraries
 from lenet5.orchestration import checkout_lock, embedded_server, events, graph
@@ -98,13 +98,25 @@ def run(
 def _without_flow(
     paths: Paths, nodes: Sequence[graph.Stage], observer: events.StageEvents | None
 ) -> "Promotion | None":
-    """Return the result of a run that has nothing to do; None when the flow has to run."""
-    from lenet5.orchestration import up_to_date
+    """Return the result of a run that has nothing to do; None when the flow has to run.
 
-    done = up_to_date.find(paths)
-    if done:
+    Raises:
+        Refused: the gate rejected the version or held it back, and nothing has changed since.
+    """
+    from lenet5.orchestration import up_to_date
+    from lenet5.registry import promotion
+
+    done = refused = None
+    try:
+        done = up_to_date.find(paths)
+        refused = promotion.refusal(done) if done else None
+    except Refused as error:
+        refused = error
+    if done or refused:
         with events.publish_to(observer):
-            events.all_cached([node.name for node in nodes])
+            events.all_cached([node.name for node in nodes], refused=refused is not None)
+    if refused:
+        raise refused
     return done
 
 

@@ -11,14 +11,13 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
 from lenet5.core import storage
-from lenet5.core.errors import Lenet5Error, Refused
+from lenet5.core.errors import Lenet5Error
 from lenet5.core.paths import Paths
 from lenet5.core.text import mask_urls
 from lenet5.orchestration import checkout_lock, events, graph, placement, remote, report, workspace
 from lenet5.orchestration.placement import Mode
 from lenet5.orchestration.remote_runs import RemoteRuns
 from lenet5.registry import model_versions, promotion
-from lenet5.registry.gate import Verdict
 from lenet5.registry.model_versions import Version
 from lenet5.stages import params
 from lenet5.stages.ingest import stage as ingest
@@ -128,23 +127,11 @@ def promote(paths: Paths) -> promotion.Promotion | State[Any]:
             version = register.run(paths, all_params.register_, all_params.flat()).version
             # this version, not the challenger: another clone may have registered one meanwhile
             promoted = promotion.promote(paths, all_params, str(version.number))
-            if promoted.verdict and promoted.verdict.decision in ("reject", "other_data"):
-                raise _refusal(promoted, promoted.verdict)
+            if refused := promotion.refusal(promoted):
+                raise refused
     except Lenet5Error as error:
         return _failed(error)
     return promoted
-
-
-def _refusal(promoted: promotion.Promotion, verdict: Verdict) -> Refused:
-    """Return the error for a version that the gate did not promote."""
-    champion = (
-        f"Version {promoted.holder.number} stays champion."
-        if promoted.holder
-        else "There is still no champion."
-    )
-    number = promoted.version.number
-    fix = promotion.how_to_accept(promoted) if verdict.decision == "other_data" else None
-    return Refused(f"Version {number} is not promoted. {champion}\n{verdict}", fix=fix)
 
 
 def _prepare(paths: Paths, *, new_data: bool) -> None:

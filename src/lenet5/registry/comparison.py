@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lenet5.registry import model_versions, paired_tests
+from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
-from lenet5.registry.paired_tests import Comparison
 from lenet5.stages.register.params import Gate
 from lenet5.system.experiments import changed_values
 from lenet5.tracking import runs, tags
@@ -15,6 +14,8 @@ from lenet5.tracking.embedded_client import Client
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lenet5.registry.paired_tests import Comparison
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Answer:
     sentence: str
     better: int | None = None
     """Number of the version that is shown to be better; None if neither is."""
-    comparison: Comparison | None = None
+    comparison: "Comparison | None" = None
     """The right version as a candidate against the left one; None without the same test images."""
 
 
@@ -119,6 +120,8 @@ def answer(
             f"their accuracies, {known}, do not show which one is better. "
             f"`lenet5 compare {left.number} {right.number}` scores both models on the same images."
         )
+    from lenet5.registry import paired_tests  # pandas takes half a second, and a list of versions needs none
+
     old, new = ((each["label"] == each["predicted"]).to_numpy() for each in predictions)
     found = paired_tests.compare(
         new, old, confidence=gate.confidence, resamples=gate.resamples, seed=gate.seed

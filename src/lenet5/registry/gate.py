@@ -106,8 +106,12 @@ class Verdict:
     was no champion."""
     missing: str = ""
     """Why the candidate cannot be compared on corrupted images, and what to do."""
+    recorded: str = field(default="", compare=False)
+    """The verdict as text, when it was read from the registry: then checks and comparisons are left out."""
 
     def __str__(self) -> str:
+        if self.recorded:
+            return self.recorded
         compared = [f"against the champion: {self.comparison}"] if self.comparison else []
         if self.change:
             compared = [str(self.change)]

@@ -247,7 +247,9 @@ def set_verdict(client: Client, version: Version, decision: str) -> None:
 
 
 def set_alias(client: Client, name: str, alias: str, number: int | None) -> None:
-    """Move an alias to a version; None removes the alias."""
+    """Move an alias to a version, unless the version has it; None removes the alias."""
+    if aliases(client, name).get(alias) == number:
+        return
     if number is None:
         client.delete_registered_model_alias(name, alias)
     else:
@@ -351,13 +353,14 @@ def _fetch(client: Client, uri: str, folder: Path) -> tuple[Path | None, str]:
     Raises:
         MlflowException, requests.RequestException: the store does not answer, or refuses this user.
     """
+    tracking_uri = client.tracking_uri  # before the imports: a client that only reads has none
     import requests
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        path = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=client.tracking_uri))
+        path = Path(download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri))
         return path, "" if path.is_dir() else files.sha256(path)
     except (MlflowException, OSError, DataError) as error:
         response = getattr(error, "response", None)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from lenet5.core.errors import DataError, Refused, UsageError
 from lenet5.core.paths import Paths
-from lenet5.registry import model_versions
+from lenet5.registry import model_versions, recorded_verdict
 from lenet5.registry.model_versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from lenet5.registry.promotion_log import (
     AliasChange,
@@ -82,6 +82,7 @@ def promote(
     accept_new_data: bool = False,
     reason: str = "",
     client: Client | None = None,
+    recorded: bool = False,
 ) -> Promotion:
     """Ask the gate about a version; move the alias to the version if the gate accepts it.
 
@@ -96,6 +97,7 @@ def promote(
             others. All limits still apply.
         reason: Text for the log; required with ``force`` and with ``accept_new_data``.
         client: A connection to the store; None to open one.
+        recorded: Take the verdict that an earlier call recorded, if nothing that decides it has changed.
 
     Raises:
         Refused: the version is a model of another data set, or another promoter changed the alias at the same
@@ -118,12 +120,16 @@ def promote(
         try:
             _require_same_data(log, candidate, state.holder or _champion(state), force=force)
         except Refused as error:
-            model_versions.tag(log.client, candidate, tags.DECISION, f"reject: {error}")
+            if candidate.tags.get(tags.DECISION) != (decision := f"reject: {error}"):
+                model_versions.tag(log.client, candidate, tags.DECISION, decision)
             raise
         # what the holder was judged on: its tags can show a later evaluation on other data
         judged_on = state.data_of(state.holder_number)
         if is_holder and (judged_on is None or judged_on.test == candidate.tags.get(tags.TEST_DATA)):
             return Promotion(candidate, None, moved=False, holder=candidate)
+        decisive = recorded_verdict.digest(params, state, candidate, accept_new_data=accept_new_data)
+        if recorded and (known := recorded_verdict.find(candidate, decisive)):
+            return Promotion(candidate, known, moved=False, holder=state.holder)
 
         # imported for a decision alone, because pandas and the comparisons take half a second
         from lenet5.registry import judgement, predictions, robustness
@@ -138,6 +144,8 @@ def promote(
             return Promotion(candidate, None, moved=False, holder=candidate)
         if verdict.decision != "promote" and not force:
             _tag_verdict(log, state, candidate, verdict)
+            if answers.slices is not None:  # otherwise they are lost, and can come back
+                recorded_verdict.write(log.client, candidate, decisive, verdict)
             return Promotion(candidate, verdict, moved=False, holder=state.holder)
 
         model_versions.verify(log.client, candidate)
@@ -204,6 +212,17 @@ def _replaced(state: AliasState) -> Version | None:
     """Return the version that had the alias before its current holder got it."""
     former = state.former_holders()
     return next((version for version in state.versions if former and version.number == former[0]), None)
+
+
+def refusal(promotion: Promotion) -> Refused | None:
+    """Return the error for a version that the gate rejected or held back; None when a run may end with 0."""
+    verdict = promotion.verdict
+    if verdict is None or verdict.decision not in ("reject", "other_data"):
+        return None
+    holder = promotion.holder
+    champion = f"Version {holder.number} stays champion." if holder else "There is still no champion."
+    fix = how_to_accept(promotion) if verdict.decision == "other_data" else None
+    return Refused(f"Version {promotion.version.number} is not promoted. {champion}\n{verdict}", fix=fix)
 
 
 def how_to_accept(promotion: Promotion, alias: str = CHAMPION) -> str:

@@ -9,6 +9,7 @@ from filelock import FileLock
 from lenet5.core import files, storage
 from lenet5.core.errors import DataError, StorageError, Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.system import empty_database
 from lenet5.system.state import LocalState
 
 _LOCATIONS = {
@@ -21,6 +22,14 @@ _LOCATIONS = {
 _UNFINISHED = "SELECT count(*) FROM sqlite_master WHERE name LIKE '\\_alembic\\_tmp\\_%' ESCAPE '\\'"
 """Counts the tables that an interrupted migration leaves behind."""
 _APPLIED = "SELECT count(*) FROM alembic_version"
+_DEFAULT_EXPERIMENT = """
+    INSERT INTO experiments (
+        experiment_id, name, artifact_location, lifecycle_stage, creation_time, last_update_time, workspace
+    ) VALUES (
+        0, 'Default', :folder, 'active', unixepoch() * 1000, unixepoch() * 1000, 'default'
+    )
+"""
+"""The experiment that MLflow makes in a new database; its other commands expect it."""
 _LOCKED_SECONDS = 20.0
 """How long to wait for a process that writes; MLflow's own limit."""
 _REPAIR = "`lenet5 doctor --repair` moves it away and records the model again from DVC's files"
@@ -96,12 +105,16 @@ def failure(paths: Paths, error: Exception) -> DataError | StorageError | Unavai
 
 
 def _create(state: LocalState) -> None:
-    """Make the database aside with all migrations: they take seconds, and a kill would leave half of them."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
+    """Make the database aside: migrations take seconds, and a kill would leave half of them."""
     for leftover in state.mlflow.glob(f".{state.mlflow_database.name}.*.partial-journal"):
         leftover.unlink()
     with files.replacing(state.mlflow_database) as partial:
+        if empty_database.fill("mlflow", partial):
+            with closing(sqlite3.connect(partial)) as database, database:
+                database.execute(_DEFAULT_EXPERIMENT, {"folder": f"{state.mlflow_artifacts.as_uri()}/0"})
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
         store = SqlAlchemyStore(f"sqlite:///{partial}", state.mlflow_artifacts.as_uri())
         store.engine.dispose()
 
