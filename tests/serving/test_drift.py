@@ -14,7 +14,7 @@ from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.serving import predictor, reference
 from lenet5.serving.drift import Drift
-from lenet5.serving.inference_log import Answers
+from lenet5.serving.log_queue import Answers
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.reference import WINDOW, Reference
 from lenet5.serving.service_metrics import ServiceMetrics

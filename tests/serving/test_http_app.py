@@ -1,6 +1,7 @@
 """The HTTP application in this process: what a client sees when the service itself has a defect."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,37 @@ def test_every_refusal_has_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (415, "encoded_body"),
     ]
     assert answers[1].headers["Allow"] == "POST"
+
+
+def test_body_that_does_not_arrive_in_time_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Service, "model", lambda _: None)
+    limits = Limits(hosts=frozenset(), body_seconds=0.2)
+    application = http_app.create(replace(options(tmp_path), limits=limits))
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"image/png"), (b"content-length", b"9")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "raw_path": b"/predict",
+        "headers": headers,
+    }
+
+    async def ask() -> None:
+        await application(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 408
+    assert b"slow_body" in sent[1]["body"]
 
 
 def test_client_that_leaves_in_the_body_is_no_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 
 from lenet5.serving import inference_log
-from lenet5.serving.inference_log import Answers, InferenceLog, Record
+from lenet5.serving.inference_log import LogWriter
+from lenet5.serving.log_queue import InferenceLog, Record, Rows
 from tests.conftest import Arrays, until
 
 CLASSES = tuple("0123456789")
@@ -49,8 +52,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def write(log: InferenceLog, *records: Record) -> None:
-    log.write(inference_log.to_batch(records, Answers.of(records), pixels=True))
+def write(log: LogWriter, *records: Record) -> None:
+    log.write(inference_log.to_batch(Rows.of(records), pixels=True))
 
 
 def rows(folder: Path) -> pa.Table:
@@ -93,7 +96,7 @@ def test_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     program = textwrap.dedent(f"""
         import time, numpy as np
         from pathlib import Path
-        from lenet5.serving.inference_log import InferenceLog, Record
+        from lenet5.serving.log_queue import InferenceLog, Record
         log = InferenceLog(Path({str(tmp_path)!r}), pixels=True, max_days=1, max_megabytes=10)
         log.start()
         for number in range(10**6):
@@ -104,13 +107,14 @@ def test_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     """)
     appended: list[tuple[float, int]] = []
     begin = killed = time.monotonic()
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout
         for line in process.stdout:
             appended.append((time.monotonic(), int(line)))
             if time.monotonic() - begin > 8 and any(tmp_path.glob("*/*.arrows")):
                 killed = time.monotonic()
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # the process that writes, too
                 break
     [part] = tmp_path.glob("*/*.arrows")
     with part.open("ab") as file:
@@ -125,12 +129,93 @@ def test_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     assert len(recovered) > due[-1]
 
 
+def writer_of(pid: int) -> psutil.Process:
+    """Return the process that writes the log of a process."""
+    children = psutil.Process(pid).children()
+    [writer] = [child for child in children if "lenet5.serving.inference_log" in child.cmdline()]
+    return writer
+
+
+@pytest.mark.slow
+def test_writer_closes_the_part_and_ends_after_the_service_is_killed(tmp_path: Path) -> None:
+    program = textwrap.dedent(f"""
+        import time, numpy as np
+        from pathlib import Path
+        from lenet5.serving.log_queue import InferenceLog, Record
+        log = InferenceLog(Path({str(tmp_path)!r}), pixels=False, max_days=1, max_megabytes=10)
+        log.start()
+        for number in range(10**6):
+            log.append(Record(f"{{number:040x}}", number, "/predict", "m", 3, "ab", tuple("0123456789"),
+                              np.zeros((1, 28, 28), np.uint8), np.full((1, 10), .1, np.float32)))
+            time.sleep(.002)
+    """)
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        until(lambda: list(tmp_path.glob("*/*.arrows")), 60, "rows are written")
+        writer = writer_of(process.pid)
+        for ending in (signal.SIGINT, signal.SIGTERM):  # reach it before the service has sent all rows
+            writer.send_signal(ending)
+        seen = rows(tmp_path).num_rows
+        until(lambda: rows(tmp_path).num_rows > seen, 30, "it goes on after the signals")
+        process.kill()
+    until(lambda: not writer.is_running(), 30, "the writer ends")
+    assert {path.suffix for path in inference_log.parts(tmp_path)} == {".parquet"}
+    logged = rows(tmp_path)["request_id"].to_pylist()
+    assert logged == [f"{number:040x}" for number in range(len(logged))]
+
+
+@pytest.mark.slow
+def test_writer_that_dies_is_replaced_and_no_row_is_lost_uncounted(
+    tmp_path: Path, digits: Arrays, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = started(tmp_path)
+    sent = 0
+
+    def send_until(reached: Callable[[], bool], what: str) -> None:
+        def send() -> bool:
+            nonlocal sent
+            log.append(record(digits["test_images"][:1], sent))
+            sent += 1
+            return reached()
+
+        until(send, 60, what)
+
+    send_until(lambda: log.counts.written > 0, "rows are written")
+    writer_of(os.getpid()).kill()
+    send_until(lambda: log.counts.dropped > 0, "the lost rows are counted")
+    before = log.counts.written
+    send_until(lambda: log.counts.written > before, "another process writes")
+    log.stop()
+    assert "no process writes the inference log: exit code -9" in caplog.text
+    assert log.counts.written + log.counts.dropped == sent
+    logged = rows(tmp_path)["request_id"].to_pylist()
+    assert len(logged) == len(set(logged)) >= log.counts.written
+    assert {path.suffix for path in inference_log.parts(tmp_path)} == {".parquet"}
+
+
+@pytest.mark.slow
+def test_writer_that_hangs_holds_up_no_request_and_bounds_the_memory(tmp_path: Path) -> None:
+    log = started(tmp_path)
+    log.append(record(np.zeros((1, 28, 28), np.uint8), 0))
+    until(lambda: log.counts.written, 60, "a row is written")
+    writer = writer_of(os.getpid())
+    writer.suspend()
+    many = record(np.zeros((2_000, 28, 28), np.uint8), 1)
+    for number in range(200):
+        log.append(replace(many, request_id=f"{number + 1:040x}"))
+    dropped = log.counts.dropped
+    assert 200 * 2_000 - 64_000_000 / 784 - 2_000 < dropped < 200 * 2_000
+    writer.resume()
+    log.stop()
+    assert log.counts.dropped == dropped
+    assert rows(tmp_path).num_rows == log.counts.written == 1 + 200 * 2_000 - dropped
+
+
 def test_every_cut_of_an_open_part_is_read_up_to_its_last_batch(tmp_path: Path, digits: Arrays) -> None:
     whole = tmp_path / "whole.arrows"
     with whole.open("wb") as file, pa.ipc.new_stream(file, inference_log.SCHEMA) as writer:
         for number in range(3):
             records = [record(digits["test_images"][:2], number)]
-            writer.write_batch(inference_log.to_batch(records, Answers.of(records), pixels=True))
+            writer.write_batch(inference_log.to_batch(Rows.of(records), pixels=True))
     content = whole.read_bytes()
     seen = set()
     for cut in (*range(0, len(content), 97), len(content)):
@@ -188,7 +273,7 @@ def test_clock_that_is_set_back_overwrites_nothing(tmp_path: Path, digits: Array
     now = time.time()
     times = iter(now - days * 86400 for days in (0, 0, 1, 1, 0, 0))  # of a new part, and of its retention
     for number in range(3):  # processes of containers have equal numbers
-        log = InferenceLog(tmp_path, pixels=True, max_days=3, max_megabytes=1, clock=lambda: next(times))
+        log = LogWriter(tmp_path, max_days=3, max_megabytes=1, clock=lambda: next(times))
         write(log, record(images, number))
         log.close()
     days = [path.parent.name for path in inference_log.parts(tmp_path)]
@@ -202,7 +287,7 @@ def test_part_that_is_closed_after_it_was_listed_is_read(tmp_path: Path, digits:
         part.parent.mkdir(exist_ok=True)
         records = [record(digits["test_images"][:3], number)]
         with part.open("wb") as file, pa.ipc.new_stream(file, inference_log.SCHEMA) as writer:
-            writer.write_batch(inference_log.to_batch(records, Answers.of(records), pixels=True))
+            writer.write_batch(inference_log.to_batch(Rows.of(records), pixels=True))
     reading = inference_log.read_each(tmp_path)
     assert next(reading)[0].suffix == ".arrows"
     inference_log.recover(tmp_path)

@@ -35,6 +35,7 @@ from tests.conftest import BIN, Project, free_port, until
 
 pytestmark = pytest.mark.integration
 MODEL = "lenet5-mnist"
+TENSOR = {"name": "pixels", "shape": [1, 28, 28], "datatype": "UINT8", "data": [0] * 784}
 
 
 @dataclass
@@ -163,7 +164,8 @@ def test_every_format_gets_the_answers_of_the_registered_file(running: Running) 
         "datatype": "UINT8",
         "data": images[:2].ravel().tolist(),
     }
-    kserve = running.post(f"/v2/models/{MODEL}/infer", json={"id": "mine", "inputs": [tensor]}).json()
+    body = {"id": "mine", "inputs": [tensor], "outputs": [{"name": "probabilities"}]}
+    kserve = running.post(f"/v2/models/{MODEL}/infer", json=body).json()
     assert (kserve["id"], kserve["model_version"]) == ("mine", "1")
     assert np.allclose(kserve["outputs"][0]["data"], scores[:2].ravel(), atol=1e-6)
 
@@ -192,6 +194,8 @@ def test_metadata_and_probes(running: Running) -> None:
         ("/invocations", {"data": b"{"}, 400, "no JSON"),
         (f"/v2/models/{MODEL}/infer", {"json": {"inputs": []}}, 400, "one input"),
         (f"/v2/models/{MODEL}/infer", {"json": {"inputs": [{"name": "pixels"}]}}, 400, "not complete"),
+        (f"/v2/models/{MODEL}/infer", {"json": {"inputs": [TENSOR], "outputs": [{"name": "x"}]}}, 400, "x"),
+        (f"/v2/models/{MODEL}/infer", {"json": {"inputs": [TENSOR], "outputs": "x"}}, 400, "probabilities"),
         ("/predict", {"data": b"x", "headers": {"Host": "evil.example"}}, 421, "this name"),
         ("/predict", {"data": b"x", "headers": {"Origin": "http://evil.example"}}, 403, "origins"),
         ("/predict", {"data": b"x", "headers": {"Origin": "http://["}}, 403, "origins"),
@@ -435,6 +439,30 @@ def test_sigterm_answers_running_requests_and_closes_the_log(own: Project) -> No
     parts = list(inference_log.parts(folder))
     assert {path.suffix for path in parts} == {".parquet"}
     assert sum(inference_log.read(path)[0].num_rows for path in parts) == 20_000
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_signal_in_the_first_second_ends_the_service_without_a_trace(
+    champion: Project, tmp_path: Path, workers: str, ending: signal.Signals
+) -> None:
+    output = tmp_path / "serve.log"
+    for pause in (0.0, 0.3, 0.8):
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [str(BIN / "lenet5"), "serve", "--port", str(free_port()), "--workers", workers],
+                cwd=champion.root,
+                env=os.environ | champion.environment(),
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        until(lambda: "Ctrl-C stops" in output.read_text(), 60, "it listens")
+        time.sleep(pause)
+        os.killpg(process.pid, ending)  # as a terminal does
+        assert process.wait(timeout=60) == 0
+        assert "Traceback" not in output.read_text()
+        assert "Interrupt" not in output.read_text()
 
 
 def test_workers_log_and_end_when_their_parent_is_killed(own: Project) -> None:

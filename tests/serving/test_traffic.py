@@ -18,7 +18,8 @@ from lenet5.core.paths import Paths
 from lenet5.model.metrics import wilson
 from lenet5.serving import feedback_log, inference_log, traffic
 from lenet5.serving.feedback_log import FeedbackLog
-from lenet5.serving.inference_log import Answers, InferenceLog, Record
+from lenet5.serving.inference_log import LogWriter
+from lenet5.serving.log_queue import Record, Rows
 from lenet5.serving.reference import Reference
 from lenet5.stages.ingest.params import Addition, AdditionChecksums
 from lenet5.stages.ingest.stage import current_pins, run
@@ -47,9 +48,9 @@ def record(
 
 
 def write(folder: Path, *records: Record, pixels: bool = True) -> None:
-    log = InferenceLog(folder / "log", pixels=pixels, max_days=1, max_megabytes=100)
+    log = LogWriter(folder / "log", max_days=1, max_megabytes=100)
     for each in records:
-        log.write(inference_log.to_batch([each], Answers.of([each]), pixels=pixels))
+        log.write(inference_log.to_batch(Rows.of([each]), pixels=pixels))
     log.close()
 
 
@@ -150,7 +151,7 @@ def test_torn_and_damaged_files_are_named_and_the_others_counted(tmp_path: Path,
     records = [record("c", images[:3], [1, 2, 3])]
     with torn.open("wb") as file, pa.ipc.new_stream(file, inference_log.SCHEMA) as writer:
         for _ in range(2):
-            writer.write_batch(inference_log.to_batch(records, Answers.of(records), pixels=True))
+            writer.write_batch(inference_log.to_batch(Rows.of(records), pixels=True))
     torn.write_bytes(torn.read_bytes()[:-300])
     says(tmp_path, ("c", 0, "1"))
     labels = next((tmp_path / "feedback").iterdir())

@@ -27,7 +27,8 @@ from lenet5.core.errors import DataError
 from lenet5.core.paths import Paths
 from lenet5.serving import inference_log, picture, predictor, request_images
 from lenet5.serving.errors import RequestError
-from lenet5.serving.inference_log import Answers, InferenceLog, Record
+from lenet5.serving.inference_log import LogWriter
+from lenet5.serving.log_queue import Record, Rows, pieces
 from lenet5.serving.predictor import Model
 from lenet5.serving.request_id import RequestIds
 from lenet5.system.state import LocalState
@@ -134,11 +135,11 @@ def score(
     model, digest = _load(paths, model_name, version)
     folder = LocalState(paths.root).serving
     ids = RequestIds.of_folder(folder)
-    log = InferenceLog(folder / "log", pixels=False, max_days=math.inf, max_megabytes=math.inf)
+    log = LogWriter(folder / "log", max_days=math.inf, max_megabytes=math.inf)
     images, used = 0, set[Path]()
     chunks = (chunk for source in sources for chunk in _read(source, ids.new(), model, on_unusable))
     with closing(log), files.replacing(output) as partial, pq.ParquetWriter(partial, SCHEMA) as writer:
-        for some in inference_log.pieces(chunks, _CHUNK):
+        for some in pieces(chunks, _CHUNK):
             probabilities = model.probabilities(np.concatenate([chunk.images for chunk in some]))
             ends = np.cumsum([len(chunk.images) for chunk in some])
             now = time.time_ns() // 1000
@@ -157,13 +158,15 @@ def score(
                 for chunk, scored in zip(some, np.split(probabilities, ends[:-1]), strict=True)
             ]
             rows = np.concatenate([chunk.rows for chunk in some])
-            batch = inference_log.to_batch(records, Answers.of(records), pixels=False, rows=rows)
+            batch = inference_log.to_batch(Rows.of(records), pixels=False, positions=rows)
             names = np.repeat(
                 [_as_text(chunk.source) for chunk in some], [len(chunk.images) for chunk in some]
             )
             writer.write_batch(batch.append_column(SCHEMA.field("source"), pa.array(names, pa.string())))
             if logged:
                 log.write(batch)
+                log.sync()
+                log.rotate()
             images += len(rows)
             used.update(chunk.source for chunk in some)
             on_scored(images)

@@ -11,6 +11,7 @@ import resource
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lenet5.serving.access import BODY_IS_COMPLETE
 from lenet5.serving.errors import RequestError
 
 HEADER_SECONDS = 10.0
@@ -93,6 +94,11 @@ class Connection(HttpToolsProtocol):
         self._waiting, self._bytes = False, 0
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the application needs no timer for the body."""
+        self.scope[BODY_IS_COMPLETE] = True  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""

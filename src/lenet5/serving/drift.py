@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
 from lenet5.serving import mlflow_child, reference
-from lenet5.serving.inference_log import Answers
+from lenet5.serving.log_queue import Answers
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.reference import WINDOW, Reference
 from lenet5.serving.service_metrics import ServiceMetrics

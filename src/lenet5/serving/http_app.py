@@ -6,10 +6,11 @@ Four protocols share this way: ``/predict`` for people and programs, ``/invocati
 serve`` has it, the Open Inference Protocol below ``/v2``, and probes with metrics.
 """
 
+import gc
 import io
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +21,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lenet5 import __version__
 from lenet5.serving import open_inference, picture, request_images
@@ -35,6 +36,7 @@ from lenet5.serving.service_metrics import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 
+_PREDICT = "/predict"
 _JSON = "application/json"
 _NPY = ("application/x-npy", "application/npy")
 _PICTURES = ("image/png", "image/jpeg", "application/octet-stream")
@@ -57,8 +59,10 @@ def create(options: ServiceOptions) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.log.start()  # its process starts while the version is loaded
         await run_in_threadpool(service.watch.start)
-        service.log.start()
+        await run_in_threadpool(service.log.wait_until_it_writes)
+        gc.freeze()  # a collection that visits all modules would hold up requests for a tenth of a second
         yield
         await run_in_threadpool(service.log.stop)
         await run_in_threadpool(service.watch.stop)
@@ -82,21 +86,39 @@ def create(options: ServiceOptions) -> ASGIApp:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_defect)
     guarded = AccessControl(
-        app, options.limits, _refusal, lambda path: path in PUBLIC or page_routes.is_public(path)
+        _Direct(app), options.limits, _refusal, lambda path: path in PUBLIC or page_routes.is_public(path)
     )
     return _Measured(guarded, service)
 
 
-class _PlainRoute(APIRoute):
-    """A route whose endpoint takes the request and returns the response.
+class _Direct:
+    """ASGI middleware: passes ``POST /predict`` to its endpoint, and every other request to FastAPI.
 
-    FastAPI's own handler looks for dependencies and parameters, which the endpoint has not, and takes as long
-    as the network needs to score an image.
+    The endpoint takes the request and returns the response. The layers of FastAPI look for dependencies,
+    parameters and handlers, which it does not have, and take longer than the network needs to score an image.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the endpoint itself."""
-        return self.endpoint
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        [self._route] = [each for each in app.routes if isinstance(each, APIRoute) and each.path == _PREDICT]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != _PREDICT or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = self._route
+        request = Request(scope, receive)
+        try:
+            response = await self._route.endpoint(request)
+        except RequestError:  # access control answers it
+            raise
+        except ClientDisconnect as error:
+            response = await _on_disconnect(request, error)
+        except Exception as error:
+            response = await _on_defect(request, error)
+            await response(scope, receive, send)
+            raise  # for the server, which logs the stack trace
+        await response(scope, receive, send)
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:
@@ -104,18 +126,18 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         served = service.model()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         images = await _read_images(request, kind, served)
-        answer = await service.answer(served, images, "/predict")
-        if any(kind in request.headers.get("accept", "") for kind in _NPY):
+        answer = await service.answer(served, images, _PREDICT)
+        accept = request.headers.get("accept", "")
+        if any(kind in accept for kind in _NPY):
             return Response(_npy(answer.probabilities), media_type=_NPY[0], headers=answer.headers)
         return json_response(_predictions(answer), headers=answer.headers)
 
-    app.router.add_api_route(
-        "/predict",
+    app.add_api_route(
+        _PREDICT,
         predict,
         methods=["POST"],
         summary="Classify one picture or many",
         openapi_extra=_PREDICT_BODY,
-        route_class_override=_PlainRoute,
     )
 
 
@@ -135,13 +157,25 @@ async def _read_images(request: Request, kind: str, served: ServedModel) -> Imag
             expected=", ".join((*_PICTURES, _NPY[0], _JSON, _FORM)),
             found=kind or "no Content-Type header",
         )
-    body = await request.body()
+    body = await _body(request.receive)
     if kind == _JSON:
         images, _ = await _aside(len(body), request_images.of_json, body, served.model)
         return images
     if kind in _NPY:
         return request_images.of_npy(body, served.model)
     return await _aside(len(body), request_images.of_picture, body, served.model)
+
+
+async def _body(receive: Receive) -> bytes:
+    """Return the body of a request, which most often comes in one message."""
+    chunks = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(chunks)
 
 
 async def _read_form(request: Request, served: ServedModel) -> Images:

@@ -45,7 +45,8 @@ def convert(picture: Image.Image, pictures: Pictures, shape: Shape) -> NDArray[n
     """
     side, colour = shape[0], len(shape) > 2
     picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.info or picture.format is None:  # a file without any metadata has no orientation
+        ImageOps.exif_transpose(picture, in_place=True)
     if pictures == "digit":
         grey = _ink(_grey(picture), side)
         return np.repeat(grey[..., None], shape[2], axis=2) if colour else grey
@@ -64,15 +65,19 @@ def _ink(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     background is not changed.
     """
     background = int(_background(grey))
-    darker = background - np.minimum(grey, background)
-    lighter = np.maximum(grey, background) - background
-    strongest = max(darker.max(), lighter.max())
+    darker, lighter = background - int(grey.min()), int(grey.max()) - background
+    strongest = max(darker, lighter)
     if strongest <= CONTRAST:
         raise _blank("a surface without contrast")
-    is_dark_on_light = darker.max() > lighter.max()
+    is_dark_on_light = darker > lighter
     if not is_dark_on_light and grey.shape == (side, side):
         return grey
-    ink = ((darker if is_dark_on_light else lighter) * (255 / strongest)).round().astype(np.uint8)
+    difference = (
+        background - np.minimum(grey, background)
+        if is_dark_on_light
+        else np.maximum(grey, background) - background
+    )
+    ink = (difference * (255 / strongest)).round().astype(np.uint8)
     rows, columns = np.nonzero(ink > INK)
     cropped = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     small = _fitted(cropped, round(side * BOX))

@@ -1,34 +1,31 @@
-"""The inference log: what was asked and answered, in Parquet files, written by a thread.
+"""The inference log: what was asked and answered, in Parquet files.
 
-A request never waits for the disk. It appends to a queue of bounded size; a thread writes the queue once a
-second to an open part, an Arrow stream with one record batch for each second. A part that is large or old
-enough becomes a Parquet file, by a rename:
+The service sends rows to a process of this module (:mod:`lenet5.serving.log_queue` says how), which writes
+them once a second to an open part, an Arrow stream. A part that is large or old enough becomes a Parquet
+file, by a rename:
 
-    2026-11-27/20261127T101502-4711-000001.arrows     open: complete up to its last batch
-    2026-11-27/20261127T101502-4711-000001.parquet    closed
+    2026-11-27/20261127T101502-4711-a1b2c3-000001.arrows     open: complete up to its last batch
+    2026-11-27/20261127T101502-4711-a1b2c3-000001.parquet    closed
 
-After ``kill -9`` at most the last second is missing. The next start turns open parts of dead processes into
-Parquet and drops the torn batch at the end of a stream. When the disk is full, records are dropped and
-counted, and requests are answered.
-
-The thread shares the interpreter with the requests. It works in small pieces and sleeps between them, so that
-no request waits for more than one piece.
+After ``kill -9`` of both processes at most the last second is missing. The next start turns open parts of
+dead processes into Parquet and drops the torn batch at the end of a stream. When the disk is full, rows are
+dropped and counted, and requests are answered.
 """
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
+import pickle
 import secrets
-import threading
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +35,8 @@ from numpy.typing import NDArray
 
 from lenet5.core import files
 from lenet5.core.errors import DataError, StorageError
+from lenet5.serving.log_queue import Report, Rows, WriterOptions
+from lenet5.system import logs
 
 log = logging.getLogger(__name__)
 
@@ -61,209 +60,83 @@ SCHEMA = pa.schema(
 class and ``confidence`` its probability. ``probabilities`` are in the order of the classes of the version.
 ``input_sha256`` is the digest of the pixels, uint8 in C order; ``pixels`` holds them if the service logs
 them."""
-_FLUSH_SECONDS = 1.0
 _OPEN, _CLOSED = ".arrows", ".parquet"
 _ROTATE_SECONDS = 300.0
 _ROTATE_BYTES = 16_000_000
-_MAX_QUEUED_BYTES = 64_000_000
-_PIECE = 256
-"""Images that are written without a break, unless one request has more: less than a millisecond."""
-_BREAK_SECONDS = 0.001
 
 
-@dataclass(frozen=True)
-class Record:
-    """The images of one request, and their answers."""
-
-    request_id: str
-    time_us: int
-    """Microseconds since 1970, UTC."""
-    route: str
-    model: str
-    version: int
-    digest: str
-    classes: tuple[str, ...]
-    images: NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
-
-    @property
-    def size(self) -> int:
-        """Return about how many bytes of memory it takes."""
-        return 500 + self.images.nbytes + self.probabilities.nbytes
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What one version answered to some requests of one route, in the order of the images."""
-
-    version: int
-    digest: str
-    classes: tuple[str, ...]
-    best: NDArray[np.intp]
-    """(N,) the position of the most probable class of each image."""
-    confidence: NDArray[np.float32]
-    """(N,) its probability."""
-    probabilities: NDArray[np.float32]
-    """(N, C)."""
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> "Answers":
-        """Return the answers of records of one version."""
-        first = records[0]
-        probabilities = np.concatenate([record.probabilities for record in records])
-        return cls(
-            first.version,
-            first.digest,
-            first.classes,
-            probabilities.argmax(axis=1),
-            probabilities.max(axis=1),
-            probabilities,
-        )
-
-
-@dataclass
-class LogCounts:
-    """What became of the rows, since the process began."""
-
-    written: int = 0
-    dropped: int = 0
-
-
-class InferenceLog:
-    """Writes records in a thread. :meth:`append` never blocks."""
+class LogWriter:
+    """Writes rows to parts."""
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        pixels: bool,
-        max_days: float,
-        max_megabytes: float,
-        observe: Callable[[Answers], None] = lambda _: None,
-        clock: Callable[[], float] = time.time,
+        self, folder: Path, *, max_days: float, max_megabytes: float, clock: Callable[[], float] = time.time
     ) -> None:
-        """Remember what to write where. Nothing is written before :meth:`start` or :meth:`write`.
+        """Remember what to write where.
 
         Args:
             folder: one folder for each day is created in it.
-            pixels: whether the images are kept, and not only their digests.
             max_days: the age after which closed parts are removed.
             max_megabytes: the size of all closed parts beyond which the oldest are removed.
-            observe: called in the thread with the answers that are written next.
             clock: the time in seconds since 1970.
         """
-        self.counts = LogCounts()
         self._folder = folder
-        self._pixels = pixels
         self._max_days = max_days
         self._max_bytes = max_megabytes * 1e6
-        self._observe = observe
         self._clock = clock
-        # a queue that wakes the thread at each record would take the interpreter away from the requests
-        self._queue: deque[Record] = deque()
-        # each is changed by one thread alone: `-=` in another thread could lose a change
-        self._appended_bytes = 0
-        self._taken_bytes = 0
-        self._stop = threading.Event()
         self._part: _Part | None = None
         self._token = secrets.token_hex(3)
         self._number = 0
-        self._full = False
-        self._thread = threading.Thread(target=self._run, name="inference-log", daemon=True)
 
-    def start(self) -> None:
-        """Recover the parts of processes that died, and start the thread."""
-        # the first array imports pandas, if it is installed, and the first requests would wait for that
-        pa.array(np.zeros(1))
-        self._recover()
-        self._thread.start()
-
-    def append(self, record: Record) -> None:
-        """Queue a record; drop and count it if the queue is full."""
-        if self._appended_bytes - self._taken_bytes > _MAX_QUEUED_BYTES:
-            self.counts.dropped += len(record.images)
-            return
-        self._appended_bytes += record.size
-        self._queue.append(record)
-
-    def stop(self) -> None:
-        """Write what is queued, close the part and end the thread."""
-        if self._thread.is_alive():
-            self._stop.set()
-            self._thread.join(timeout=30)
+    def recover(self) -> None:
+        """Close the parts of processes that died."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            recover(self._folder)
+        except (OSError, StorageError) as error:
+            log.warning("open parts of the inference log cannot be closed: %s", error)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Write rows at once, without the thread.
+        """Write rows to the open part.
 
         Raises:
             OSError: the disk is full or broken.
         """
-        part = self._append_batch(batch)
-        part.sync()
-        if part.is_full():
-            self._close()
-
-    def close(self) -> None:
-        """Close the part that :meth:`write` opened."""
-        if self._part:
-            self._close()
-
-    def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            stopping = self._stop.wait(_FLUSH_SECONDS)
-            try:
-                self._flush([self._queue.popleft() for _ in range(len(self._queue))])
-                if self._part and (stopping or self._part.is_full()):
-                    self._close()
-            except Exception:  # the thread must survive a defect
-                log.exception("the inference log failed")
-
-    def _flush(self, records: Sequence[Record]) -> None:
-        """Write records piece by piece; those that cannot be written are dropped and counted."""
-        written = dropped = 0
-        problem: OSError | None = None
-        for piece in pieces(records, _PIECE):
-            for group in _groups(piece):
-                answers = Answers.of(group)
-                self._observe(answers)
-                if problem is None:
-                    try:
-                        self._append_batch(to_batch(group, answers, pixels=self._pixels))
-                    except OSError as error:
-                        problem = error
-                if problem is None:
-                    written += len(answers.best)
-                else:
-                    dropped += len(answers.best)
-            self._taken_bytes += sum(record.size for record in piece)
-            time.sleep(_BREAK_SECONDS)
-        if written and problem is None and self._part:
-            try:
-                self._part.sync()
-            except OSError as error:
-                written, dropped, problem = 0, written, error
-        self.counts.written += written
-        self.counts.dropped += dropped
-        self._report(problem, written)
-
-    def _report(self, problem: OSError | None, written: int) -> None:
-        """Log that the disk became full, or has space again: once, and not every second."""
-        if problem:
-            if not self._full:
-                log.error("the inference log cannot be written, requests are answered: %s", problem)
-            self._full = True
-            self._abandon()
-        elif self._full and written:
-            log.warning("the inference log is written again")
-            self._full = False
-            self._recover()
-
-    def _append_batch(self, batch: pa.RecordBatch) -> "_Part":
         if self._part is None:
             self._part = _Part(self._new_path())
         self._part.write(batch)
-        return self._part
+
+    def sync(self) -> None:
+        """Wait until the rows are on the disk.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        if self._part:
+            self._part.sync()
+
+    def rotate(self) -> None:
+        """Close the part if it is large or old enough."""
+        if self._part and self._part.is_full():
+            self.close()
+
+    def abandon(self) -> None:
+        """Leave a part in which a batch may be torn; it becomes Parquet as after a crash."""
+        part, self._part = self._part, None
+        if part:
+            part.abandon()
+            self._to_parquet(part.path)
+
+    def close(self) -> None:
+        """Turn the open part into Parquet, and remove old parts."""
+        part, self._part = self._part, None
+        if part is None:
+            return
+        try:
+            part.close()
+        except OSError as error:
+            log.warning("%s cannot be closed: %s", part.path, error)
+        self._to_parquet(part.path)
+        remove_old(self._folder, self._clock(), self._max_days, self._max_bytes)
 
     def _new_path(self) -> Path:
         """Return the path of a new part. The token keeps it apart from a process with the same number."""
@@ -271,30 +144,6 @@ class InferenceLog:
         began = datetime.fromtimestamp(self._clock(), UTC)
         name = f"{began:%Y%m%dT%H%M%S}-{os.getpid()}-{self._token}-{self._number:06}{_OPEN}"
         return self._folder / f"{began:%Y-%m-%d}" / name
-
-    def _recover(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            recover(self._folder)
-        except (OSError, StorageError) as error:
-            log.warning("open parts of the inference log cannot be closed: %s", error)
-
-    def _abandon(self) -> None:
-        """Leave a part in which a batch may be torn; it becomes Parquet as after a crash."""
-        part, self._part = self._part, None
-        if part:
-            part.abandon()
-            self._to_parquet(part.path)
-
-    def _close(self) -> None:
-        part, self._part = self._part, None
-        assert part is not None
-        try:
-            part.close()
-        except OSError as error:
-            log.warning("%s cannot be closed: %s", part.path, error)
-        self._to_parquet(part.path)
-        remove_old(self._folder, self._clock(), self._max_days, self._max_bytes)
 
     def _to_parquet(self, path: Path) -> None:
         try:
@@ -483,81 +332,117 @@ def _convert(path: Path) -> None:
     path.unlink()
 
 
-class _HasImages(Protocol):
-    @property
-    def images(self) -> NDArray[np.uint8]: ...
-
-
-_Item = TypeVar("_Item", bound=_HasImages)
-
-
-def pieces(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Yield consecutive items that have ``size`` images or a few more; the last ones may have fewer."""
-    piece: list[_Item] = []
-    images = 0
-    for item in items:
-        piece.append(item)
-        images += len(item.images)
-        if images >= size:
-            yield piece
-            piece, images = [], 0
-    if piece:
-        yield piece
-
-
-def _groups(records: Iterable[Record]) -> Iterable[list[Record]]:
-    """Return the records of each version and route, which share most columns."""
-    groups: dict[tuple[str, str, int, str], list[Record]] = {}
-    for record in records:
-        key = (record.route, record.model, record.version, record.digest)
-        groups.setdefault(key, []).append(record)
-    return groups.values()
-
-
-def to_batch(
-    records: Sequence[Record], answers: Answers, *, pixels: bool, rows: NDArray[np.int32] | None = None
-) -> pa.RecordBatch:
-    """Return the rows of some records of one version and route. Only the digests need a loop over images.
+def to_batch(rows: Rows, *, pixels: bool, positions: NDArray[np.int32] | None = None) -> pa.RecordBatch:
+    """Return the rows of the log. Only the digests need a loop over images.
 
     Args:
-        records: what was asked.
-        answers: of these records.
+        rows: what was asked and answered.
         pixels: whether the images are kept.
-        rows: the positions of the images; None for those in each record, from 0.
+        positions: of the images; None for those in each record, from 0.
     """
-    first, total = records[0], len(answers.best)
-    counts = np.array([len(record.images) for record in records])
-    images = np.concatenate([record.images for record in records]).reshape(total, -1)
-    size, classes = images.shape[1], answers.probabilities.shape[1]
-    ids = pa.array([record.request_id for record in records], pa.string())
-    times = np.array([record.time_us for record in records], "datetime64[us]")
-    begins = np.repeat(counts.cumsum() - counts, counts)
+    answers, counts = rows.answers, rows.counts
+    total, classes = answers.probabilities.shape
+    images = np.ascontiguousarray(rows.images).reshape(total, -1)
+    size = images.shape[1]
     content = images.reshape(-1).data
     digests = b"".join(
         [hashlib.sha256(content[begin : begin + size]).digest() for begin in range(0, total * size, size)]
     )
-    offsets = pa.py_buffer(np.arange(0, total * size + 1, size, dtype=np.int32))
+    if positions is None:
+        positions = (np.arange(total) - np.repeat(counts.cumsum() - counts, counts)).astype(np.int32)
+    records = _array(np.repeat(np.arange(len(counts)), counts), pa.int64())
 
     def same(value: object, name: str) -> pa.Array:
         return pa.repeat(pa.scalar(value, SCHEMA.field(name).type), total)
 
     columns = [
-        ids if len(records) == total else ids.take(pa.array(np.repeat(np.arange(len(records)), counts))),
-        pa.array((np.arange(total) - begins).astype(np.int32) if rows is None else rows),
-        pa.array(np.repeat(times, counts), SCHEMA.field("time").type),
-        same(first.route, "route"),
-        same(first.model, "model"),
-        same(first.version, "version"),
-        same(first.digest, "model_sha256"),
-        pa.array(first.classes, pa.string()).take(pa.array(answers.best)),
-        pa.array(answers.confidence),
+        pa.array(rows.request_ids, pa.string()).take(records),
+        _array(positions, pa.int32()),
+        _array(np.repeat(rows.times_us, counts), SCHEMA.field("time").type),
+        same(rows.route, "route"),
+        same(rows.model, "model"),
+        same(answers.version, "version"),
+        same(answers.digest, "model_sha256"),
+        pa.array(answers.classes, pa.string()).take(_array(answers.best.astype(np.int64), pa.int64())),
+        _array(answers.confidence, pa.float32()),
         pa.ListArray.from_arrays(
-            pa.array(np.arange(0, total * classes + 1, classes, dtype=np.int32)),
-            pa.array(answers.probabilities.reshape(-1)),
+            _array(np.arange(0, total * classes + 1, classes, dtype=np.int32), pa.int32()),
+            _array(answers.probabilities.reshape(-1), pa.float32()),
         ),
         pa.Array.from_buffers(pa.binary(32), total, [None, pa.py_buffer(digests)]),
-        pa.Array.from_buffers(pa.binary(), total, [None, offsets, pa.py_buffer(images)])
+        pa.Array.from_buffers(
+            pa.binary(),
+            total,
+            [
+                None,
+                pa.py_buffer(np.arange(0, total * size + 1, size, dtype=np.int32)),
+                pa.py_buffer(images.reshape(-1)),
+            ],
+        )
         if pixels
         else pa.nulls(total, pa.binary()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """Return values as Arrow has them. ``pa.array`` would import pandas, if it is installed: 50 MB."""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _write_what_arrives(source: BinaryIO, sink: BinaryIO, writer: LogWriter, *, pixels: bool) -> None:
+    """Write rows until the service ends; each ``None`` in between asks for a report.
+
+    Args:
+        source: pickled :class:`Rows` and ``None``.
+        sink: for a :class:`Report` as one line of JSON.
+        writer: of the rows.
+        pixels: whether the images are kept.
+    """
+    was_full = False
+    written = 0
+    problem: OSError | None = None
+    while True:
+        try:
+            rows = pickle.load(source)
+        except (EOFError, pickle.UnpicklingError):  # the service ended, perhaps in the middle of a message
+            break
+        if rows is not None:
+            if problem is None:
+                try:
+                    writer.write(to_batch(rows, pixels=pixels))
+                    written += len(rows.images)
+                except OSError as error:
+                    problem = error
+            continue
+        if problem is None:
+            try:
+                writer.sync()
+            except OSError as error:
+                written, problem = 0, error
+        if problem is not None:
+            writer.abandon()
+            was_full = True
+        elif was_full and written:
+            writer.recover()
+            was_full = False
+        report = Report(written, str(problem or ""))
+        with suppress(OSError):  # the service ended, which the next read notices
+            sink.write(json.dumps(vars(report)).encode() + b"\n")
+            sink.flush()
+        written, problem = 0, None
+        writer.rotate()
+    writer.close()
+
+
+def main() -> None:
+    """Be the child process of :class:`lenet5.serving.log_queue.InferenceLog`."""
+    options = WriterOptions(**json.loads(sys.argv[1]))
+    logs.configure(verbose=options.verbose, log_format=options.log_format)
+    writer = LogWriter(Path(options.folder), max_days=options.max_days, max_megabytes=options.max_megabytes)
+    writer.recover()
+    _write_what_arrives(sys.stdin.buffer, sys.stdout.buffer, writer, pixels=options.pixels)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 The service calls :func:`ask`; the module that runs in the child calls :func:`main`.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from lenet5.system.process import environment_for_child
 from lenet5.system.terminal import print_error
 
 _TIMEOUT_SECONDS = 300.0
+_NICE = 10
+"""Of the child, which imports MLflow for seconds while requests are answered."""
 _SHOWN_LINES = 4
 """Of what the child wrote to standard error."""
 
@@ -50,6 +53,7 @@ def ask(paths: Paths, what: str, module: str, *arguments: str) -> str:
 
 def main(answer: Callable[..., None]) -> int:
     """Call a function with the checkout and the words of the command line, and return the exit code."""
+    os.nice(_NICE)
     logs.configure()
     paths = Paths.find()
     try:

@@ -33,6 +33,14 @@ _INFER_BODY = request_images.json_body(
                 },
             },
         },
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string", "enum": [PROBABILITIES]}},
+            },
+        },
     },
     required=["inputs"],
 )
@@ -99,6 +107,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
                 expected=PIXELS,
                 found=brief(tensor.get("name")),
             )
+        _check_outputs(body.get("outputs"))
         images = await run_in_threadpool(request_images.of_tensor, shape, datatype, data, served.model)
         answer = await service.answer(served, images, "/v2")
         content: dict[str, Any] = {
@@ -115,6 +124,27 @@ def add_routes(app: FastAPI, service: Service) -> None:
             ],
         }
         return json_response(content, headers=answer.headers)
+
+
+def _check_outputs(outputs: Any) -> None:
+    """Accept a request for the one output, or for no particular one.
+
+    Raises:
+        RequestError: it names another output.
+    """
+    if outputs is None:
+        return
+    wanted = outputs if isinstance(outputs, list) else [outputs]
+    names = [output.get("name") if isinstance(output, dict) else output for output in wanted]
+    unknown = [brief(name) for name in names if name != PROBABILITIES]
+    if unknown:
+        raise RequestError(
+            400,
+            "unknown_output",
+            "The model has no such output.",
+            expected=PROBABILITIES,
+            found=", ".join(unknown[:5]),
+        )
 
 
 def _named(service: Service, name: str, version: str) -> ServedModel:

@@ -1,12 +1,14 @@
 """Run the HTTP application in one worker process, or in several that share a port."""
 
 import logging
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import uvicorn
@@ -67,13 +69,42 @@ def run(
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )
         if workers > 1:
-            Multiprocess(config, [listener]).run()
+            _Workers(config, [listener]).run()
         else:
-            uvicorn.Server(config).run(sockets=[listener])
+            server = uvicorn.Server(config)
+            for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn begins to listen to them a moment later
+                signal.signal(number, server.handle_exit)
+            server.run(sockets=[listener])
+
+
+class _Workers(Multiprocess):
+    """Worker processes. Ctrl-C, which reaches them too, waits until they can handle it."""
+
+    def init_processes(self) -> None:
+        """Start the workers."""
+        with _interrupts_wait():
+            super().init_processes()
+
+    def keep_subprocess_alive(self) -> None:
+        """Start another worker where one has died."""
+        with _interrupts_wait():
+            super().keep_subprocess_alive()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Block SIGINT during the block, and in child processes until they unblock it."""
+    resource_tracker.ensure_running()  # the first worker starts this process, which unblocks SIGINT here
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _worker(options: ServiceOptions, verbose: int, log_format: logs.Format) -> ASGIApp:
     """Return the application of a worker process, which may be a new interpreter."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # uvicorn's handler is in place
     logs.configure(verbose=verbose, log_format=log_format, also=["uvicorn.error"])
     allow_connections()
     if options.metrics_folder:  # one of several, which end when their parent is killed

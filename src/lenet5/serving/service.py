@@ -15,7 +15,7 @@ from lenet5.serving.access import Limits
 from lenet5.serving.drift import Drift
 from lenet5.serving.errors import RequestError
 from lenet5.serving.feedback_log import FeedbackLog
-from lenet5.serving.inference_log import Answers, InferenceLog, Record
+from lenet5.serving.log_queue import Answers, InferenceLog, Record
 from lenet5.serving.model_watch import ModelWatch, ServedModel
 from lenet5.serving.predictor import Probabilities
 from lenet5.serving.request_id import RequestIds

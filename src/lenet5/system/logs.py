@@ -45,10 +45,11 @@ def configure(*, verbose: int = 0, log_format: Format = "text", also: Sequence[s
 
 
 def in_force() -> tuple[int, Format]:
-    """Return the arguments of the last :func:`configure`, for a child process."""
+    """Return the arguments of the last :func:`configure`, for a child process; the defaults without one."""
     logger = logging.getLogger("lenet5")
     is_text = all(isinstance(handler, _TextHandler) for handler in logger.handlers)
-    return _LEVELS.index(logger.level), "text" if is_text else "json"
+    verbose = _LEVELS.index(logger.level) if logger.level in _LEVELS else 0
+    return verbose, "text" if is_text else "json"
 
 
 class _MaskedRecord(logging.LogRecord):
