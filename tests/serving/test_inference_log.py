@@ -1,6 +1,8 @@
 """The inference log holds each answer once, survives a kill, and never reads a torn part as whole."""
 
 import hashlib
+import io
+import json
 import os
 import signal
 import subprocess
@@ -354,3 +356,24 @@ def test_rows_of_versions_and_routes_that_mix_stay_right(tmp_path: Path, digits:
         assert row["input_sha256"] == hashlib.sha256(image.tobytes()).digest()
         assert np.allclose(row["probabilities"], each.probabilities[row["row"]])
         assert row["time"].timestamp() * 1e6 == pytest.approx(each.time_us)
+
+
+def test_rows_arrive_as_they_were_sent_and_a_cut_message_is_no_row(digits: Arrays) -> None:
+    images = np.repeat(digits["test_images"][:3, ..., None], 3, axis=3)
+    sent = Rows.of([replace(record(images[:2], 1), classes=("a\nb", "ä")), record(images[2:], 2)])
+    file = io.BytesIO()
+    sent.write(file)
+    header, begin = json.loads(file.getvalue().split(b"\n", 1)[0]), file.getvalue().index(b"\n") + 1
+    arrays = file.getvalue()[begin:]
+    got = Rows.read(header, io.BytesIO(arrays))
+    assert (got.route, got.model, got.request_ids) == (sent.route, sent.model, sent.request_ids)
+    assert got.answers.classes == ("a\nb", "ä")
+    assert (got.answers.version, got.answers.digest) == (3, "ab")
+    for name in ("times_us", "counts", "images"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(sent, name))
+        assert getattr(got, name).dtype == getattr(sent, name).dtype
+    for name in ("best", "confidence", "probabilities"):
+        np.testing.assert_array_equal(getattr(got.answers, name), getattr(sent.answers, name))
+    for length in range(0, len(arrays), 97):
+        with pytest.raises(EOFError):
+            Rows.read(header, io.BytesIO(arrays[:length]))

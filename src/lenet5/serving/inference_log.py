@@ -17,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import pickle
 import secrets
 import sys
 import time
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 
 from lenet5.core import files
 from lenet5.core.errors import DataError, StorageError
-from lenet5.serving.log_queue import Report, Rows, WriterOptions
+from lenet5.serving.log_queue import FLUSH, Report, Rows, WriterOptions
 from lenet5.system import logs
 
 log = logging.getLogger(__name__)
@@ -391,10 +390,10 @@ def _array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _write_what_arrives(source: BinaryIO, sink: BinaryIO, writer: LogWriter, *, pixels: bool) -> None:
-    """Write rows until the service ends; each ``None`` in between asks for a report.
+    """Write rows until the service ends; each line ``FLUSH`` in between asks for a report.
 
     Args:
-        source: pickled :class:`Rows` and ``None``.
+        source: :class:`Rows`, each a line of JSON and the bytes of its arrays, and ``FLUSH``.
         sink: for a :class:`Report` as one line of JSON.
         writer: of the rows.
         pixels: whether the images are kept.
@@ -402,12 +401,12 @@ def _write_what_arrives(source: BinaryIO, sink: BinaryIO, writer: LogWriter, *, 
     was_full = False
     written = 0
     problem: OSError | None = None
-    while True:
-        try:
-            rows = pickle.load(source)
-        except (EOFError, pickle.UnpicklingError):  # the service ended, perhaps in the middle of a message
-            break
-        if rows is not None:
+    while (line := source.readline()).endswith(b"\n"):
+        if line != FLUSH:
+            try:
+                rows = Rows.read(json.loads(line), source)
+            except EOFError:
+                break
             if problem is None:
                 try:
                     writer.write(to_batch(rows, pixels=pixels))
@@ -432,7 +431,7 @@ def _write_what_arrives(source: BinaryIO, sink: BinaryIO, writer: LogWriter, *, 
             sink.flush()
         written, problem = 0, None
         writer.rotate()
-    writer.close()
+    writer.close()  # the service ended, perhaps in the middle of a line or of an array
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ wait for it.
 
 import json
 import logging
-import pickle
+import math
 import signal
 import subprocess
 import sys
@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ from lenet5.system import logs
 
 log = logging.getLogger(__name__)
 
+FLUSH = b"null\n"
+"""The line between rows that asks the child process for a report."""
 _SEND_SECONDS, _FLUSH_SECONDS = 0.1, 1.0
 """How often many rows are sent, and how often all are sent and written."""
 _MAX_QUEUED_BYTES = 64_000_000
@@ -119,6 +121,58 @@ class Rows:
                 first.classes,
                 probabilities.argmax(axis=1),
                 probabilities.max(axis=1),
+                probabilities,
+            ),
+        )
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write one line of JSON, then the bytes of each array."""
+        answers = self.answers
+        arrays = (
+            *(self.times_us, self.counts, self.images),
+            *(answers.best, answers.confidence, answers.probabilities),
+        )
+        header = {
+            "route": self.route,
+            "model": self.model,
+            "request_ids": self.request_ids,
+            "version": answers.version,
+            "digest": answers.digest,
+            "classes": answers.classes,
+            "arrays": [(array.dtype.str, array.shape) for array in arrays],
+        }
+        file.write(json.dumps(header).encode() + b"\n")
+        for array in arrays:
+            file.write(np.ascontiguousarray(array).tobytes())
+
+    @classmethod
+    def read(cls, header: dict[str, Any], file: IO[bytes]) -> "Rows":
+        """Read what :meth:`write` has written after its first line.
+
+        Raises:
+            EOFError: the file ends before.
+        """
+        arrays = []
+        for kind, shape in header["arrays"]:
+            size = np.dtype(kind).itemsize * math.prod(shape)
+            content = file.read(size)
+            if len(content) < size:
+                raise EOFError
+            arrays.append(np.frombuffer(content, kind).reshape(shape))
+        times_us, counts, images, best, confidence, probabilities = arrays
+        return cls(
+            header["route"],
+            header["model"],
+            header["request_ids"],
+            times_us,
+            counts,
+            images,
+            Answers(
+                header["version"],
+                header["digest"],
+                tuple(header["classes"]),
+                best,
+                confidence,
                 probabilities,
             ),
         )
@@ -301,7 +355,7 @@ class _Writer:
         Raises:
             OSError: the process is dead.
         """
-        pickle.dump(rows, self._input, protocol=5)
+        rows.write(self._input)
 
     def flush(self) -> Report:
         """Wait until everything that was sent is on the disk.
@@ -309,7 +363,7 @@ class _Writer:
         Raises:
             OSError, EOFError: the process is dead.
         """
-        pickle.dump(None, self._input)
+        self._input.write(FLUSH)
         self._input.flush()
         line = self._output.readline()
         if not line:
