@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 
 from lenet5.serving import inference_log
 from lenet5.serving.inference_log import LogWriter
-from lenet5.serving.log_queue import InferenceLog, Record, Rows
+from lenet5.serving.log_queue import InferenceLog, LogCounts, Record, Rows
 from tests.conftest import Arrays, until
 
 CLASSES = tuple("0123456789")
@@ -377,3 +378,34 @@ def test_rows_arrive_as_they_were_sent_and_a_cut_message_is_no_row(digits: Array
     for length in range(0, len(arrays), 97):
         with pytest.raises(EOFError):
             Rows.read(header, io.BytesIO(arrays[:length]))
+
+
+def test_a_part_that_cannot_be_read_holds_up_no_other(tmp_path: Path, digits: Arrays) -> None:
+    day = tmp_path / "2026-01-02"
+    day.mkdir()
+    other = pa.record_batch({"number": [1]})
+    with (
+        pa.OSFile(str(day / "a-foreign.arrows"), "wb") as file,
+        pa.ipc.new_stream(file, other.schema) as stream,
+    ):
+        stream.write_batch(other)
+    dead = LogWriter(tmp_path, max_days=1, max_megabytes=1)
+    write(dead, record(digits["test_images"][:3]))
+    [part] = [path for path in tmp_path.glob("*/*.arrows") if path.parent != day]
+    shutil.copyfile(part, day / "b-torn.arrows")  # without the lock of a living process
+    LogWriter(tmp_path, max_days=1, max_megabytes=1).recover()
+    assert sorted(path.name for path in day.iterdir()) == ["a-foreign.arrows", "b-torn.parquet"]
+    dead.close()
+    for path in tmp_path.glob("*/*.parquet"):
+        assert path.stat().st_mode & 0o077 == 0, "pixels are for this user alone"
+
+
+def test_rows_that_no_process_writes_at_the_end_are_counted(
+    tmp_path: Path, digits: Arrays, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    log = started(tmp_path)
+    log.append(record(digits["test_images"][:3]))
+    log.stop()
+    assert log.counts == LogCounts(0, 3)
+    assert "3 rows of the inference log are lost" in caplog.text

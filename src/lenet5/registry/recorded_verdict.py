@@ -7,6 +7,7 @@ the answer. `lenet5 run` with nothing to do then reads it, and does not compare 
 import hashlib
 import json
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ _OF_THE_GATE = "gate."
 """Prefix of the tags that the gate itself writes."""
 _CODE = ("core", "images", "model", "registry")
 """Packages whose code compares two versions."""
+_PACKAGES = ("numpy", "onnxruntime", "pandas", "scipy")
+"""They compute the comparisons."""
 _LONGEST = 50_000
 """Characters of the tag; MLflow accepts 100,000."""
 
@@ -54,6 +57,7 @@ def digest(params: Params, state: AliasState, candidate: Version, *, accept_new_
         "register": params.register_.model_dump(mode="json"),
         "evaluate": params.evaluate.model_dump(mode="json"),
         "code": _code(),
+        "packages": {name: version(name) for name in _PACKAGES},
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

@@ -324,9 +324,10 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics", summary="Prometheus metrics")
     async def metrics() -> Response:
-        service.metrics.registry_answers.set(service.watch.state.registry_answers)
-        service.metrics.log_rows.labels("written").set(service.log.counts.written)
-        service.metrics.log_rows.labels("dropped").set(service.log.counts.dropped)
+        # an offline service asks no registry: NaN fulfils no condition of an alert
+        answers = float("nan") if service.is_offline else service.watch.state.registry_answers
+        service.metrics.registry_answers.set(answers)
+        service.count_rows(service.log.counts)
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
 
 

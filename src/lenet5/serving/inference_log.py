@@ -12,6 +12,7 @@ dead processes into Parquet and drops the torn batch at the end of a stream. Whe
 dropped and counted, and requests are answered.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -90,9 +92,10 @@ class LogWriter:
         """Close the parts of processes that died."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.warning("the folder of the inference log cannot be made: %s", error)
+        else:
             recover(self._folder)
-        except (OSError, StorageError) as error:
-            log.warning("open parts of the inference log cannot be closed: %s", error)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write rows to the open part.
@@ -157,7 +160,6 @@ class _Part:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = _create(path)
-        fcntl.flock(self._file, fcntl.LOCK_EX)  # until this process ends, however it ends
         self._writer = pa.ipc.new_stream(self._file, SCHEMA)
         self._since = time.monotonic()
 
@@ -183,12 +185,20 @@ class _Part:
 
 
 def _create(path: Path) -> BinaryIO:
-    """Create a file. Another process may remove the empty folder of the day meanwhile."""
-    for _ in range(3):
+    """Create a file that only this user can read, and lock it until this process ends.
+
+    Another process may remove the empty folder of the day meanwhile, or take the file, while it has no lock
+    yet, for that of a dead process and remove it.
+    """
+    for _ in range(10):
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            return path.open("xb")
-    return path.open("xb")
+            file = open(path, "xb", opener=partial(os.open, mode=0o600))  # noqa: SIM115
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:
+                return file
+            file.close()
+    raise OSError(errno.EIO, "it is removed again and again", str(path))
 
 
 def parts(folder: Path) -> Iterator[Path]:
@@ -280,20 +290,20 @@ def read_all(folder: Path) -> pa.Table:
 
 
 def recover(folder: Path) -> None:
-    """Turn the open parts of processes that are dead into Parquet.
-
-    Raises:
-        OSError, StorageError: the disk is full or broken.
-    """
+    """Turn the open parts of processes that are dead into Parquet. One that cannot be read stays as it is."""
     for path in folder.glob(f"*/*{_OPEN}"):
-        if not path.is_file():  # a pipe would never answer
+        if not path.is_file():  # to open a named pipe would wait for a writer
             continue
-        with path.open("rb") as file:
-            try:
+        try:
+            with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # its process is alive
-                continue
-            _convert(path)
+                _convert(path)
+        except BlockingIOError:  # its process is alive
+            continue
+        except FileNotFoundError:  # another process has just closed it
+            continue
+        except (OSError, StorageError, DataError, pa.ArrowException) as error:
+            log.warning("%s stays an open part: %s", path, error)
 
 
 def remove_old(folder: Path, now: float, max_days: float, max_bytes: float) -> None:
@@ -311,6 +321,8 @@ def remove_old(folder: Path, now: float, max_days: float, max_bytes: float) -> N
                 path.unlink()
         except FileNotFoundError:  # another worker process removed it
             continue
+        except OSError as error:
+            log.warning("%s cannot be removed: %s", path, error)
     for day in folder.glob("*/"):
         try:
             day.rmdir()
@@ -326,8 +338,9 @@ def _convert(path: Path) -> None:
         if torn:
             log.warning("%s: the last batch is torn; %d bytes are dropped", path, torn)
         if table.num_rows:
-            with files.replacing(target) as partial:
-                pq.write_table(table, partial, compression="zstd")
+            with files.replacing(target) as unfinished:
+                pq.write_table(table, unfinished, compression="zstd")
+                unfinished.chmod(0o600)
     path.unlink()
 
 
@@ -440,7 +453,10 @@ def main() -> None:
     logs.configure(verbose=options.verbose, log_format=options.log_format)
     writer = LogWriter(Path(options.folder), max_days=options.max_days, max_megabytes=options.max_megabytes)
     writer.recover()
-    _write_what_arrives(sys.stdin.buffer, sys.stdout.buffer, writer, pixels=options.pixels)
+    # what a library prints must not mix with the reports
+    reports = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    _write_what_arrives(sys.stdin.buffer, reports, writer, pixels=options.pixels)
 
 
 if __name__ == "__main__":

@@ -219,6 +219,7 @@ class InferenceLog:
         max_days: float,
         max_megabytes: float,
         observe: Callable[[Answers], None] = lambda _: None,
+        on_counts: Callable[[LogCounts], None] = lambda _: None,
     ) -> None:
         """Remember what to write where. Nothing is written before :meth:`start`.
 
@@ -228,9 +229,11 @@ class InferenceLog:
             max_days: the age after which closed parts are removed.
             max_megabytes: the size of all closed parts beyond which the oldest are removed.
             observe: called in the thread with the answers that are sent next.
+            on_counts: called in the thread with what became of the rows, after each report.
         """
         self._options = WriterOptions(str(folder), pixels, max_days, max_megabytes, *logs.in_force())
         self._observe = observe
+        self._on_counts = on_counts
         # a queue that wakes the thread at each record would take the interpreter away from the requests
         self._queue: deque[Record] = deque()
         # each number is changed by one thread alone: `+=` in two threads could lose a change
@@ -273,7 +276,9 @@ class InferenceLog:
     def _run(self) -> None:
         # Ctrl-C reaches every process of the terminal. The child inherits the mask of this thread, so it ends
         # only when the pipe is closed, after the last row
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        signal.pthread_sigmask(
+            signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+        )
         stopping, due = False, 0.0
         while True:
             is_due = stopping or time.monotonic() > due
@@ -289,6 +294,9 @@ class InferenceLog:
             stopping = self._stop.wait(_SEND_SECONDS)
         if self._writer:
             self._writer.end()
+        if lost := sum(len(record.images) for record in self._queue):
+            self._dropped += lost
+            log.error("%d rows of the inference log are lost: no process writes it", lost)
 
     def _send(self, *, confirm: bool) -> None:
         """Send the queued records piece by piece; if asked, wait until they are written, and count them."""
@@ -310,18 +318,28 @@ class InferenceLog:
                 self._dropped += self._unconfirmed - report.written
                 self._unconfirmed = 0
                 self._tell(report)
+                self._on_counts(self.counts)
         except (OSError, EOFError) as error:
-            self._dropped += self._unconfirmed
-            self._unconfirmed = 0
-            reason = f"exit code {self._writer.end()}" if self._writer else error
-            self._writer = None
+            code = self._discard_writer()
+            reason = error if code is None else f"exit code {code}"
             log.error("no process writes the inference log: %s", reason)  # noqa: TRY400
+        except BaseException:  # the process has a part of a message, and would read the next one wrongly
+            self._discard_writer()
+            raise
         finally:
             self._writes.set()
 
+    def _discard_writer(self) -> int | None:
+        """End the child process and return its exit code. What it has not confirmed counts as dropped."""
+        self._dropped += self._unconfirmed
+        self._unconfirmed = 0
+        writer, self._writer = self._writer, None
+        return writer.end() if writer else None
+
     def _living_writer(self) -> "_Writer | None":
         """Return the child process; start another one, but not again and again."""
-        if self._writer is None and time.monotonic() - self._started > _RESTART_SECONDS:
+        is_time = self._stop.is_set() or time.monotonic() - self._started > _RESTART_SECONDS
+        if self._writer is None and is_time:
             self._started = time.monotonic()
             self._writer = _Writer(self._options)
         return self._writer

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from lenet5.core.errors import UsageError
+from lenet5.core.errors import Unavailable, UsageError
 from lenet5.serving import http_app
 from lenet5.serving.connection import Connection, allow_connections
 from lenet5.serving.service import ServiceOptions
@@ -48,6 +49,7 @@ def run(
 
     Raises:
         UsageError: the address cannot be used, or the port is in use.
+        Unavailable: the application failed to start.
     """
     with _listening(host, port) as listener, tempfile.TemporaryDirectory(prefix="lenet5-metrics-") as folder:
         on_listening()
@@ -69,12 +71,29 @@ def run(
             timeout_graceful_shutdown=_DRAIN_SECONDS,
         )
         if workers > 1:
-            _Workers(config, [listener]).run()
+            several = _Workers(config, [listener])
+            several.run()
+            started = all(worker.exitcode != STARTUP_FAILURE for worker in several.processes)
         else:
             server = uvicorn.Server(config)
             for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn begins to listen to them a moment later
                 signal.signal(number, server.handle_exit)
-            server.run(sockets=[listener])
+            started = _run_to_its_end(server, listener)
+    if not started:
+        raise Unavailable(
+            "The service could not start.", found="the error above", fix="`lenet5 doctor` looks for causes"
+        )
+
+
+def _run_to_its_end(server: uvicorn.Server, listener: socket.socket) -> bool:
+    """Serve, and return False if the application failed to start. Its exit code has another meaning here."""
+    try:
+        server.run(sockets=[listener])
+    except SystemExit as end:
+        if end.code != STARTUP_FAILURE:
+            raise
+        return False
+    return True
 
 
 class _Workers(Multiprocess):

@@ -15,7 +15,7 @@ from lenet5.serving.access import Limits
 from lenet5.serving.drift import Drift
 from lenet5.serving.errors import RequestError
 from lenet5.serving.feedback_log import FeedbackLog
-from lenet5.serving.log_queue import Answers, InferenceLog, Record
+from lenet5.serving.log_queue import Answers, InferenceLog, LogCounts, Record
 from lenet5.serving.model_watch import ModelWatch, ServedModel
 from lenet5.serving.predictor import Probabilities
 from lenet5.serving.request_id import RequestIds
@@ -83,9 +83,16 @@ class Service:
             max_days=options.log_days,
             max_megabytes=options.log_megabytes,
             observe=self._observe,
+            on_counts=self.count_rows,
         )
         self.feedback = FeedbackLog(folder / "feedback")
         self.ids = RequestIds.of_folder(folder)
+        self.is_offline = options.offline
+
+    def count_rows(self, counts: LogCounts) -> None:
+        """Set the metrics of the log. Each process sets its own, and a scrape adds them up."""
+        self.metrics.log_rows.labels("written").set(counts.written)
+        self.metrics.log_rows.labels("dropped").set(counts.dropped)
 
     def _changed(self, served: ServedModel) -> None:
         self.metrics.version.set(served.number)

@@ -63,7 +63,7 @@ class ServiceMetrics:
         )
         self.registry_answers = Gauge(
             "lenet5_registry_answers",
-            "1 while the registry answers, else 0.",
+            "1 while the registry answers, else 0; NaN if the service is offline.",
             registry=registry,
             multiprocess_mode="livemostrecent",
         )

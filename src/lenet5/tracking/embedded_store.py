@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from importlib.metadata import version
+from pathlib import Path
 
 from filelock import FileLock
 
@@ -108,6 +109,8 @@ def _create(state: LocalState) -> None:
     """Make the database aside: migrations take seconds, and a kill would leave half of them."""
     for leftover in state.mlflow.glob(f".{state.mlflow_database.name}.*.partial-journal"):
         leftover.unlink()
+    for kind in ("journal", "wal", "shm"):  # SQLite would apply a journal of a lost database to the new one
+        Path(f"{state.mlflow_database}-{kind}").unlink(missing_ok=True)
     with files.replacing(state.mlflow_database) as partial:
         if empty_database.fill("mlflow", partial):
             with closing(sqlite3.connect(partial)) as database, database:
