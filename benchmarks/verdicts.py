@@ -25,6 +25,8 @@ PAGE = ROOT / "docs/promotion.md"
 RECIPES = ("accuracy", "mlp")
 HELD_BACK = 3
 """Exit code of `lenet5 promote` for a version that the gate does not accept."""
+NOTHING_TO_UNDO = 2
+"""Exit code of `lenet5 rollback` while the first champion holds the alias."""
 
 
 def main() -> None:
@@ -73,9 +75,10 @@ def shown(checkout: Checkout) -> dict[str, str]:
     for recipe in RECIPES:
         train = f"dvc exp run $(lenet5 recipe {recipe})"
         checkout.run(train)
-        blocks[f"verdict-{recipe}"] = _dialogue(
-            train, "lenet5 promote", checkout.run("lenet5 promote", expected=(HELD_BACK,))
-        )
+        said = checkout.run("lenet5 promote", expected=(0, HELD_BACK))
+        blocks[f"verdict-{recipe}"] = _dialogue(train, "lenet5 promote", said)
+        # each recipe is compared with the default; this is refused where nothing was promoted
+        checkout.run("lenet5 rollback --reason 'the next candidate'", expected=(0, NOTHING_TO_UNDO))
     checkout.run("git checkout --quiet params.yaml dvc.lock")
     transpose(checkout.root / "data/mnist")
     accept = "lenet5 pin && lenet5 ingest && lenet5 validate --update-reference && dvc repro"
