@@ -134,8 +134,12 @@ def test_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
 
 def writer_of(pid: int) -> psutil.Process:
     """Return the process that writes the log of a process."""
-    children = psutil.Process(pid).children()
-    [writer] = [child for child in children if "lenet5.serving.inference_log" in child.cmdline()]
+    writers = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess):  # a zombie has no command line
+            if "lenet5.serving.inference_log" in child.cmdline():
+                writers.append(child)
+    [writer] = writers
     return writer
 
 
