@@ -621,3 +621,20 @@ def test_other_machines_need_a_key(own: Project) -> None:
             for _ in range(40)
         ]
         assert 429 in codes
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_start_that_fails_has_the_exit_code_of_what_is_not_available(own: Project, workers: str) -> None:
+    content = b"no model"
+    digest = hashlib.sha256(content).hexdigest()
+    state = LocalState(own.root)
+    models = state.folder / "models"
+    models.mkdir(exist_ok=True)
+    (models / f"{digest}.onnx").write_bytes(content)
+    state.serving.mkdir(exist_ok=True)
+    remembered = {"version": 1, "digest": digest}
+    (state.serving / "last-lenet5-mnist-champion.json").write_text(json.dumps(remembered))
+    port = str(free_port())
+    done = own.command("lenet5", "serve", "--offline", "--port", port, "--workers", workers)
+    assert done.returncode == 6
+    assert "error: The service could not start." in done.stderr
