@@ -35,15 +35,15 @@ PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
 
 .PHONY: test-fast
-test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (under a minute on two cores)
+test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (one to two minutes on two cores)
 	$(PYTEST) $(PARALLEL) --fast
 
 .PHONY: test
-test: .venv/installed-dev ## run every test that needs no server, except the longest (about seven minutes on two cores)
+test: .venv/installed-dev ## run every test that needs no server, except the longest (seven to ten minutes on two cores)
 	$(PYTEST) $(PARALLEL) -m "not (integration or stack or long)"
 
 .PHONY: test-integration
-test-integration: .venv/installed-dev ## run the tests that start servers, workers, flows or other programs, except the longest (a quarter of an hour)
+test-integration: .venv/installed-dev ## run the tests that start servers, workers, flows or other programs, except the longest (fifteen to twenty minutes)
 	$(PYTEST) $(PARALLEL) -m "(integration or stack) and not long"
 
 .PHONY: test-all
