@@ -47,6 +47,8 @@ class Checkout:
     def __init__(self, root: Path) -> None:
         self.root = root
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
+        for key, value in (("user.name", "Benchmark"), ("user.email", "benchmark@example.invalid")):
+            subprocess.run(["git", "config", key, value], cwd=root, check=True)  # `dvc exp run` commits
 
     def run(self, line: str, *, expected: Sequence[int] = (0,)) -> str:
         """Run a line of a shell, and return what a terminal shows.
