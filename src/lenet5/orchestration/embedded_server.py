@@ -125,7 +125,7 @@ def _make_database() -> None:
     if not database.parent.is_dir():
         return
     with FileLock(database.with_name("create.lock")):  # two servers may start at once
-        # a journal without its database belongs to none that this makes
+        # SQLite would apply a journal that is left over to the new database
         if any(database.parent.glob(f"{database.name}*")):
             return
         with files.replacing(database) as partial:

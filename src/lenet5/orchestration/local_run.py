@@ -104,19 +104,16 @@ def _without_flow(
         Refused: the gate rejected the version or held it back, and nothing has changed since.
     """
     from lenet5.orchestration import up_to_date
-    from lenet5.registry import promotion
 
-    done = refused = None
-    try:
-        done = up_to_date.find(paths)
-        refused = promotion.refusal(done) if done else None
-    except Refused as error:
-        refused = error
-    if done or refused:
-        with events.publish_to(observer):
-            events.all_cached([node.name for node in nodes], refused=refused is not None)
-    if refused:
-        raise refused
+    stages = [node.name for node in nodes]
+    with events.publish_to(observer):
+        try:
+            done = up_to_date.find(paths)
+        except Refused:
+            events.all_cached(stages, refused=True)
+            raise
+        if done:
+            events.all_cached(stages)
     return done
 
 

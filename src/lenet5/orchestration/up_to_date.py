@@ -30,7 +30,8 @@ def find(paths: Paths) -> "Promotion | None":
     The caller holds the lock of the checkout, and no stage is out of date.
 
     Raises:
-        Refused: the version is a model of another data set than the champion, as the registry says already.
+        Refused: the gate rejected the version or held it back, or the version is a model of another data set
+            than the champion. The registry says so already.
     """
     if LocalState(paths.root).in_workspace:
         return None
@@ -45,6 +46,8 @@ def find(paths: Paths) -> "Promotion | None":
         promoted = promotion.promote(paths, all_params, str(version.number), client=client, recorded=True)
         if remote_url := settings.load(paths).lenet5_dvc_remote:
             dvc.use_remote(paths, paths, remote_url)
+        if refused := promotion.refusal(promoted):
+            raise refused
     except Refused:
         raise
     except (Lenet5Error, NeedsMlflowError, OSError, sqlite3.Error) as reason:

@@ -25,8 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lenet5.model import metrics
-from lenet5.model.metrics import wilson
+from lenet5.model.metrics import summarize, wilson
 from lenet5.registry import paired_tests
 from lenet5.registry.paired_tests import Comparison
 from lenet5.stages.register.params import Gate, Register
@@ -215,7 +214,7 @@ def judge_predictions(
     verdict = judge(
         params.register_,
         {
-            **metrics.summarize(candidate, params.evaluate.calibration_bins),
+            **summarize(candidate, params.evaluate.calibration_bins),
             "mean_corruption_accuracy": answers.mean_accuracy,
         },
         scores.comparison if scores else None,
@@ -234,37 +233,35 @@ def _scores(params: "Params", paired: "PairedPredictions") -> Scores | None:
     """Compare candidate and champion on one test set; None when there is no champion."""
     if paired.champion is None:
         return None
-    test = params.register_.gate
+    gate = params.register_.gate
     candidate, champion = _correct(paired.candidate), _correct(paired.champion)
     comparison = paired_tests.compare(
-        candidate, champion, confidence=test.confidence, resamples=test.resamples, seed=test.seed
+        candidate, champion, confidence=gate.confidence, resamples=gate.resamples, seed=gate.seed
     )
     return Scores(float(candidate.mean()), float(champion.mean()), comparison)
 
 
 def _groups(params: "Params", paired: "PairedPredictions", answers: "PairedAnswers") -> pd.DataFrame | None:
     """Compare candidate and champion on each corruption and slice; None when there is no champion."""
-    gate_params = params.register_.gate
+    gate = params.register_.gate
     if paired.champion is None:
         return None
     groups = paired_tests.on_slices(
         _correct(paired.candidate),
         _correct(paired.champion),
         _slices(paired.candidate, answers.slices),
-        gate_params.slice_margin,
+        gate.slice_margin,
     )
     if answers.candidate is not None and answers.champion is not None:
-        groups += paired_tests.on_corruptions(
-            answers.candidate, answers.champion, gate_params.corruption_margin
-        )
-    return paired_tests.table(groups, gate_params.confidence)
+        groups += paired_tests.on_corruptions(answers.candidate, answers.champion, gate.corruption_margin)
+    return paired_tests.table(groups, gate.confidence)
 
 
-def _slices(predictions_: pd.DataFrame, slices: pd.DataFrame | None) -> pd.DataFrame:
+def _slices(predictions: pd.DataFrame, slices: pd.DataFrame | None) -> pd.DataFrame:
     """Return the slices of the test images; only the classes for versions that have no table of slices."""
     if slices is not None:
         return slices
-    return pd.DataFrame({"index": predictions_["index"], "class": predictions_["label"].astype(str)})
+    return pd.DataFrame({"index": predictions["index"], "class": predictions["label"].astype(str)})
 
 
 def _correct(frame: pd.DataFrame) -> NDArray[np.bool_]:

@@ -327,7 +327,9 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         # an offline service asks no registry: NaN fulfils no condition of an alert
         answers = float("nan") if service.is_offline else service.watch.state.registry_answers
         service.metrics.registry_answers.set(answers)
-        service.count_rows(service.log.counts)
+        service.count_rows(
+            service.log.counts
+        )  # the thread of the log counts none while it waits for the disk
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
 
 

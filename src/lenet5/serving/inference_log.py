@@ -298,9 +298,10 @@ def recover(folder: Path) -> None:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _convert(path)
-        except BlockingIOError:  # its process is alive
-            continue
-        except FileNotFoundError:  # another process has just closed it
+        except (
+            BlockingIOError,
+            FileNotFoundError,
+        ):  # its process is alive, or another one has just closed it
             continue
         except (OSError, StorageError, DataError, pa.ArrowException) as error:
             log.warning("%s stays an open part: %s", path, error)

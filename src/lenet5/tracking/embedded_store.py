@@ -106,7 +106,7 @@ def failure(paths: Paths, error: Exception) -> DataError | StorageError | Unavai
 
 
 def _create(state: LocalState) -> None:
-    """Make the database aside: migrations take seconds, and a kill would leave half of them."""
+    """Make the database aside, since a kill would leave half of it."""
     for leftover in state.mlflow.glob(f".{state.mlflow_database.name}.*.partial-journal"):
         leftover.unlink()
     for kind in ("journal", "wal", "shm"):  # SQLite would apply a journal of a lost database to the new one
