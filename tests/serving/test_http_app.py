@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp, Receive
 
 from lenet5.serving import http_app
 from lenet5.serving.access import Limits
@@ -76,33 +77,41 @@ def test_every_refusal_has_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert answers[1].headers["Allow"] == "POST"
 
 
-def test_body_that_does_not_arrive_in_time_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Service, "model", lambda _: None)
-    limits = Limits(hosts=frozenset(), body_seconds=0.2)
-    application = http_app.create(replace(options(tmp_path), limits=limits))
+def predict(application: ASGIApp, receive: Receive) -> list[Any]:
+    """Ask for the class of a picture whose body comes from ``receive``; return the messages of the answer."""
     sent: list[Any] = []
-
-    async def receive() -> Any:
-        await asyncio.sleep(60)
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    headers = [(b"content-type", b"image/png"), (b"content-length", b"9")]
     scope = {
         "type": "http",
+        "http_version": "1.1",
         "method": "POST",
         "path": "/predict",
         "raw_path": b"/predict",
-        "headers": headers,
+        "query_string": b"",
+        "headers": [(b"content-type", b"image/png"), (b"content-length", b"9")],
     }
 
     async def ask() -> None:
         await application(scope, receive, send)
 
     asyncio.run(ask())
+    return sent
+
+
+def test_body_that_does_not_arrive_in_time_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Service, "model", lambda _: None)
+    limits = Limits(hosts=frozenset(), body_seconds=0.2)
+    application = http_app.create(replace(options(tmp_path), limits=limits))
+
+    async def receive() -> Any:
+        await asyncio.sleep(60)
+
+    sent = predict(application, receive)
     assert sent[0]["status"] == 408
     assert b"slow_body" in sent[1]["body"]
 
@@ -114,26 +123,9 @@ def test_client_that_leaves_in_the_body_is_no_defect(tmp_path: Path, monkeypatch
         {"type": "http.request", "body": b"half", "more_body": True},
         {"type": "http.disconnect"},
     ]
-    sent: list[Any] = []
 
     async def receive() -> Any:
         return arriving.pop(0)
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = [(b"content-type", b"image/png"), (b"content-length", b"9")]
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/predict",
-        "raw_path": b"/predict",
-        "headers": headers,
-    }
-    scope |= {"query_string": b"", "http_version": "1.1"}
-
-    async def ask() -> None:
-        await application(scope, receive, send)
-
-    asyncio.run(ask())
+    sent = predict(application, receive)
     assert sent[0]["status"] == 400

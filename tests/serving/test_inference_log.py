@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +26,19 @@ from tests.conftest import Arrays, until
 
 CLASSES = tuple("0123456789")
 SIZE = 2_000_000
+APPENDING = """
+import sys, time, numpy as np
+from pathlib import Path
+from lenet5.serving.log_queue import InferenceLog, Record
+log = InferenceLog(Path(sys.argv[1]), pixels=True, max_days=1, max_megabytes=10)
+log.start()
+for number in range(10**6):
+    log.append(Record(f"{number:040x}", number, "/predict", "m", 3, "ab", tuple("0123456789"),
+                      np.zeros((1, 28, 28), np.uint8), np.full((1, 10), .1, np.float32)))
+    print(number, flush=True)
+    time.sleep(.002)
+"""
+"""A service that appends 500 records a second to the log in a folder, and prints their numbers."""
 
 
 def record(images: np.ndarray, number: int = 0) -> Record:
@@ -96,21 +108,9 @@ def test_full_queue_drops_and_counts_and_never_blocks(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import time, numpy as np
-        from pathlib import Path
-        from lenet5.serving.log_queue import InferenceLog, Record
-        log = InferenceLog(Path({str(tmp_path)!r}), pixels=True, max_days=1, max_megabytes=10)
-        log.start()
-        for number in range(10**6):
-            log.append(Record(f"{{number:040x}}", number, "/predict", "m", 3, "ab", tuple("0123456789"),
-                              np.zeros((1, 28, 28), np.uint8), np.full((1, 10), .1, np.float32)))
-            print(number, flush=True)
-            time.sleep(.002)
-    """)
     appended: list[tuple[float, int]] = []
     begin = killed = time.monotonic()
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", APPENDING, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout
         for line in process.stdout:
@@ -145,24 +145,14 @@ def writer_of(pid: int) -> psutil.Process:
 
 @pytest.mark.slow
 def test_writer_closes_the_part_and_ends_after_the_service_is_killed(tmp_path: Path) -> None:
-    program = textwrap.dedent(f"""
-        import time, numpy as np
-        from pathlib import Path
-        from lenet5.serving.log_queue import InferenceLog, Record
-        log = InferenceLog(Path({str(tmp_path)!r}), pixels=False, max_days=1, max_megabytes=10)
-        log.start()
-        for number in range(10**6):
-            log.append(Record(f"{{number:040x}}", number, "/predict", "m", 3, "ab", tuple("0123456789"),
-                              np.zeros((1, 28, 28), np.uint8), np.full((1, 10), .1, np.float32)))
-            time.sleep(.002)
-    """)
-    with subprocess.Popen([sys.executable, "-c", program]) as process:
+    command = [sys.executable, "-c", APPENDING, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         until(lambda: list(tmp_path.glob("*/*.arrows")), 60, "rows are written")
         writer = writer_of(process.pid)
         for ending in (signal.SIGINT, signal.SIGTERM):  # reach it before the service has sent all rows
             writer.send_signal(ending)
         seen = rows(tmp_path).num_rows
-        until(lambda: rows(tmp_path).num_rows > seen, 30, "it goes on after the signals")
+        until(lambda: rows(tmp_path).num_rows > seen, 30, "rows are written after the signals")
         process.kill()
     until(lambda: not writer.is_running(), 30, "the writer ends")
     assert {path.suffix for path in inference_log.parts(tmp_path)} == {".parquet"}

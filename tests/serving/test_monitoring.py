@@ -12,10 +12,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from lenet5.serving import http_app
-from lenet5.serving.access import Limits
 from lenet5.serving.log_queue import Answers
 from lenet5.serving.service import Service, ServiceOptions
 from tests.conftest import REPOSITORY
+from tests.serving.test_http_app import options
 
 FOLDER = REPOSITORY / "docs" / "monitoring"
 METRIC = re.compile(r"\b(lenet5_[a-z_]+)(?:\{([^}]*)\})?")
@@ -37,28 +37,17 @@ def expressions() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
     """The labels of each metric of a service that has refused a request and counted an answer."""
-    options = ServiceOptions(
-        root=tmp_path_factory.mktemp("monitoring"),
-        model_name="digits",
-        reference="@champion",
-        limits=Limits(hosts=frozenset()),
-        poll_seconds=60,
-        metrics_folder=None,
-        log_pixels=False,
-        log_days=1,
-        log_megabytes=1,
-    )
     services: list[Service] = []
 
     class Kept(Service):
-        def __init__(self, options: ServiceOptions) -> None:
-            super().__init__(options)
+        def __init__(self, wanted: ServiceOptions) -> None:
+            super().__init__(wanted)
             services.append(self)
 
     async def ask() -> str:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(http_app, "Service", Kept)
-            application = http_app.create(options)
+            application = http_app.create(options(tmp_path_factory.mktemp("monitoring")))
         [service] = services
         service.metrics.count(
             Answers(
