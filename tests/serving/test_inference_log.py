@@ -301,6 +301,7 @@ def test_full_disk_drops_and_counts_and_the_log_recovers(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (50_000, 28, 28), np.uint8)
     log = started(small_disk / "log", pixels=True)
+    log.wait_until_it_writes()  # all that is queued until then would take half of the disk
     sent = 0
 
     def send_until(reached: Callable[[], bool]) -> None:
@@ -308,7 +309,7 @@ def test_full_disk_drops_and_counts_and_the_log_recovers(
         begin = time.monotonic()
         while not reached():
             assert time.monotonic() - begin < 60
-            log.append(record(noise[sent * 20 : sent * 20 + 20], sent))
+            log.append(record(noise[sent * 5 : sent * 5 + 5], sent))
             sent += 1
             time.sleep(0.05)
 
@@ -324,13 +325,30 @@ def test_full_disk_drops_and_counts_and_the_log_recovers(
     log.stop()
     assert caplog.text.count("cannot be written, requests are answered") == 1
     assert caplog.text.count("is written again") == 1
-    assert log.counts.written + log.counts.dropped == 20 * sent
+    assert log.counts.written + log.counts.dropped == 5 * sent
     assert {path.suffix for path in inference_log.parts(small_disk / "log")} == {".parquet"}
     table = rows(small_disk / "log").to_pylist()
     keys = {(row["request_id"], row["row"]) for row in table}
     assert len(table) == len(keys) >= log.counts.written
     for row in table:
-        assert row["pixels"] == noise[int(row["request_id"], 16) * 20 + row["row"]].tobytes()
+        assert row["pixels"] == noise[int(row["request_id"], 16) * 5 + row["row"]].tobytes()
+
+
+def test_part_that_is_too_large_to_be_closed_on_a_full_disk_is_closed_later(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1_500, 28, 28), np.uint8)  # 1.2 of 2 MB
+    log = LogWriter(small_disk / "log", max_days=1, max_megabytes=100)
+    log.recover()
+    write(log, record(noise))
+    log.close()
+    assert "stays an open part" in caplog.text
+    assert [path.suffix for path in inference_log.parts(small_disk / "log")] == [".arrows"]
+    subprocess.run(["mount", "-o", f"remount,size={3 * SIZE}", str(small_disk)], check=True)
+    write(log, record(noise[:3], 1))
+    log.close()
+    assert [path.suffix for path in inference_log.parts(small_disk / "log")] == [".parquet"] * 2
+    assert rows(small_disk / "log").num_rows == 1_503
 
 
 def test_rows_of_versions_and_routes_that_mix_stay_right(tmp_path: Path, digits: Arrays) -> None:

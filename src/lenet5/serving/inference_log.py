@@ -7,9 +7,10 @@ file, by a rename:
     2026-11-27/20261127T101502-4711-a1b2c3-000001.arrows     open: complete up to its last batch
     2026-11-27/20261127T101502-4711-a1b2c3-000001.parquet    closed
 
-After ``kill -9`` of both processes at most the last second is missing. The next start turns open parts of
-dead processes into Parquet and drops the torn batch at the end of a stream. When the disk is full, rows are
-dropped and counted, and requests are answered.
+After ``kill -9`` of both processes at most the last second is missing. The next start, or the next part that
+is closed, turns open parts of dead processes into Parquet and drops the torn batch at the end of a stream.
+When the disk is full, rows are dropped and counted, and requests are answered; a part for which there is no
+space as Parquet stays open until there is.
 """
 
 import errno
@@ -126,10 +127,10 @@ class LogWriter:
         part, self._part = self._part, None
         if part:
             part.abandon()
-            self._to_parquet(part.path)
+            recover(self._folder)
 
     def close(self) -> None:
-        """Turn the open part into Parquet, and remove old parts."""
+        """Turn the open part and those for which the disk was too full into Parquet; remove old parts."""
         part, self._part = self._part, None
         if part is None:
             return
@@ -137,7 +138,7 @@ class LogWriter:
             part.close()
         except OSError as error:
             log.warning("%s cannot be closed: %s", part.path, error)
-        self._to_parquet(part.path)
+        recover(self._folder)
         remove_old(self._folder, self._clock(), self._max_days, self._max_bytes)
 
     def _new_path(self) -> Path:
@@ -146,12 +147,6 @@ class LogWriter:
         began = datetime.fromtimestamp(self._clock(), UTC)
         name = f"{began:%Y%m%dT%H%M%S}-{os.getpid()}-{self._token}-{self._number:06}{_OPEN}"
         return self._folder / f"{began:%Y-%m-%d}" / name
-
-    def _to_parquet(self, path: Path) -> None:
-        try:
-            _convert(path)
-        except (OSError, StorageError) as error:
-            log.warning("%s stays an open part, which the next start closes: %s", path, error)
 
 
 class _Part:
@@ -174,8 +169,10 @@ class _Part:
         return self._file.tell() > _ROTATE_BYTES or time.monotonic() - self._since > _ROTATE_SECONDS
 
     def close(self) -> None:
-        self._writer.close()
-        self._file.close()
+        try:
+            self._writer.close()
+        finally:
+            self._file.close()
 
     def abandon(self) -> None:
         try:
@@ -290,7 +287,7 @@ def read_all(folder: Path) -> pa.Table:
 
 
 def recover(folder: Path) -> None:
-    """Turn the open parts of processes that are dead into Parquet. One that cannot be read stays as it is."""
+    """Turn the open parts that no process has locked into Parquet. If that fails, a part stays as it is."""
     for path in folder.glob(f"*/*{_OPEN}"):
         if not path.is_file():  # to open a named pipe would wait for a writer
             continue
