@@ -14,7 +14,7 @@ from lenet5.core.paths import Paths
 from lenet5.model import onnx_session
 from lenet5.serving import predictor, reference
 from lenet5.serving.drift import Drift
-from lenet5.serving.log_queue import Answers
+from lenet5.serving.log_queue import VersionAnswers
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.reference import WINDOW, Reference
 from lenet5.serving.service_metrics import ServiceMetrics
@@ -36,9 +36,9 @@ def served(number: int, digest: str = "d") -> ServedModel:
     return ServedModel("digits", digest, cast(predictor.Model, type("Model", (), {"number": number})()), b"")
 
 
-def answers(version: int, best: np.ndarray, confidence: float | np.ndarray) -> Answers:
+def answers(version: int, best: np.ndarray, confidence: float | np.ndarray) -> VersionAnswers:
     values = np.full(len(best), confidence, np.float32)
-    return Answers(version, "d", CLASSES, best, values, np.zeros((len(best), 10), np.float32))
+    return VersionAnswers(version, "d", CLASSES, best, values, np.zeros((len(best), 10), np.float32))
 
 
 def usual(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

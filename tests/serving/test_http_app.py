@@ -1,16 +1,22 @@
 """The HTTP application in this process: what a client sees when the service itself has a defect."""
 
 import asyncio
+import io
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from starlette.types import ASGIApp, Receive
 
-from lenet5.serving import http_app
+from lenet5.core.dataset import DIGITS
+from lenet5.serving import http_app, image_normalization
 from lenet5.serving.access import Limits
+from lenet5.serving.predictor import Model
 from lenet5.serving.service import Service, ServiceOptions
 
 PATHS = ("/predict", "/invocations")
@@ -75,6 +81,38 @@ def test_every_refusal_has_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (415, "encoded_body"),
     ]
     assert answers[1].headers["Allow"] == "POST"
+
+
+def test_small_file_with_many_pixels_is_decoded_in_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model(1, DIGITS, (28, 28), lambda _: pytest.fail("a white picture shows no digit"))
+    monkeypatch.setattr(Service, "model", lambda _: SimpleNamespace(model=model))
+    convert, decoding = image_normalization.convert, []
+
+    def observed(picture: Image.Image, *arguments: Any) -> Any:
+        decoding.append((picture.width, threading.current_thread() is threading.main_thread()))
+        return convert(picture, *arguments)
+
+    monkeypatch.setattr(image_normalization, "convert", observed)
+    application = http_app.create(options(tmp_path))
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            png = {"Content-Type": "image/png"}
+            return [await client.post("/predict", content=white(side), headers=png) for side in (28, 3000)]
+
+    answers = asyncio.run(ask())
+    assert [answer.json()["error"]["code"] for answer in answers] == ["invalid_picture"] * 2
+    assert decoding == [(28, True), (3000, False)]
+    assert len(white(3000)) < 32_768
+
+
+def white(side: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (side, side), 255).save(file, "PNG")
+    return file.getvalue()
 
 
 def predict(application: ASGIApp, receive: Receive) -> list[Any]:

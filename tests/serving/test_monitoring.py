@@ -12,7 +12,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from lenet5.serving import http_app
-from lenet5.serving.log_queue import Answers
+from lenet5.serving.log_queue import VersionAnswers
 from lenet5.serving.service import Service, ServiceOptions
 from tests.conftest import REPOSITORY
 from tests.serving.test_http_app import options
@@ -50,7 +50,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str,
             application = http_app.create(options(tmp_path_factory.mktemp("monitoring")))
         [service] = services
         service.metrics.count(
-            Answers(
+            VersionAnswers(
                 1, "ab", ("0", "1"), np.array([0, 1]), np.array([0.9, 0.8], np.float32), np.eye(2, dtype="f4")
             )
         )

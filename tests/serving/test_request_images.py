@@ -199,5 +199,7 @@ def test_tensor_keeps_its_datatype(digits: Arrays) -> None:
 def test_picture_in_a_request_is_read_as_the_command_reads_it(digits: Arrays) -> None:
     file = io.BytesIO()
     Image.fromarray(digits["test_images"][0]).save(file, "PNG")
-    assert np.array_equal(request_images.of_picture(file.getvalue(), GREY)[0], digits["test_images"][0])
-    assert refused(request_images.of_picture, b"GIF89a", GREY).code == "invalid_picture"
+    assert np.array_equal(request_images.of_picture(file, GREY, "a")[0], digits["test_images"][0])
+    refusal = refused(request_images.of_picture, io.BytesIO(b"GIF89a"), GREY, "Picture 2")
+    assert refusal.code == "invalid_picture"
+    assert refusal.message.startswith("Picture 2")

@@ -15,7 +15,7 @@ from lenet5.tracking import experiment_page, run_name, source_code, store, tags
 _PICTURES = {"Confusion matrix": "confusion.png", "Calibration": "calibration.png"}
 """Figures in a report; a report holds their bytes, so that it needs no server."""
 _LARGEST_PICTURE = 200_000
-"""Bytes."""
+"""Size limit of a figure in bytes."""
 _FIGURES = {
     "accuracy": "test accuracy",
     "mean_corruption_accuracy": "accuracy on corrupted images, mean",

@@ -35,13 +35,13 @@ from lenet5.system.state import LocalState
 
 ROUTE = "batch"
 SCHEMA = inference_log.SCHEMA.append(pa.field("source", pa.string(), nullable=False))
-"""Of the output: the columns of the inference log, and the file. ``row`` is the position in the file."""
+"""Columns of the output: those of the inference log, and the file. ``row`` is the position in the file."""
 _PICTURES = (".png", ".jpg", ".jpeg")
 _ARRAYS = (".npy",)
 _TABLES = (".parquet",)
 _READABLE = (*_PICTURES, *_ARRAYS, *_TABLES)
 _CHUNK = 1000
-"""Images that are scored and written at a time."""
+"""Number of images that are scored and written at a time."""
 _COLUMNS = ("image", "pixels", "img", "images", "picture")
 """Names of the column with the images of a Parquet file, in order of preference."""
 _PICTURE_BYTES = (b"\x89PNG", b"\xff\xd8\xff")

@@ -15,11 +15,11 @@ from lenet5.serving.access import BODY_IS_COMPLETE
 from lenet5.serving.errors import RequestError
 
 HEADER_SECONDS = 10.0
-"""From the start of a connection, or of a later request on it, to the end of the headers."""
+"""Time limit from the start of a connection, or of a later request on it, to the end of the headers."""
 MAX_HEADER_BYTES = 65_536
-"""Of the request line and all headers."""
+"""Size limit of the request line and all headers together."""
 MAX_CONNECTIONS = 10_000
-"""Of one worker process."""
+"""Limit of open connections in one worker process."""
 _SPARE_FILES = 256
 """Open files that are no connections: the log, the model, the listener."""
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lenet5.core.errors import Unavailable
 from lenet5.core.paths import Paths
 from lenet5.serving import mlflow_child, reference
-from lenet5.serving.log_queue import Answers
+from lenet5.serving.log_queue import VersionAnswers
 from lenet5.serving.model_watch import ServedModel
 from lenet5.serving.reference import WINDOW, Reference
 from lenet5.serving.service_metrics import ServiceMetrics
@@ -59,7 +59,7 @@ class Drift:
         if not (asked or self._offline):
             threading.Thread(target=self._download, args=[window], name="reference", daemon=True).start()
 
-    def observe(self, answers: Answers) -> None:
+    def observe(self, answers: VersionAnswers) -> None:
         """Take note of answers, and set the gauges if there are enough of them."""
         window = self._window
         if window is None or answers.version != window.served.number:  # of the version before

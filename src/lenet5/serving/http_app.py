@@ -41,13 +41,14 @@ _JSON = "application/json"
 _NPY = ("application/x-npy", "application/npy")
 _PICTURES = ("image/png", "image/jpeg", "application/octet-stream")
 _FORM = "multipart/form-data"
-_SMALL_PICTURE = 32_768
-"""Bytes. A larger picture is decoded in a thread, so that other requests are answered meanwhile."""
+_SMALL_BODY, _SMALL_PICTURE = 32_768, 65_536
+"""Bytes and pixels up to which a body is decoded at once. A larger one is decoded in a thread, so that other
+requests are answered meanwhile."""
 _MAX_ROWS = 2**31
 _MAX_FILES = 1000
-"""Pictures in one form."""
+"""Limit of the pictures in one form."""
 _MLFLOW_CODES = {500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
-"""Of refusals; any other one is a bad request."""
+"""Error codes of MLflow by HTTP status; every other status is a bad request."""
 PUBLIC = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 """Paths that need no key."""
 
@@ -159,11 +160,13 @@ async def _read_images(request: Request, kind: str, served: ServedModel) -> Imag
         )
     body = await _body(request.receive)
     if kind == _JSON:
-        images, _ = await _aside(len(body), request_images.of_json, body, served.model)
+        images, _ = await _decode(len(body) <= _SMALL_BODY, request_images.of_json, body, served.model)
         return images
     if kind in _NPY:
         return request_images.of_npy(body, served.model)
-    return await _aside(len(body), request_images.of_picture, body, served.model)
+    opened = request_images.open_picture(io.BytesIO(body))
+    is_small = len(body) <= _SMALL_BODY and opened.width * opened.height <= _SMALL_PICTURE
+    return await _decode(is_small, request_images.of_opened, opened, served.model)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -205,9 +208,9 @@ async def _read_form(request: Request, served: ServedModel) -> Images:
         await form.close()
 
 
-async def _aside(size: int, call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function: at once for a small body, and in a thread for a large one."""
-    return call(*arguments) if size <= _SMALL_PICTURE else await run_in_threadpool(call, *arguments)
+async def _decode(is_small: bool, call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that decodes a body: at once for a small one, and in a thread for a large one."""
+    return call(*arguments) if is_small else await run_in_threadpool(call, *arguments)
 
 
 def _predictions(answer: Answer) -> dict[str, Any]:

@@ -40,17 +40,18 @@ log = logging.getLogger(__name__)
 FLUSH = b"null\n"
 """The line between rows that asks the child process for a report."""
 _SEND_SECONDS, _FLUSH_SECONDS = 0.1, 1.0
-"""How often many rows are sent, and how often all are sent and written."""
+"""Time between two looks at the queue, and between two reports. A look sends rows if there are many; before a
+report, all are sent."""
 _MAX_QUEUED_BYTES = 64_000_000
 _PIECE = 128
-"""Images that are sent without a break, unless one request has more: half a millisecond."""
+"""Number of images that are sent without a break (half a millisecond), unless one request has more."""
 _BREAK_SECONDS = 0.001
 _START_SECONDS = 20.0
-"""That the service waits for the first child process before it answers requests."""
+"""Time limit of the first child process to start. The service answers no request before."""
 _RESTART_SECONDS = 5.0
-"""Between two starts of the child process."""
+"""Least time between two starts of the child process."""
 _END_SECONDS = 25.0
-"""That the child process has to close its part."""
+"""Time limit of the child process to close its part."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Answers:
+class VersionAnswers:
     """What one version answered to some requests of one route, in the order of the images."""
 
     version: int
@@ -101,7 +102,7 @@ class Rows:
     """Images of each record."""
     images: NDArray[np.uint8]
     """(N, ...)."""
-    answers: Answers
+    answers: VersionAnswers
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> "Rows":
@@ -115,7 +116,7 @@ class Rows:
             np.array([record.time_us for record in records], np.int64),
             np.array([len(record.images) for record in records], np.int64),
             np.concatenate([record.images for record in records]) if len(records) > 1 else first.images,
-            Answers(
+            VersionAnswers(
                 first.version,
                 first.digest,
                 first.classes,
@@ -167,7 +168,7 @@ class Rows:
             times_us,
             counts,
             images,
-            Answers(
+            VersionAnswers(
                 header["version"],
                 header["digest"],
                 tuple(header["classes"]),
@@ -218,7 +219,7 @@ class InferenceLog:
         pixels: bool,
         max_days: float,
         max_megabytes: float,
-        observe: Callable[[Answers], None] = lambda _: None,
+        observe: Callable[[VersionAnswers], None] = lambda _: None,
         on_counts: Callable[[LogCounts], None] = lambda _: None,
     ) -> None:
         """Remember what to write where. Nothing is written before :meth:`start`.
@@ -317,7 +318,7 @@ class InferenceLog:
                 self._written += report.written
                 self._dropped += self._unconfirmed - report.written
                 self._unconfirmed = 0
-                self._tell(report)
+                self._log_change(report)
                 self._on_counts(self.counts)
         except (OSError, EOFError) as error:
             code = self._discard_writer()
@@ -344,7 +345,7 @@ class InferenceLog:
             self._writer = _Writer(self._options)
         return self._writer
 
-    def _tell(self, report: Report) -> None:
+    def _log_change(self, report: Report) -> None:
         """Log that the disk became full, or has space again: once, and not every second."""
         if report.problem and not self._is_full:
             log.error("the inference log cannot be written, requests are answered: %s", report.problem)

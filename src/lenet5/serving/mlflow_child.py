@@ -16,9 +16,9 @@ from lenet5.system.terminal import print_error
 
 _TIMEOUT_SECONDS = 300.0
 _NICE = 10
-"""Of the child, which imports MLflow for seconds while requests are answered."""
+"""Niceness of the child process, which imports MLflow for seconds while requests are answered."""
 _SHOWN_LINES = 4
-"""Of what the child wrote to standard error."""
+"""Number of lines of the child's standard error that a message shows."""
 
 
 def ask(paths: Paths, what: str, module: str, *arguments: str) -> str:

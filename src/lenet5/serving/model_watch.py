@@ -33,7 +33,7 @@ from lenet5.system.state import LocalState
 log = logging.getLogger(__name__)
 
 _CLIENT_SECONDS = 60.0
-"""Between two questions to MLflow's client, which needs seconds of a core."""
+"""Least time between two questions to MLflow's client, which needs seconds of a core."""
 _WARM_UP = (1, onnx_session.BATCH)
 """Numbers of images that a new version scores before it answers requests."""
 

@@ -22,9 +22,9 @@ from lenet5.serving import mlflow_child
 from lenet5.system.state import LocalState
 
 _EDGES = np.array([0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999], np.float32)
-"""Between the bins in which confidences are counted."""
+"""Edges of the bins in which confidences are counted."""
 WINDOW = 1000
-"""Images that are compared with the reference."""
+"""Number of images that are compared with the reference."""
 _RATE = 0.001
 """Share of windows in which chance exceeds a limit."""
 _SIMULATED = (5_000, 20_000)

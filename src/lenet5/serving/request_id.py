@@ -15,7 +15,7 @@ from pathlib import Path
 from lenet5.core import files
 
 _TIME, _RANDOM, _CHECK = 6, 8, 6
-"""Bytes of each part."""
+"""Number of bytes of each part."""
 LENGTH = 2 * (_TIME + _RANDOM + _CHECK)
 """Characters of an identifier."""
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from PIL import Image
 
 from lenet5.core.errors import DataError
 from lenet5.serving import picture
@@ -22,11 +23,12 @@ from lenet5.serving.predictor import Model
 Images = NDArray[np.uint8]
 """(N, H, W), or (N, H, W, 3) for RGB."""
 
+_THE_PICTURE = "The picture"
 _NPY = b"\x93NUMPY"
 _MAX_HEADER = 1000
-"""Bytes of the header of an NPY file: it states dtype, order and shape."""
+"""Size limit in bytes of the header of an NPY file, which states dtype, order and shape."""
 _MAX_AXES = 8
-"""Of a tensor or of nested lists. Images of a model have 4 at most."""
+"""Limit of the axes of a tensor or of nested lists. Images of a model have 4 at most."""
 DATATYPES = {
     "UINT8": np.uint8,
     "INT8": np.int8,
@@ -45,15 +47,40 @@ _NUMBERS = {int, float, list}
 _NO_NUMBERS = "something else than numbers"
 
 
-def of_picture(content: bytes | BinaryIO, model: Model, name: str = "The picture") -> Images:
-    """Return one image, (1, ...), from the bytes of a PNG or JPEG file.
+def of_picture(file: BinaryIO, model: Model, name: str) -> Images:
+    """Return one image, (1, ...), from a PNG or JPEG file.
+
+    Args:
+        file: an open file.
+        model: the model.
+        name: of the picture, for messages.
 
     Raises:
         RequestError: it is no such picture, has too many pixels, or shows nothing.
     """
-    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    return of_opened(open_picture(file, name), model, name)
+
+
+def open_picture(file: BinaryIO, name: str = _THE_PICTURE) -> Image.Image:
+    """Return a picture of which only the header is read, so that its size is known before it is decoded.
+
+    Raises:
+        RequestError: it is no PNG or JPEG picture, or has too many pixels.
+    """
     try:
-        return picture.decode(file, name, model.description, model.shape)[None]
+        return picture.open_header(file, name)
+    except DataError as error:
+        raise of_data_error(error) from None
+
+
+def of_opened(opened: Image.Image, model: Model, name: str = _THE_PICTURE) -> Images:
+    """Return one image, (1, ...), from a picture of :func:`open_picture`.
+
+    Raises:
+        RequestError: it is damaged, or shows nothing.
+    """
+    try:
+        return picture.convert(opened, name, model.description, model.shape)[None]
     except DataError as error:
         raise of_data_error(error) from None
 

@@ -25,7 +25,7 @@ from lenet5.system import logs, parent_watch, settings
 log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 20
-"""That running requests have after SIGTERM."""
+"""Time limit of running requests after SIGTERM."""
 _BACKLOG = 2048
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -15,7 +15,7 @@ from lenet5.serving.access import Limits
 from lenet5.serving.drift import Drift
 from lenet5.serving.errors import RequestError
 from lenet5.serving.feedback_log import FeedbackLog
-from lenet5.serving.log_queue import Answers, InferenceLog, LogCounts, Record
+from lenet5.serving.log_queue import InferenceLog, LogCounts, Record, VersionAnswers
 from lenet5.serving.model_watch import ModelWatch, ServedModel
 from lenet5.serving.predictor import Probabilities
 from lenet5.serving.request_id import RequestIds
@@ -98,7 +98,7 @@ class Service:
         self.metrics.version.set(served.number)
         self.drift.follow(served)
 
-    def _observe(self, answers: Answers) -> None:
+    def _observe(self, answers: VersionAnswers) -> None:
         self.metrics.count(answers)
         self.drift.observe(answers)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-from lenet5.serving.log_queue import Answers
+from lenet5.serving.log_queue import VersionAnswers
 
 _SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -121,7 +121,7 @@ class ServiceMetrics:
             for gauge in (self.drift, self.drift_limit):
                 gauge.labels(what).set(math.nan)
 
-    def count(self, answers: Answers) -> None:
+    def count(self, answers: VersionAnswers) -> None:
         """Count images by their predicted class."""
         version = str(answers.version)
         self.confidence.labels(version).inc(float(answers.confidence.sum(dtype=np.float64)))

@@ -13,9 +13,9 @@ from lenet5.stages.evaluate import inspection
 from lenet5.stages.evaluate.inspection import Inspector
 
 MOST_MAPS = 32
-"""Of one layer. A wider layer shows its first ones."""
+"""Number of feature maps that are shown of one layer. A wider layer shows its first ones."""
 PLACES = 28
-"""Of the patch along each side of an image. In larger images it moves by several pixels."""
+"""Number of positions of the patch along each side. In larger images it moves by several pixels."""
 PATCH = 5
 """Side of the patch in pixels, if it moves by one."""
 
