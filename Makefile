@@ -35,11 +35,11 @@ PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest
 
 .PHONY: test-fast
-test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (one to two minutes on two cores)
+test-fast: .venv/installed-dev ## run the tests that need neither TensorFlow nor a server (a minute or two on two cores)
 	$(PYTEST) $(PARALLEL) --fast
 
 .PHONY: test
-test: .venv/installed-dev ## run every test that needs no server, except the longest (seven to ten minutes on two cores)
+test: .venv/installed-dev ## run every test that needs no server, except the longest (four to eight minutes on two cores)
 	$(PYTEST) $(PARALLEL) -m "not (integration or stack or long)"
 
 .PHONY: test-integration

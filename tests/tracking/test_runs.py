@@ -36,6 +36,18 @@ def test_training_is_logged_with_parameters_and_epochs(client: MlflowClient, pat
     assert run.data.metrics["train.loss"] == 0.5
 
 
+def test_training_has_system_metrics_after_those_of_an_epoch(client: MlflowClient, paths: Paths) -> None:
+    train(paths)
+    [run] = all_runs(client, paths)  # the training ended before the first sample was due
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
+    with pytest.raises(ValueError, match="diverged"), runs.training_run(paths, "other", PARAMS):
+        raise ValueError("diverged")
+    [without, _] = sorted(
+        all_runs(client, paths), key=lambda run: run.data.tags["lenet5.training"] == TRAINING
+    )
+    assert not without.data.metrics
+
+
 def test_same_training_continues_its_run(client: MlflowClient, paths: Paths) -> None:
     train(paths)
     train(paths)

@@ -1,8 +1,11 @@
 """CPU and memory of this machine while a training runs, in its MLflow run."""
 
+import logging
 from collections.abc import Callable
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+log = logging.getLogger(__name__)
 
 
 class SystemMetrics(SystemMetricsMonitor):
@@ -20,19 +23,26 @@ class SystemMetrics(SystemMetricsMonitor):
         """
         super().__init__(run_id, resume_logging=True)
         self._has_epoch = has_epoch
-        self._latest: dict[str, float] | None = None
-        """The newest sample while the run has no epoch."""
+        self._has_published = False
 
     def publish_metrics(self, metrics: dict[str, float]) -> None:
-        """Log a sample, or keep it until the run has an epoch."""
+        """Log the mean of the samples, or go on collecting them until the run has an epoch."""
         if self._has_epoch():
-            self._latest = None
+            self._has_published = True
             super().publish_metrics(metrics)
-        else:
-            self._latest = metrics
 
     def finish(self) -> None:
-        """End the thread. A training that ended sooner than the next sample has one nevertheless."""
-        if self._latest:
-            self.publish_metrics(self._latest)
+        """End the thread. A training that ended before the first mean was due has one nevertheless."""
+        if self._process is not None:
+            self._shutdown_event.set()
+            self._process.join()
+            if not self._has_published:
+                self._publish_what_there_is()
         super().finish()
+
+    def _publish_what_there_is(self) -> None:
+        try:
+            self.collect_metrics()
+            self.publish_metrics(self.aggregate_metrics())
+        except Exception as error:  # as in the thread: the store may refuse them in many ways
+            log.warning("System metrics are not logged: %s", error)
