@@ -39,6 +39,19 @@ def test_each_epoch_has_another_order_and_can_be_the_first(numbered: Split, sett
     np.testing.assert_array_equal(np.concatenate(labels(later)), epochs[2])
 
 
+def test_stream_of_epochs_has_the_batches_of_each_epoch(numbered: Split, settings: Train) -> None:
+    by_epoch = Batches(numbered, settings, first_epoch=1)
+    stream = Batches(numbered, settings, first_epoch=1).epochs()
+    for _ in range(3):
+        by_epoch.on_epoch_begin()
+        for expected, (images, indices) in zip(labels(by_epoch), stream, strict=False):
+            np.testing.assert_array_equal(indices, expected)
+            np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
+    validation = ValidationBatches(numbered, 100)
+    again = [indices for _, (_, indices) in zip(range(8), validation.epochs(), strict=False)]
+    np.testing.assert_array_equal(np.concatenate(again), np.tile(np.arange(310), 2))
+
+
 def test_batch_does_not_depend_on_earlier_batches(numbered: Split, settings: Train) -> None:
     turned = settings.model_copy(update={"distortion": Distortion(shift=1, rotation=10, scale=0.1)})
     one, other = Batches(numbered, turned), Batches(numbered, turned)

@@ -10,7 +10,7 @@ from lenet5.core.dataset import Split
 from lenet5.stages.train import optimizer
 from lenet5.stages.train.batches import Batches
 from lenet5.stages.train.fit import untrained_network
-from lenet5.stages.train.fused import FusedSequential, update
+from lenet5.stages.train.fused import FusedSequential, prefetched, update
 from lenet5.stages.train.params import Train
 
 EPOCHS = 1  # later, Adam turns differences of the last bit into larger ones
@@ -89,3 +89,15 @@ def test_layers_are_shared_with_the_network(settings: Train) -> None:
     model = FusedSequential(network, settings.batch_size)
     assert [a is b for a, b in zip(model.layers, network.layers, strict=True)] == [True] * len(network.layers)
     assert type(keras.models.clone_model(model)) is keras.Sequential
+
+
+def test_prefetched_items_are_those_of_the_batches_and_are_not_tuned(train: Split, settings: Train) -> None:
+    batches = Batches(train, settings, batches_per_item=4)
+    dataset = prefetched(batches.epochs, train)
+    assert dataset.options().autotune.enabled is False  # its thread would hold up the end of an epoch
+    expected = Batches(train, settings, batches_per_item=4).epochs()
+    for _, (images, labels), (images_expected, labels_expected) in zip(
+        range(2 * len(batches)), dataset.as_numpy_iterator(), expected, strict=False
+    ):
+        np.testing.assert_array_equal(images, images_expected)
+        np.testing.assert_array_equal(labels, labels_expected)

@@ -1,6 +1,7 @@
 """Draw batches from a split of any size, in an order that only the seed and the epoch decide."""
 
 import math
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -11,6 +12,8 @@ from lenet5.stages.train import augment
 from lenet5.stages.train.params import Train
 from lenet5.stages.train.sharding import SINGLE_PROCESS, ProcessGroup
 
+Item = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Images (B, H, W, channels) in 0 to 1, and one-hot labels (B, classes)."""
 WINDOW = 65_536
 """Images that are shuffled together, 205 MB of float32. Larger splits are read from disk once per epoch."""
 _BLOCK = 256
@@ -64,7 +67,7 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(self.steps / self._batches_per_item)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __getitem__(self, index: int) -> Item:
         size, first = self._params.batch_size, index * self._batches_per_item
         batches = range(first, min(first + self._batches_per_item, self.steps))
         rows = [self._order[number * size : (number + 1) * size] for number in batches]
@@ -92,6 +95,12 @@ class Batches(keras.utils.PyDataset):
         disturbance = augment.draw_disturbance(limits, count, images.shape[1:3], random)
         moved = augment.augment(images, amounts[:, share], None if fields is None else fields[:, share])
         return augment.disturb(moved, disturbance.of(share))
+
+    def epochs(self) -> Iterator[Item]:
+        """Yield the items of one epoch after the other, without end."""
+        while True:
+            self.on_epoch_begin()
+            yield from map(self.__getitem__, range(len(self)))
 
     def on_epoch_begin(self) -> None:
         self._shuffle()
@@ -125,10 +134,15 @@ class ValidationBatches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(len(self._split.images) / self._size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __getitem__(self, index: int) -> Item:
         end = min((index + 1) * self._size, len(self._split.images))
         rows = self._group.share(np.arange(index * self._size, end))
         return self._split.images[rows], self._split.labels[rows]
+
+    def epochs(self) -> Iterator[Item]:
+        """Yield all batches again and again, without end."""
+        while True:
+            yield from map(self.__getitem__, range(len(self)))
 
 
 def shuffled_indices(images: int, seed: list[int], window: int = WINDOW) -> NDArray[np.intp]:

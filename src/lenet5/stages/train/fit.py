@@ -1,6 +1,7 @@
 """Train a network on arrays; return the model and its history."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,13 +55,22 @@ def fit(
     model = untrained_network(train.images.shape[1:], train.labels.shape[1], params)
     trained_epochs = resume_from.epoch if resume_from else 0
     if fused := takes_fused_step(params):
-        from lenet5.stages.train.fused import FusedSequential  # imports TensorFlow
+        from lenet5.stages.train.fused import FusedSequential, prefetched  # imports TensorFlow
 
         model = FusedSequential(model, params.batch_size)
     batches_per_item = params.steps_per_execution if fused else 1
     batches = Batches(
         train, params, first_epoch=trained_epochs, group=group, batches_per_item=batches_per_item
     )
+    validation_batches = ValidationBatches(validation, 1000, group)
+    data: dict[str, Any] = {"x": batches, "validation_data": validation_batches}
+    if fused:
+        data = {
+            "x": prefetched(batches.epochs, train),
+            "steps_per_epoch": len(batches),
+            "validation_data": prefetched(validation_batches.epochs, validation),
+            "validation_steps": len(validation_batches),
+        }
     model.compile(
         optimizer=optimizer.build(params, steps=params.epochs * batches.steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
@@ -77,11 +87,10 @@ def fit(
     # variables is traced twice
     model.optimizer.build(model.trainable_variables)
     model.fit(
-        batches,
+        **data,
         shuffle=False,  # Batches shuffles; the order of Keras would depend on the earlier epochs
         epochs=trained_epochs if has_stopped else params.epochs,
         initial_epoch=trained_epochs,
-        validation_data=ValidationBatches(validation, 1000, group),
         verbose=0,
         callbacks=[
             _StopOnNonFinite(batches_per_item),

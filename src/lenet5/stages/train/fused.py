@@ -4,11 +4,14 @@ A call gets the images of several steps at once. Keras instead draws each batch 
 updates its metrics in each step, and updates each weight with about ten operations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 
 import keras
 import tensorflow as tf
+
+from lenet5.core.dataset import Split
+from lenet5.stages.train.batches import Item
 
 
 class FusedSequential(keras.Sequential):
@@ -56,6 +59,26 @@ class FusedSequential(keras.Sequential):
         loss_of_epoch.update_state(loss_sum / images_trained, sample_weight=images_trained)
         metrics: dict[str, tf.Tensor] = self.compute_metrics(images, labels, predicted.concat())
         return metrics
+
+
+def prefetched(epochs: Callable[[], Iterator[Item]], split: Split) -> tf.data.Dataset:
+    """Return a dataset that draws the next items in a thread, while others are trained on.
+
+    Keras makes a similar one of a ``PyDataset`` for each epoch, and lets TensorFlow tune it. The thread that
+    tunes it may miss its wake-up call at the end of an epoch, and the next epoch waits for it: half a second
+    after one of a second, and up to a minute after a long one.
+
+    Args:
+        epochs: returns the items of one epoch after the other, without end.
+        split: the images and labels that the items are taken from.
+    """
+    arrays = (split.images, split.labels)
+    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), tf.float32) for array in arrays)
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return (
+        tf.data.Dataset.from_generator(epochs, output_signature=signature).prefetch(2).with_options(options)
+    )
 
 
 def update(
