@@ -57,6 +57,14 @@ def test_parameter_that_the_version_lacks_is_not_set() -> None:
     assert comparison.changes(version(2), version(1), {}, {"train.gamma": "1"}) == ["gamma not set"]
 
 
+def test_parameter_that_an_earlier_release_did_not_have_has_its_default() -> None:
+    base = {"train.kernel_size": "3"}
+    assert comparison.changes(version(2), version(1), {**base, "train.distortion.elastic": "0.0"}, base) == []
+    bent = {**base, "train.distortion.elastic": "1.5"}
+    assert comparison.changes(version(2), version(1), bent, base) == ["elastic 1.5"]
+    assert comparison.changes(version(2), version(1), base, bent) == ["elastic 0.0"]
+
+
 def test_version_of_an_earlier_release_says_commit_for_its_code() -> None:
     earlier = Version("digits", 1, (), datetime(2026, 1, 1, tzinfo=UTC), "run", EARLIER)
     assert comparison.parameters(earlier) is None

@@ -9,7 +9,7 @@ from lenet5.registry import model_versions
 from lenet5.registry.model_versions import Version
 from lenet5.stages.register.params import Gate
 from lenet5.system.experiments import changed_values
-from lenet5.tracking import runs, tags
+from lenet5.tracking import run_name, runs, tags
 from lenet5.tracking.embedded_client import Client
 
 if TYPE_CHECKING:
@@ -52,10 +52,14 @@ def changes(
     """
 
     # the pins of the data change with the data, and the limits of the gate change no model
-    def counted(parameters: Mapping[str, str]) -> dict[str, str]:
-        return {k: v for k, v in parameters.items() if not k.startswith((tags.PINS, "register."))}
+    def counted(parameters: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+        # what an earlier release could not set is what it was there: the default
+        defaults = {k: str(v) for k, v in run_name.defaults().items() if k in others and k not in parameters}
+        return {
+            k: v for k, v in {**parameters, **defaults}.items() if not k.startswith((tags.PINS, "register."))
+        }
 
-    words = changed_values(counted(of_version), counted(of_base))
+    words = changed_values(counted(of_version, of_base), counted(of_base, of_version))
     own, other = version.tags, base.tags
     if any(own.get(name) != other.get(name) for name in (tags.RAW_DATA, tags.TEST_DATA)):
         words.append("data")
