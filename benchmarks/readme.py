@@ -12,7 +12,6 @@ import typer
 
 from benchmarks import (
     command,
-    inference,
     label_errors,
     large,
     picture,
@@ -20,6 +19,7 @@ from benchmarks import (
     report,
     results,
     robustness,
+    serving,
     time_to_accuracy,
 )
 from benchmarks.bench import ROOT
@@ -110,7 +110,7 @@ def tables(measured: Sequence[Result]) -> str:
 def six_lines(measured: Sequence[Result]) -> str:
     """The figures that say most about the product, each beside what it compares with."""
     time, rates = _part(measured, "time"), _part(measured, "rate")
-    answers, sizes = _part(measured, "inference"), _part(measured, "large")
+    services, sizes = _part(measured, "serving"), _part(measured, "large")
 
     def value(result: Result, table: str, name: str) -> str:
         line = result.line(table, name)
@@ -135,9 +135,9 @@ def six_lines(measured: Sequence[Result]) -> str:
             f"PyTorch: {value(rates, rate.table(1), 'PyTorch')}",
         ),
         (
-            "inference, one image, 1 thread",
-            f"ONNX Runtime: {value(answers, inference.ONE, inference.ONNX)}",
-            f"{inference.BASELINE}: {value(answers, inference.ONE, inference.BASELINE)}",
+            "`lenet5 serve`, 1 worker process, PNG files",
+            value(services, serving.RATE, serving.one_worker(serving.PRODUCT)),
+            f"`mlflow models serve`: {value(services, serving.RATE, serving.one_worker(serving.MLFLOW))}",
         ),
         (
             f"peak memory of a stage, {images}",
@@ -146,7 +146,7 @@ def six_lines(measured: Sequence[Result]) -> str:
         ),
     ]
     commits: dict[str, list[str]] = {}
-    for each in (time, rates, answers, sizes):
+    for each in (time, rates, services, sizes):
         commits.setdefault(_machine(each), []).append(each.commit[:8])
     origin = "; ".join(f"{machine} (commits {', '.join(each)})" for machine, each in commits.items())
     return f"{report.markdown(('figure', 'measured', 'beside it'), rows)}\n\nMedians on {origin}."

@@ -125,6 +125,11 @@ def judge(lines: Sequence[Line]) -> list[Verdict]:
     ]
 
 
+def one_worker(kind: str) -> str:
+    """The name of a contestant with one worker process."""
+    return _name(kind, 1)
+
+
 def _name(kind: str, workers: int) -> str:
     return f"{kind}, {workers} worker{'s' * (workers > 1)}"
 

@@ -91,11 +91,11 @@ def _verdicts(runs: dict[str, list[Measured]]) -> list[Verdict]:
     notebook = training["notebook"]
     return [
         at_least("default: mean test accuracy", statistics.mean(accuracy["default"]), 0.990),
-        at_most("default: training time / notebook's 10 epochs", training["default"] / notebook, 1 / 5),
+        at_most("default: training time / notebook's 10 epochs", training["default"] / notebook, 0.1),
         at_most("default: training time / fastest peer's to 98.72 %", training["default"] / fastest, 1),
         at_least("fast: lowest test accuracy of all seeds", min(accuracy["fast"]), TARGET),
-        at_most("fast: training time / notebook's 10 epochs", training["fast"] / notebook, 1 / 10),
-        at_least("accuracy: mean test accuracy", statistics.mean(accuracy["accuracy"]), 0.994),
+        at_most("fast: training time / notebook's 10 epochs", training["fast"] / notebook, 0.065),
+        at_least("accuracy: mean test accuracy", statistics.mean(accuracy["accuracy"]), 0.9955),
     ]
 
 

@@ -1,0 +1,109 @@
+"""Log a newcomer's first session: ``python -m benchmarks.newcomer``.
+
+In a fresh clone of the commit that is checked out, with nothing but Python, git and make, the commands of
+docs/first-session.md run one after the other. The page gets each command, its seconds and the end of what it
+prints. The packages are downloaded, unless ``UV_CACHE_DIR`` names a folder that has them.
+"""
+
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks import command
+from benchmarks.bench import ROOT
+from benchmarks.readme import replaced
+from lenet5.core import dataset, files
+from lenet5.core.paths import Paths
+from lenet5.system.terminal import console
+
+PAGE = ROOT / "docs/first-session.md"
+DIGIT = "digit.png"
+_PASSED_ON = ("PATH", "UV_CACHE_DIR", "UV_FIND_LINKS", "PIP_FIND_LINKS", "PIP_CERT", "SSL_CERT_FILE")
+"""Variables that a command may need to find Python and its packages."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and how many lines of its output the page shows."""
+
+    line: str
+    shown: int
+
+
+SESSION = {
+    "champion": (
+        Step("make pipeline", 6),
+        Step("source .venv/bin/activate", 0),
+        Step(f"lenet5 predict {DIGIT}", 2),
+    ),
+    "change": (Step("dvc exp run $(lenet5 recipe accuracy)", 2), Step("dvc metrics diff", 8)),
+    "promote": (Step("lenet5 promote", 12), Step("lenet5 diff 1 2", 6)),
+    "rollback": (Step("lenet5 rollback --reason 'only an exercise'", 2), Step("lenet5 history", 8)),
+    "again": (Step("git checkout --quiet params.yaml dvc.lock", 0), Step("lenet5 run", 7)),
+}
+"""The commands, by the name of their place in the page."""
+
+
+def main() -> None:
+    """Run the session, and write it to the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "lenet5"
+        begin = time.perf_counter()
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        picture = dataset.load(Paths(ROOT).raw).splits["test"].images[0]
+        Image.fromarray(picture).save(clone / DIGIT)
+        for name, steps in SESSION.items():
+            block = "\n".join(log for step in steps for log in run(step, clone))
+            console.print(block, markup=False, soft_wrap=True)
+            text = replaced(text, name, f"```console\n{block}\n```", where=PAGE)
+        minutes = (time.perf_counter() - begin) / 60
+    total = f"The whole session took {minutes:.1f} minutes on two cores."
+    files.write_text(PAGE, replaced(text, "minutes", total, where=PAGE))
+
+
+def run(step: Step, clone: Path) -> list[str]:
+    """Run one command in a shell, and return it with its seconds and the last lines of its output.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    path = f"{clone / '.venv/bin'}{os.pathsep}{os.defpath}{os.pathsep}/usr/local/bin"
+    begin = time.perf_counter()
+    done = subprocess.run(
+        ["bash", "-c", step.line],
+        cwd=clone,
+        env=passed_on
+        | {"PATH": path, "HOME": str(clone.parent), "COLUMNS": "120", "LANG": "C.UTF-8"}
+        | {
+            f"GIT_{who}_{what}": "newcomer@example.invalid"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise RuntimeError(f"{step.line} ended with {done.returncode}\n{done.stdout}")
+    if not step.shown:
+        return [f"$ {step.line}"]
+    lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
+    left_out = ["…"] if len(lines) > step.shown else []
+    return [
+        f"$ {step.line}  # {seconds:.0f} s" if seconds >= 1 else f"$ {step.line}",
+        *left_out,
+        *lines[-step.shown :],
+    ]
+
+
+if __name__ == "__main__":
+    command.run(main)
