@@ -14,8 +14,8 @@ WITHOUT = {
     "Keras' own step in place of several steps in one": ("--without", "fused-step"),
     "Keras' own update in place of TensorFlow's kernel for Adam": ("--without", "kernel-of-adam"),
     "bias and ReLU before the maximum": ("--without", "late-relu"),
-    "1 step per call in place of 8": ("--set", "train.steps_per_execution=1"),
-    "64 steps per call in place of 8": ("--set", "train.steps_per_execution=64"),
+    "1 step per call in place of 32": ("--set", "train.steps_per_execution=1"),
+    "8 steps per call in place of 32": ("--set", "train.steps_per_execution=8"),
     "affine distortions added": (
         "--set",
         "train.distortion.shift=1",

@@ -11,6 +11,7 @@ import tensorflow
 from lenet5.core.dataset import Split
 from lenet5.core.errors import TrainingError
 from lenet5.model import keras_file
+from lenet5.stages.train import fit
 from lenet5.stages.train.checkpoint import Checkpoint
 from lenet5.stages.train.fit import untrained_network
 from lenet5.stages.train.params import Distortion, Train
@@ -211,6 +212,18 @@ def test_steps_per_execution_changes_the_calls_and_not_the_steps(fitted: Fit, on
     assert watch.calls == 2 * 4  # the 10 steps of an epoch are 3 + 3 + 3 + 1
     assert done.model.optimizer.iterations == 2 * 10  # the last batch, of 22 images, is a step as well
     assert done.history["loss"].to_numpy() == pytest.approx(once.history["loss"].to_numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "shape", "batches"),
+    [(96, (28, 28, 1), 32), (96, (64, 64, 3), 6), (8192, (28, 28, 1), 1), (100_000, (28, 28, 1), 1)],
+)
+def test_few_batches_of_large_images_are_read_at_once(
+    settings: Train, batch_size: int, shape: tuple[int, ...], batches: int
+) -> None:
+    params = settings.model_copy(update={"batch_size": batch_size, "steps_per_execution": 32})
+    one = Split(np.zeros((1, *shape), np.float32), np.zeros((1, 10), np.float32))
+    assert fit._batches_per_item(one, params) == batches
 
 
 def test_early_stopping_restores_the_best_epoch(stopped: Recorded) -> None:

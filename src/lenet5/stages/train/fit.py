@@ -17,6 +17,9 @@ from lenet5.stages.train.checkpoint import Checkpoint, CheckpointCallback
 from lenet5.stages.train.params import Train
 from lenet5.stages.train.sharding import SINGLE_PROCESS, ProcessGroup
 
+_ITEM_BYTES = 32_000_000
+"""Size limit of the images of several batches that are read at once. A few such items are in memory."""
+
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
@@ -58,7 +61,7 @@ def fit(
         from lenet5.stages.train.fused import FusedSequential, prefetched  # imports TensorFlow
 
         model = FusedSequential(model, params.batch_size)
-    batches_per_item = params.steps_per_execution if fused else 1
+    batches_per_item = _batches_per_item(train, params) if fused else 1
     batches = Batches(
         train, params, first_epoch=trained_epochs, group=group, batches_per_item=batches_per_item
     )
@@ -101,6 +104,12 @@ def fit(
         ],
     )
     return network.in_float32(model), pd.DataFrame(history.rows)
+
+
+def _batches_per_item(train: Split, params: Train) -> int:
+    """Return how many batches are read at once: ``train.steps_per_execution``, if they need little memory."""
+    batch_bytes = params.batch_size * train.images[0].nbytes
+    return max(1, min(params.steps_per_execution, _ITEM_BYTES // batch_bytes))
 
 
 def takes_fused_step(params: Train) -> bool:
