@@ -164,8 +164,10 @@ async def _read_images(request: Request, kind: str, served: ServedModel) -> Imag
         return images
     if kind in _NPY:
         return request_images.of_npy(body, served.model)
+    if len(body) > _SMALL_BODY:
+        return await run_in_threadpool(request_images.of_picture, io.BytesIO(body), served.model)
     opened = request_images.open_picture(io.BytesIO(body))
-    is_small = len(body) <= _SMALL_BODY and opened.width * opened.height <= _SMALL_PICTURE
+    is_small = opened.width * opened.height <= _SMALL_PICTURE
     return await _decode(is_small, request_images.of_opened, opened, served.model)
 
 

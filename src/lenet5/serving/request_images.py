@@ -47,7 +47,7 @@ _NUMBERS = {int, float, list}
 _NO_NUMBERS = "something else than numbers"
 
 
-def of_picture(file: BinaryIO, model: Model, name: str) -> Images:
+def of_picture(file: BinaryIO, model: Model, name: str = _THE_PICTURE) -> Images:
     """Return one image, (1, ...), from a PNG or JPEG file.
 
     Args:
