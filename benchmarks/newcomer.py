@@ -1,7 +1,7 @@
 """Log a newcomer's first session: ``python -m benchmarks.newcomer``.
 
 In a fresh clone of the commit that is checked out, with nothing but Python, git and make, the commands of
-docs/first-session.md run one after the other. The page gets each command, its seconds and the end of what it
+docs/first-session.md run one after the other. The page gets each command, its seconds and a part of what it
 prints. The packages are downloaded, unless ``UV_CACHE_DIR`` names a folder that has them.
 """
 
@@ -22,29 +22,30 @@ from lenet5.core.paths import Paths
 from lenet5.system.terminal import console
 
 PAGE = ROOT / "docs/first-session.md"
-DIGIT = "digit.png"
+DIGIT = "../digit.png"  # a file in the clone would make its versions those of a changed checkout
 _PASSED_ON = ("PATH", "UV_CACHE_DIR", "UV_FIND_LINKS", "PIP_FIND_LINKS", "PIP_CERT", "SSL_CERT_FILE")
 """Variables that a command may need to find Python and its packages."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command, and how many lines of its output the page shows."""
+    """A command, and which lines of its output the page shows."""
 
     line: str
-    shown: int
+    last: int = 0
+    first: int = 0
 
 
 SESSION = {
     "champion": (
         Step("make pipeline", 6),
-        Step("source .venv/bin/activate", 0),
-        Step(f"lenet5 predict {DIGIT}", 2),
+        Step("source .venv/bin/activate"),
+        Step(f"lenet5 predict {DIGIT}", 6),
     ),
     "change": (Step("dvc exp run $(lenet5 recipe accuracy)", 2), Step("dvc metrics diff", 8)),
-    "promote": (Step("lenet5 promote", 12), Step("lenet5 diff 1 2", 6)),
-    "rollback": (Step("lenet5 rollback --reason 'only an exercise'", 2), Step("lenet5 history", 8)),
-    "again": (Step("git checkout --quiet params.yaml dvc.lock", 0), Step("lenet5 run", 7)),
+    "promote": (Step("lenet5 promote", 12), Step("lenet5 diff 1 2", first=8)),
+    "rollback": (Step("lenet5 rollback --reason 'only an exercise'", 2), Step("lenet5 versions", 6)),
+    "again": (Step("git checkout --quiet params.yaml dvc.lock"), Step("lenet5 run", 7)),
 }
 """The commands, by the name of their place in the page."""
 
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def run(step: Step, clone: Path) -> list[str]:
-    """Run one command in a shell, and return it with its seconds and the last lines of its output.
+    """Run one command in a shell, and return it with its seconds and a part of its output.
 
     Raises:
         RuntimeError: the command failed.
@@ -94,15 +95,11 @@ def run(step: Step, clone: Path) -> list[str]:
     seconds = time.perf_counter() - begin
     if done.returncode:
         raise RuntimeError(f"{step.line} ended with {done.returncode}\n{done.stdout}")
-    if not step.shown:
-        return [f"$ {step.line}"]
     lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
-    left_out = ["…"] if len(lines) > step.shown else []
-    return [
-        f"$ {step.line}  # {seconds:.0f} s" if seconds >= 1 else f"$ {step.line}",
-        *left_out,
-        *lines[-step.shown :],
-    ]
+    shown = [*lines[: step.first], "…", *lines[max(step.first, len(lines) - step.last) :]]
+    if step.first + step.last >= len(lines):
+        shown = lines
+    return [f"$ {step.line}" + f"  # {seconds:.0f} s" * (seconds >= 1), *shown]
 
 
 if __name__ == "__main__":
