@@ -30,7 +30,7 @@ from lenet5.system.terminal import console
 
 PICTURE = Path("docs/images/benchmarks.png")
 ORDER = ("time", "rate", "ablation", "inference", "pipeline", "large")
-"""Of the parts; others follow by name."""
+"""Order of the parts; others follow by name."""
 EVALUATIONS = {"robustness": robustness.table, "label_errors": label_errors.table}
 """The parts that docs/evaluation.md shows."""
 
@@ -145,9 +145,9 @@ def six_lines(measured: Sequence[Result]) -> str:
             f"limit: {report.number(large.MEMORY)} MB",
         ),
     ]
-    commits: dict[str, list[str]] = {}
+    commits: dict[str, dict[str, None]] = {}
     for each in (time, rates, services, sizes):
-        commits.setdefault(_machine(each), []).append(each.commit[:8])
+        commits.setdefault(_machine(each), {})[each.commit[:8]] = None
     origin = "; ".join(f"{machine} (commits {', '.join(each)})" for machine, each in commits.items())
     return f"{report.markdown(('figure', 'measured', 'beside it'), rows)}\n\nMedians on {origin}."
 
