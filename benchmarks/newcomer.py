@@ -6,7 +6,6 @@ prints. The packages are downloaded, unless ``UV_CACHE_DIR`` names a folder that
 """
 
 import os
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from PIL import Image
 
 from benchmarks import command
 from benchmarks.bench import ROOT
+from benchmarks.checkout import Checkout
 from benchmarks.readme import replaced
 from lenet5.core import dataset, files
 from lenet5.core.paths import Paths
@@ -23,8 +23,8 @@ from lenet5.system.terminal import console
 
 PAGE = ROOT / "docs/first-session.md"
 DIGIT = "../digit.png"  # a file in the clone would make its versions those of a changed checkout
-_PASSED_ON = ("PATH", "UV_CACHE_DIR", "UV_FIND_LINKS", "PIP_FIND_LINKS", "PIP_CERT", "SSL_CERT_FILE")
-"""Variables that a command may need to find Python and its packages."""
+_PASSED_ON = ("UV_CACHE_DIR", "UV_FIND_LINKS", "PIP_FIND_LINKS", "PIP_CERT", "SSL_CERT_FILE")
+"""Variables that say where packages come from."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ def main() -> None:
     """Run the session, and write it to the page."""
     text = PAGE.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "lenet5"
         begin = time.perf_counter()
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        root = Path(folder) / "lenet5"
+        clone = Checkout(root, variables(root))
         picture = dataset.load(Paths(ROOT).raw).splits["test"].images[0]
-        Image.fromarray(picture).save(clone / DIGIT)
+        Image.fromarray(picture).save(root / DIGIT)
         for name, steps in SESSION.items():
             block = "\n".join(log for step in steps for log in run(step, clone))
             console.print(block, markup=False, soft_wrap=True)
@@ -68,34 +68,23 @@ def main() -> None:
     files.write_text(PAGE, replaced(text, "minutes", total, where=PAGE))
 
 
-def run(step: Step, clone: Path) -> list[str]:
+def variables(root: Path) -> dict[str, str]:
+    """The environment of a person who has Python, git and make, and a clone at ``root``."""
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    path = f"{root / '.venv/bin'}{os.pathsep}{os.defpath}{os.pathsep}/usr/local/bin"
+    return passed_on | {"PATH": path, "HOME": str(root.parent), "COLUMNS": "120", "LANG": "C.UTF-8"}
+
+
+def run(step: Step, clone: Checkout) -> list[str]:
     """Run one command in a shell, and return it with its seconds and a part of its output.
 
     Raises:
         RuntimeError: the command failed.
     """
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    path = f"{clone / '.venv/bin'}{os.pathsep}{os.defpath}{os.pathsep}/usr/local/bin"
     begin = time.perf_counter()
-    done = subprocess.run(
-        ["bash", "-c", step.line],
-        cwd=clone,
-        env=passed_on
-        | {"PATH": path, "HOME": str(clone.parent), "COLUMNS": "120", "LANG": "C.UTF-8"}
-        | {
-            f"GIT_{who}_{what}": "newcomer@example.invalid"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    output = clone.run(step.line)
     seconds = time.perf_counter() - begin
-    if done.returncode:
-        raise RuntimeError(f"{step.line} ended with {done.returncode}\n{done.stdout}")
-    lines = [line.rstrip() for line in done.stdout.strip().splitlines()]
+    lines = [line.rstrip() for line in output.splitlines()]
     shown = [*lines[: step.first], "…", *lines[max(step.first, len(lines) - step.last) :]]
     if step.first + step.last >= len(lines):
         shown = lines

@@ -136,8 +136,8 @@ def six_lines(measured: Sequence[Result]) -> str:
         ),
         (
             "`lenet5 serve`, 1 worker process, PNG files",
-            value(services, serving.RATE, serving.one_worker(serving.PRODUCT)),
-            f"`mlflow models serve`: {value(services, serving.RATE, serving.one_worker(serving.MLFLOW))}",
+            value(services, serving.RATE, serving.contestant(serving.PRODUCT, 1)),
+            f"`mlflow models serve`: {value(services, serving.RATE, serving.contestant(serving.MLFLOW, 1))}",
         ),
         (
             f"peak memory of a stage, {images}",

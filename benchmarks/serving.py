@@ -110,13 +110,13 @@ def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
 def judge(lines: Sequence[Line]) -> list[Verdict]:
     """The targets."""
     median = {(line.table, line.name): line.median or 0.0 for line in lines}
-    one, two = _name(PRODUCT, 1), _name(PRODUCT, 2)
+    one, two = contestant(PRODUCT, 1), contestant(PRODUCT, 2)
     return [
         at_least(f"{one}: rate", median[RATE, one], 2500, "requests/s"),
         at_least(f"{two}: rate", median[RATE, two], 4500, "requests/s"),
         *(
             at_least(f"{name}: rate / rate of the bare loop", median[RATE, name] / median[RATE, bare], 0.8)
-            for name, bare in ((one, _name(BARE, 1)), (two, _name(BARE, 2)))
+            for name, bare in ((one, contestant(BARE, 1)), (two, contestant(BARE, 2)))
         ),
         *(at_most(f"{name}: 99th percentile", median[P99, name], 10, "ms") for name in (one, two)),
         *(at_most(f"{name}: memory per worker", median[MEMORY, name], 250, "MB") for name in (one, two)),
@@ -125,12 +125,8 @@ def judge(lines: Sequence[Line]) -> list[Verdict]:
     ]
 
 
-def one_worker(kind: str) -> str:
-    """The name of a contestant with one worker process."""
-    return _name(kind, 1)
-
-
-def _name(kind: str, workers: int) -> str:
+def contestant(kind: str, workers: int) -> str:
+    """The name of a contestant."""
     return f"{kind}, {workers} worker{'s' * (workers > 1)}"
 
 
@@ -150,13 +146,13 @@ def _services(paths: Paths) -> list[Service]:
     services = []
     for workers in (1, 2):
         options = ("--workers", str(workers))
-        services.append(Service(_name(BARE, workers), (*bare, *options), workers))
+        services.append(Service(contestant(BARE, workers), (*bare, *options), workers))
         product = ("lenet5", "serve", "--port", "PORT", *options)
-        beside = (_name(BARE, workers), _name(MLFLOW, 1))
-        services.append(Service(_name(PRODUCT, workers), product, workers, baselines=beside))
+        beside = (contestant(BARE, workers), contestant(MLFLOW, 1))
+        services.append(Service(contestant(PRODUCT, workers), product, workers, baselines=beside))
     services.append(
         Service(
-            _name(MLFLOW, 1),
+            contestant(MLFLOW, 1),
             (*mlflow, "--workers", "1", "--port", "PORT"),
             1,
             "/invocations",
@@ -195,7 +191,7 @@ def _measure(bench: Bench, service: Service, root: Path, seconds: int) -> dict[s
             "memory_mb": _memory(process) / service.workers,
             "start_s": start,
         }
-        if service.name == _name(PRODUCT, 1):
+        if service.name == contestant(PRODUCT, 1):
             answer["images_per_s"] = _batches(bench.paths, port)
     answer = {key: round(value, 3) for key, value in answer.items()}
     bench.repetitions[-1]["answer"] = answer

@@ -6,15 +6,14 @@ messages of the gate are written to docs/promotion.md, as a terminal shows them.
 """
 
 import gzip
-import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import command
 from benchmarks.bench import ROOT, environment
+from benchmarks.checkout import Checkout
 from benchmarks.readme import replaced
 from lenet5.core import files
 from lenet5.registry.model_versions import CHAMPION
@@ -31,42 +30,14 @@ HELD_BACK = 3
 def main() -> None:
     """Make the champion and the candidates, and write what the gate says."""
     with tempfile.TemporaryDirectory() as folder:
-        checkout = Checkout(Path(folder) / "checkout")
+        root = Path(folder) / "checkout"
+        checkout = Checkout(root, environment(root) | {"HOME": folder, "COLUMNS": "160"})
         blocks = shown(checkout)
     text = PAGE.read_text(encoding="utf-8")
     for name, block in blocks.items():
         console.print(block, markup=False, soft_wrap=True)
         text = replaced(text, name, f"```console\n{block}\n```", where=PAGE)
     files.write_text(PAGE, text)
-
-
-class Checkout:
-    """A clone of the commit that is checked out, in which commands run."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True)
-        for key, value in (("user.name", "Benchmark"), ("user.email", "benchmark@example.invalid")):
-            subprocess.run(["git", "config", key, value], cwd=root, check=True)  # `dvc exp run` commits
-
-    def run(self, line: str, *, expected: Sequence[int] = (0,)) -> str:
-        """Run a line of a shell, and return what a terminal shows.
-
-        Raises:
-            RuntimeError: the exit code is not one of those expected.
-        """
-        done = subprocess.run(
-            ["bash", "-c", line],
-            cwd=self.root,
-            env=environment(self.root) | {"HOME": str(self.root.parent), "COLUMNS": "160"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if done.returncode not in expected:
-            raise RuntimeError(f"{line} ended with {done.returncode}\n{done.stdout}")
-        return done.stdout.strip()
 
 
 def shown(checkout: Checkout) -> dict[str, str]:

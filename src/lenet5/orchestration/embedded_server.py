@@ -125,7 +125,7 @@ def _make_database() -> None:
     if not database.parent.is_dir():
         return
     with FileLock(database.with_name("create.lock")):  # two servers may start at once
-        # SQLite would apply a journal that is left over to the new database
+        # SQLite would apply a leftover journal to the new database
         if any(database.parent.glob(f"{database.name}*")):
             return
         with files.replacing(database) as partial:

@@ -332,9 +332,8 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         # an offline service asks no registry: NaN fulfils no condition of an alert
         answers = float("nan") if service.is_offline else service.watch.state.registry_answers
         service.metrics.registry_answers.set(answers)
-        service.count_rows(
-            service.log.counts
-        )  # the thread of the log counts none while it waits for the disk
+        # while the thread of the log waits for the disk, it updates nothing
+        service.count_rows(service.log.counts)
         return Response(service.metrics.exposition(), media_type=CONTENT_TYPE)
 
 

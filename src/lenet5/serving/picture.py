@@ -32,20 +32,7 @@ def reject_what_pillow_warns_about() -> None:
 def decode(
     file: Path | BinaryIO, name: str, description: Description, shape: tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """Return the converted picture.
-
-    Args:
-        file: a path, or an open file.
-        name: of the picture, for messages.
-        description: says how pictures of this data set are converted.
-        shape: of the images that the model takes: (H, W), or (H, W, 3) for RGB.
-
-    Returns:
-        uint8 of this shape.
-
-    Raises:
-        DataError: it is no picture, has too many pixels, or shows nothing.
-    """
+    """Do :func:`open_header` and :func:`convert`, whose arguments and errors these are."""
     return convert(open_header(file, name), name, description, shape)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lenet5.core.dataset import Split
-from lenet5.stages.train.batches import Batches, ValidationBatches, shuffled_indices
+from lenet5.stages.train.batches import Batches, ValidationBatches, endless, shuffled_indices
 from lenet5.stages.train.params import Distortion, Train
 
 
@@ -41,14 +41,14 @@ def test_each_epoch_has_another_order_and_can_be_the_first(numbered: Split, sett
 
 def test_stream_of_epochs_has_the_batches_of_each_epoch(numbered: Split, settings: Train) -> None:
     by_epoch = Batches(numbered, settings, first_epoch=1)
-    stream = Batches(numbered, settings, first_epoch=1).epochs()
+    stream = endless(Batches(numbered, settings, first_epoch=1))
     for _ in range(3):
         by_epoch.on_epoch_begin()
         for expected, (images, indices) in zip(labels(by_epoch), stream, strict=False):
             np.testing.assert_array_equal(indices, expected)
             np.testing.assert_array_equal(images[:, 0, 0, 0], expected)
     validation = ValidationBatches(numbered, 100)
-    again = [indices for _, (_, indices) in zip(range(8), validation.epochs(), strict=False)]
+    again = [indices for _, (_, indices) in zip(range(8), endless(validation), strict=False)]
     np.testing.assert_array_equal(np.concatenate(again), np.tile(np.arange(310), 2))
 
 

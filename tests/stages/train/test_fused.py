@@ -8,7 +8,7 @@ import pytest
 
 from lenet5.core.dataset import Split
 from lenet5.stages.train import optimizer
-from lenet5.stages.train.batches import Batches
+from lenet5.stages.train.batches import Batches, endless
 from lenet5.stages.train.fit import untrained_network
 from lenet5.stages.train.fused import FusedSequential, prefetched, update
 from lenet5.stages.train.params import Train
@@ -93,9 +93,9 @@ def test_layers_are_shared_with_the_network(settings: Train) -> None:
 
 def test_prefetched_items_are_those_of_the_batches_and_are_not_tuned(train: Split, settings: Train) -> None:
     batches = Batches(train, settings, batches_per_item=4)
-    dataset = prefetched(batches.epochs, train)
+    dataset = prefetched(batches, train)
     assert dataset.options().autotune.enabled is False  # its thread would hold up the end of an epoch
-    expected = Batches(train, settings, batches_per_item=4).epochs()
+    expected = endless(Batches(train, settings, batches_per_item=4))
     for _, (images, labels), (images_expected, labels_expected) in zip(
         range(2 * len(batches)), dataset.as_numpy_iterator(), expected, strict=False
     ):

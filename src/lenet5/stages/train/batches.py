@@ -96,12 +96,6 @@ class Batches(keras.utils.PyDataset):
         moved = augment.augment(images, amounts[:, share], None if fields is None else fields[:, share])
         return augment.disturb(moved, disturbance.of(share))
 
-    def epochs(self) -> Iterator[Item]:
-        """Yield the items of one epoch after the other, without end."""
-        while True:
-            self.on_epoch_begin()
-            yield from map(self.__getitem__, range(len(self)))
-
     def on_epoch_begin(self) -> None:
         self._shuffle()
         self._next_epoch += 1
@@ -139,10 +133,12 @@ class ValidationBatches(keras.utils.PyDataset):
         rows = self._group.share(np.arange(index * self._size, end))
         return self._split.images[rows], self._split.labels[rows]
 
-    def epochs(self) -> Iterator[Item]:
-        """Yield all batches again and again, without end."""
-        while True:
-            yield from map(self.__getitem__, range(len(self)))
+
+def endless(batches: Batches | ValidationBatches) -> Iterator[Item]:
+    """Yield the items of one epoch after the other, without end."""
+    while True:
+        batches.on_epoch_begin()
+        yield from map(batches.__getitem__, range(len(batches)))
 
 
 def shuffled_indices(images: int, seed: list[int], window: int = WINDOW) -> NDArray[np.intp]:

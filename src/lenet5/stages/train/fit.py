@@ -69,9 +69,9 @@ def fit(
     data: dict[str, Any] = {"x": batches, "validation_data": validation_batches}
     if fused:
         data = {
-            "x": prefetched(batches.epochs, train),
+            "x": prefetched(batches, train),
             "steps_per_epoch": len(batches),
-            "validation_data": prefetched(validation_batches.epochs, validation),
+            "validation_data": prefetched(validation_batches, validation),
             "validation_steps": len(validation_batches),
         }
     model.compile(

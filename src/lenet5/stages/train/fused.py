@@ -4,14 +4,15 @@ A call gets the images of several steps at once. Keras instead draws each batch 
 updates its metrics in each step, and updates each weight with about ten operations.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 
 import keras
 import tensorflow as tf
 
 from lenet5.core.dataset import Split
-from lenet5.stages.train.batches import Item
+from lenet5.stages.train.batches import Batches, ValidationBatches, endless
 
 
 class FusedSequential(keras.Sequential):
@@ -61,24 +62,23 @@ class FusedSequential(keras.Sequential):
         return metrics
 
 
-def prefetched(epochs: Callable[[], Iterator[Item]], split: Split) -> tf.data.Dataset:
-    """Return a dataset that draws the next items in a thread, while others are trained on.
+def prefetched(batches: Batches | ValidationBatches, split: Split) -> tf.data.Dataset:
+    """Return a dataset of all epochs that draws the next items in a thread, while others are trained on.
 
     Keras makes a similar one of a ``PyDataset`` for each epoch, and lets TensorFlow tune it. The thread that
     tunes it may miss its wake-up call at the end of an epoch, and the next epoch waits for it: half a second
     after one of a second, and up to a minute after a long one.
 
     Args:
-        epochs: returns the items of one epoch after the other, without end.
+        batches: the items of an epoch.
         split: the images and labels that the items are taken from.
     """
     arrays = (split.images, split.labels)
     signature = tuple(tf.TensorSpec((None, *array.shape[1:]), tf.float32) for array in arrays)
     options = tf.data.Options()
     options.autotune.enabled = False
-    return (
-        tf.data.Dataset.from_generator(epochs, output_signature=signature).prefetch(2).with_options(options)
-    )
+    items = tf.data.Dataset.from_generator(partial(endless, batches), output_signature=signature)
+    return items.prefetch(2).with_options(options)
 
 
 def update(
