@@ -61,6 +61,8 @@ TRAIN, TEST = 3000, 1000
 FIRST_RUN = "first-run.log"
 FINISHED = "PYTEST_FINISHED_PROJECT"
 """Variable with the folder of ``finished``, for runs of pytest that share it."""
+CACHES = (".git", ".dvc/tmp", ".lenet5/dvc", ".lenet5/models")
+"""Folders of ``finished`` in which a command that only reads may write."""
 KEPT = (
     "LANG",
     "PYTHONDONTWRITEBYTECODE",
@@ -353,7 +355,37 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Projec
     shared = _shared(tmp_path_factory)
     finish(shared)
     shutil.copytree(shared, folder, symlinks=True)
-    return Project(folder / "project", folder / "home")
+    project = Project(folder / "project", folder / "home")
+    project.run("lenet5", "versions")  # the first command in a copy rewrites the locations in the store
+    return project
+
+
+@pytest.fixture(autouse=True)
+def finished_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves something else in the shared project than it found: the next tests read it."""
+    if "finished" not in request.fixturenames:
+        yield
+        return
+    root = request.getfixturevalue("finished").root
+    before = _file_times(root)
+    yield
+    after = _file_times(root)
+    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    assert not changed, f"work in a copy of `finished`: the test wrote {', '.join(changed)}"
+
+
+def _file_times(root: Path) -> dict[str, tuple[int, int]]:
+    """Return size and modification time of each file of a project that is no cache."""
+    times = {}
+    for folder, folders, names in os.walk(root):
+        below = Path(folder).relative_to(root)
+        folders[:] = [
+            name for name in folders if (below / name).as_posix() not in CACHES and name != "__pycache__"
+        ]
+        for name in names:
+            status = os.lstat(Path(folder, name))
+            times[(below / name).as_posix()] = (status.st_size, status.st_mtime_ns)
+    return times
 
 
 @pytest.fixture(autouse=True, scope="session")

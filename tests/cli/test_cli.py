@@ -165,8 +165,8 @@ def test_status_of_a_finished_project(finished: Project) -> None:
     assert "champion" in finished.run("lenet5", "status")
 
 
-def test_a_stage_run_by_hand_points_to_dvc(finished: Project) -> None:
-    assert "Next: `dvc repro`" in finished.run("lenet5", "ingest")
+def test_a_stage_run_by_hand_points_to_dvc(project: Project) -> None:
+    assert "Next: `dvc repro`" in project.run("lenet5", "ingest")
 
 
 def test_predict_reads_images_of_any_size(finished: Project, digits: Arrays, tmp_path: Path) -> None:

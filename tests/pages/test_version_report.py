@@ -19,9 +19,10 @@ MODEL = "lenet5-mnist"
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("models")]
 
 
-def test_report_of_the_champion_is_its_page_with_the_verdict(finished: Project) -> None:
-    said = finished.run("lenet5", "report")
-    written = finished.root / f".lenet5/reports/{MODEL}-1.html"
+def test_report_of_the_champion_is_its_page_with_the_verdict(finished: Project, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path)
+    said = project.run("lenet5", "report")
+    written = project.root / f".lenet5/reports/{MODEL}-1.html"
     assert str(written) in said.replace("\n", "")
     text, logged = written.read_text(encoding="utf-8"), finished.paths.report.read_text(encoding="utf-8")
     assert text.split("<!-- verdict -->")[0] == logged.split("<!-- verdict -->")[0]

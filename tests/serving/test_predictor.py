@@ -56,9 +56,12 @@ def digest(client: MlflowClient) -> str:
     return json.loads(client.get_model_version(MODEL, "1").tags[tags.MODEL_FOLDER])[tags.ONNX_FILE]
 
 
-def test_version_holds_the_onnx_file_of_the_stage(finished: Project, client: MlflowClient) -> None:
+def test_version_holds_the_onnx_file_of_the_stage(
+    finished: Project, client: MlflowClient, tmp_path: Path
+) -> None:
     assert digest(client) == files.sha256(finished.paths.onnx)
-    loaded = mlflow.onnx.load_model(f"models:/{MODEL}/1")  # MLflow loads it with its ONNX flavor
+    # MLflow loads it with its ONNX flavor
+    loaded = mlflow.onnx.load_model(f"models:/{MODEL}/1", dst_path=str(tmp_path))
     assert [value.name for value in loaded.graph.input] == ["pixels"]
 
 

@@ -418,19 +418,27 @@ def test_without_a_version_the_service_is_not_ready_and_says_why(tmp_path: Path,
 
 def test_sigterm_answers_running_requests_and_closes_the_log(own: Project) -> None:
     images = images_of(own)
+    many = npy(np.repeat(images, 10_000 // len(images) + 1, axis=0)[:10_000])
     with serving(own, "--workers", "2") as service:
+        assert service.metric("lenet5_requests_in_flight") == 0  # the one that asks does not count
+        ends = threading.Event()
         results: list[int] = []
 
+        def body() -> Iterator[bytes]:
+            yield many[: len(many) // 2]
+            ends.wait(60)
+            yield many[len(many) // 2 :]
+
         def ask() -> None:
-            many = np.repeat(images, 10_000 // len(images) + 1, axis=0)[:10_000]
-            answer = service.post("/predict", data=npy(many), headers={"Content-Type": "application/x-npy"})
+            answer = service.post("/predict", data=body(), headers={"Content-Type": "application/x-npy"})
             results.append(answer.status_code)
 
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        until(lambda: service.metric("lenet5_requests_in_flight") >= 2, 30, "the requests run")
+        until(lambda: service.metric("lenet5_requests_in_flight") == 2, 30, "the requests run")
         service.process.send_signal(signal.SIGTERM)
+        ends.set()
         for thread in threads:
             thread.join()
         assert results == [200, 200]

@@ -7,17 +7,21 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
+from lenet5.cli import doctor
 from lenet5.core.errors import DataError, Lenet5Error, Unavailable, UsageError
 from lenet5.core.paths import Paths
+from lenet5.registry import fast_lookup
 from lenet5.system import settings
 from lenet5.system.state import LocalState
 from lenet5.tracking import embedded_store, runs, store
+from lenet5.tracking.embedded_client import EmbeddedClient
 
 CONNECT = (
     "import os, pathlib, sys; from lenet5.core.paths import Paths; from lenet5.tracking import store\n"
@@ -170,3 +174,36 @@ def test_a_locked_store_is_in_use_and_not_damaged(paths: Paths, monkeypatch: pyt
             store.connect(paths)
     assert isinstance(refused.value, Lenet5Error)
     assert store.connect(paths).get_experiment("0")
+
+
+KILLED_IN_A_TRANSACTION = (
+    "import os, signal, sqlite3, sys\n"
+    "connection = sqlite3.connect(sys.argv[1])\n"
+    "connection.execute('PRAGMA cache_size = 1')  # changed pages go to the file before the commit\n"
+    "connection.execute('UPDATE experiments SET name = name || ?', ['x' * 100_000])\n"
+    "connection.execute('CREATE TABLE half (value)')\n"
+    "os.kill(os.getpid(), signal.SIGKILL)\n"
+)
+
+
+def test_transaction_of_a_killed_process_is_rolled_back_by_whoever_reads_next(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then SQLite answers nobody who may only read: "attempt to write a readonly database"."""
+    client = store.connect(paths)
+    client.create_registered_model("digits")
+    client.create_model_version("digits", "file:///nowhere")
+    client.set_registered_model_alias("digits", "champion", "1")
+    whole = database(paths).read_bytes()
+    readers: dict[str, Callable[[], object]] = {
+        "store": lambda: store.connect(paths),
+        "client": lambda: EmbeddedClient(database(paths), None).read_aliases("digits"),
+        "lookup": lambda: fast_lookup.find(settings.load(paths), "digits", "champion"),
+        "completion": lambda: fast_lookup.labels(settings.load(paths), "digits").aliases,
+        "doctor": lambda: [finding.ok for finding in doctor._databases(paths)] == [True],
+    }
+    for name, read in readers.items():
+        subprocess.run([sys.executable, "-c", KILLED_IN_A_TRANSACTION, str(database(paths))], check=False)
+        assert database(paths).read_bytes() != whole, name
+        assert read(), name
+        assert database(paths).read_bytes() == whole, name

@@ -28,7 +28,7 @@ from lenet5.core.paths import Paths
 from lenet5.registry import fast_lookup, model_versions, promotion_history
 from lenet5.stages import params
 from lenet5.stages.register import stage as register
-from lenet5.system import dvc, environment, git, settings
+from lenet5.system import dvc, environment, git, settings, sqlite
 from lenet5.system.git import GitFailed
 from lenet5.system.state import UI_PORTS, LocalState
 from lenet5.tracking import embedded_store, store
@@ -201,7 +201,7 @@ def _databases(paths: Paths) -> Iterator[Finding]:
 def _damage(paths: Paths, database: Path) -> str | None:
     """Return what is wrong with a SQLite file; None if nothing is."""
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite.open_for_reading(database, _TIMEOUT_SECONDS)) as connection:
             [result] = connection.execute("PRAGMA quick_check(1)").fetchone()
         if result != "ok":
             return str(result)

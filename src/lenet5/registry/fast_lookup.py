@@ -16,8 +16,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lenet5.system import sqlite
 from lenet5.system.settings import Settings, any_variable_matches
-from lenet5.tracking.embedded_client import OTHER_REGISTRY, open_read_only
+from lenet5.tracking.embedded_client import LOCKED_SECONDS, OTHER_REGISTRY
 from lenet5.tracking.tags import MODEL_FOLDER, ONNX_FILE
 
 _API = "api/2.0/mlflow"
@@ -108,7 +109,9 @@ def labels(settings: Settings, name: str) -> Labels:
     if not uri.startswith("sqlite:///") or "?" in uri:
         return Labels((), {})
     try:
-        with closing(open_read_only(Path(uri.removeprefix("sqlite:///")))) as connection:
+        with closing(
+            sqlite.open_for_reading(Path(uri.removeprefix("sqlite:///")), LOCKED_SECONDS)
+        ) as connection:
             numbers = connection.execute(_NUMBERS, {"name": name}).fetchall()
             aliases = connection.execute(_ALIASES, {"name": name}).fetchall()
     except sqlite3.Error:  # no store yet, locked, or other tables
@@ -168,7 +171,7 @@ def login(settings: Settings) -> dict[str, Any]:
 def _query_file(database: Path, name: str, label: str, by_number: bool) -> VersionTags | None:
     query = _QUERY + (":label" if by_number else _VERSION_OF_ALIAS)
     try:
-        with closing(open_read_only(database)) as connection:
+        with closing(sqlite.open_for_reading(database, LOCKED_SECONDS)) as connection:
             parameters = {"name": name, "label": int(label) if by_number else label}
             rows = connection.execute(query, parameters).fetchall()
     except (sqlite3.Error, OverflowError, ValueError):  # locked, other tables, or too large a number

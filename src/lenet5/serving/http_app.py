@@ -358,11 +358,14 @@ class _Measured:
                 version = dict(message["headers"]).get(b"x-model-version", b"").decode()
             await send(message)
 
-        self._metrics.in_flight.inc()
+        reads = scope["method"] == "POST"  # a probe or a scrape is no load, and the gauge would count itself
+        if reads:
+            self._metrics.in_flight.inc()
         try:
             await self._app(scope, receive, observed)
         finally:
-            self._metrics.in_flight.dec()
+            if reads:
+                self._metrics.in_flight.dec()
             route = scope["route"].path if "route" in scope else "other"
             self._metrics.finished(route, status, version, time.perf_counter() - begin)
 

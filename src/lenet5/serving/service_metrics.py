@@ -51,7 +51,7 @@ class ServiceMetrics:
         )
         self.in_flight = Gauge(
             "lenet5_requests_in_flight",
-            "Requests that are read or scored now.",
+            "POST requests that are read or scored now.",
             registry=registry,
             multiprocess_mode="livesum",
         )

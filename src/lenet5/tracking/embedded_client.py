@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from lenet5.system import sqlite
 from lenet5.system.settings import any_variable_matches
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ OTHER_REGISTRY = re.compile(
 """Variables that make MLflow's client use another registry, or connect to this one in another way."""
 SCHEMAS = {"3.17.2": "dc11669786a5"}  # pragma: allowlist secret
 """The schema (the last migration) that the queries below were written for, by the version of MLflow."""
-_TIMEOUT_SECONDS = 3.0
+LOCKED_SECONDS = 3.0
 """MLflow's client waits longer for a process that writes."""
 _SCHEMA = "SELECT version_num FROM alembic_version"
 _ALIASES = "SELECT alias, version FROM registered_model_aliases WHERE workspace = 'default' AND name = ?"
@@ -56,16 +57,6 @@ _PARAMS_OF_RUN = "SELECT key, value FROM params WHERE run_uuid = ?"
 
 class NeedsMlflowError(Exception):
     """A client that only reads was asked for something else."""
-
-
-def open_read_only(database: Path) -> sqlite3.Connection:
-    """Open a database for reading, without transactions of Python's own; a missing file is not created.
-
-    Raises:
-        sqlite3.Error: there is no such file, or it cannot be read.
-    """
-    address = f"{database.absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(address, uri=True, timeout=_TIMEOUT_SECONDS, isolation_level=None)
 
 
 @dataclass(frozen=True)
@@ -179,7 +170,7 @@ class EmbeddedClient:
         if any_variable_matches(OTHER_REGISTRY):
             return None
         try:
-            with closing(open_read_only(self._database)) as connection:
+            with closing(sqlite.open_for_reading(self._database, LOCKED_SECONDS)) as connection:
                 connection.execute("BEGIN")
                 if connection.execute(_SCHEMA).fetchall() != [(SCHEMAS.get(version("mlflow")),)]:
                     return None

@@ -10,7 +10,7 @@ from filelock import FileLock
 from lenet5.core import files, storage
 from lenet5.core.errors import DataError, StorageError, Unavailable, UsageError
 from lenet5.core.paths import Paths
-from lenet5.system import empty_database
+from lenet5.system import empty_database, sqlite
 from lenet5.system.state import LocalState
 
 _LOCATIONS = {
@@ -72,9 +72,7 @@ def require_sound(paths: Paths) -> None:
         sqlite3.Error: the file cannot be read.
     """
     database = LocalState(paths.root).mlflow_database
-    with closing(
-        sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=_LOCKED_SECONDS)
-    ) as connection:
+    with closing(sqlite.open_for_reading(database, _LOCKED_SECONDS)) as connection:
         unfinished, applied = (connection.execute(query).fetchone()[0] for query in (_UNFINISHED, _APPLIED))
     if unfinished or not applied:
         raise DataError(
