@@ -10,18 +10,16 @@ from benchmarks.rate import BATCH
 from benchmarks.results import Line, Verdict
 
 PRODUCT = "product"
+_AFFINE = ("--set", "train.distortion.shift=1", "--set", "train.distortion.rotation=10")
 WITHOUT = {
     "Keras' own step in place of several steps in one": ("--without", "fused-step"),
     "Keras' own update in place of TensorFlow's kernel for Adam": ("--without", "kernel-of-adam"),
     "bias and ReLU before the maximum": ("--without", "late-relu"),
     "1 step per call in place of 32": ("--set", "train.steps_per_execution=1"),
     "8 steps per call in place of 32": ("--set", "train.steps_per_execution=8"),
-    "affine distortions added": (
-        "--set",
-        "train.distortion.shift=1",
-        "--set",
-        "train.distortion.rotation=10",
-    ),
+    "items from TensorFlow's `from_generator` in place of our own thread": ("--without", "own-thread"),
+    "affine distortions added": _AFFINE,
+    "affine distortions added, items from `from_generator`": (*_AFFINE, "--without", "own-thread"),
     "elastic distortions added": ("--set", "train.distortion.elastic=1"),
 }
 _QUANTITIES = {"images_per_s": "images/s", "cpu_us_per_image": "CPU time per image"}

@@ -434,8 +434,8 @@ def free_port() -> int:
         return int(some.getsockname()[1])
 
 
-def until(ask: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Call ``ask`` until its result is true, and return that result.
+def until(ask: Callable[[], Any], seconds: float, what: str, pause: float = 0.5) -> Any:
+    """Call ``ask`` until its result is true, with pauses of so many seconds, and return that result.
 
     The limit is for an idle machine. While more processes want to run than there are processors, time counts
     less: with four on two processors, half.
@@ -448,7 +448,7 @@ def until(ask: Callable[[], Any], seconds: float, what: str) -> Any:
     while left > 0:
         if answer := ask():
             return answer
-        time.sleep(0.5)
+        time.sleep(pause)
         now = time.monotonic()
         left -= (now - last) / max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         last = now

@@ -124,8 +124,12 @@ def test_epochs_reach_mlflow_while_it_trains(finished: Project) -> None:
 
 
 @pytest.mark.integration
-def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(finished: Project, digits: Arrays) -> None:
-    np.save(finished.home.parent / "pixels.npy", digits["test_images"][:50])
+def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(
+    finished: Project, digits: Arrays, tmp_path: Path
+) -> None:
+    project = finished.copy(tmp_path)
+    project.run("lenet5", "versions")  # the store follows the copy
+    np.save(tmp_path / "pixels.npy", digits["test_images"][:50])
     script = (
         "import sys, mlflow, numpy as np\n"
         "model = mlflow.pyfunc.load_model(sys.argv[1])\n"
@@ -133,10 +137,10 @@ def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(finished: Pro
         "assert model.predict(model.input_example).shape == (3, 10)\n"
         "print(np.argmax(model.predict(np.load(sys.argv[2])), axis=1).tolist())\n"
     )
-    uri = settings.embedded(finished.paths)["MLFLOW_TRACKING_URI"]
+    uri = settings.embedded(project.paths)["MLFLOW_TRACKING_URI"]
     done = subprocess.run(
-        [sys.executable, "-c", script, f"models:/{MODEL}@champion", str(finished.home.parent / "pixels.npy")],
-        env=finished.environment() | {"MLFLOW_TRACKING_URI": uri, "HOME": str(finished.home.parent)},
+        [sys.executable, "-c", script, f"models:/{MODEL}@champion", str(tmp_path / "pixels.npy")],
+        env=project.environment() | {"MLFLOW_TRACKING_URI": uri, "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

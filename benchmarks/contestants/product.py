@@ -5,6 +5,9 @@
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from benchmarks.contestants.program import Epochs, answer, options
@@ -35,10 +38,29 @@ def _without_late_relu() -> None:
     fused._is_before_maximum = lambda layer, following: False
 
 
+def _without_own_thread() -> None:
+    import tensorflow as tf
+
+    from lenet5.stages.train import fused
+    from lenet5.stages.train.batches import Batches, ValidationBatches, endless
+
+    @contextmanager
+    def from_generator(batches: Batches | ValidationBatches, split: Split) -> Iterator[tf.data.Dataset]:
+        arrays = (split.images, split.labels)
+        signature = tuple(tf.TensorSpec((None, *array.shape[1:]), tf.float32) for array in arrays)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        items = tf.data.Dataset.from_generator(partial(endless, batches), output_signature=signature)
+        yield items.prefetch(2).with_options(options)
+
+    fused.drawn_ahead = from_generator
+
+
 WITHOUT = {
     "fused-step": _without_fused_step,
     "kernel-of-adam": _without_kernel_of_adam,
     "late-relu": _without_late_relu,
+    "own-thread": _without_own_thread,
 }
 
 

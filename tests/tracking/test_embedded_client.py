@@ -171,7 +171,7 @@ def test_a_missing_or_locked_or_damaged_file_is_left_to_mlflows_client(
     missing.write_bytes(b"no database" * 100)
     assert EmbeddedClient(missing, make=None).read_versions(NAME) is None
 
-    monkeypatch.setattr(embedded_client, "_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(embedded_client, "LOCKED_SECONDS", 0.1)
     with closing(sqlite3.connect(LocalState(paths.root).mlflow_database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         assert reader(paths).read_versions(NAME) is None

@@ -1,5 +1,12 @@
 """The fused step gives what Keras' own step gives, to the precision of float32."""
 
+import errno
+import os
+import platform
+import subprocess
+import sys
+import threading
+from itertools import islice
 from typing import Any
 
 import keras
@@ -8,10 +15,11 @@ import pytest
 
 from lenet5.core.dataset import Split
 from lenet5.stages.train import optimizer
-from lenet5.stages.train.batches import Batches, endless
+from lenet5.stages.train.batches import Batches, Item, ValidationBatches, endless
 from lenet5.stages.train.fit import untrained_network
-from lenet5.stages.train.fused import FusedSequential, prefetched, update
+from lenet5.stages.train.fused import FusedSequential, drawn_ahead, update
 from lenet5.stages.train.params import Train
+from tests.conftest import REPOSITORY
 
 EPOCHS = 1  # later, Adam turns differences of the last bit into larger ones
 VARIANTS: list[dict[str, Any]] = [
@@ -91,13 +99,79 @@ def test_layers_are_shared_with_the_network(settings: Train) -> None:
     assert type(keras.models.clone_model(model)) is keras.Sequential
 
 
-def test_prefetched_items_are_those_of_the_batches_and_are_not_tuned(train: Split, settings: Train) -> None:
+def test_items_are_those_of_the_batches_and_are_not_tuned(train: Split, settings: Train) -> None:
     batches = Batches(train, settings, batches_per_item=4)
-    dataset = prefetched(batches, train)
-    assert dataset.options().autotune.enabled is False  # its thread would hold up the end of an epoch
     expected = endless(Batches(train, settings, batches_per_item=4))
-    for _, (images, labels), (images_expected, labels_expected) in zip(
-        range(2 * len(batches)), dataset.as_numpy_iterator(), expected, strict=False
+    with drawn_ahead(batches, train) as dataset:
+        assert dataset.options().autotune.enabled is False  # its thread would hold up the end of an epoch
+        for drawn, item in zip(dataset.as_numpy_iterator(), islice(expected, 2 * len(batches)), strict=False):
+            for array, array_expected in zip(drawn, item, strict=True):
+                np.testing.assert_array_equal(array, array_expected)
+
+
+def test_each_validation_begins_with_the_first_item(validation: Split) -> None:
+    """Keras makes a new iterator for each; no item is lost between them."""
+    batches = ValidationBatches(validation, 32)
+    with drawn_ahead(batches, validation) as dataset:
+        for _ in range(2):
+            drawn = list(dataset.take(len(batches)).as_numpy_iterator())
+            np.testing.assert_array_equal(np.concatenate([images for images, _ in drawn]), validation.images)
+            np.testing.assert_array_equal(np.concatenate([labels for _, labels in drawn]), validation.labels)
+
+
+class _Broken(Batches):
+    """Batches of a disk that breaks at the third item."""
+
+    def __getitem__(self, index: int) -> Item:
+        if index == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().__getitem__(index)
+
+
+def test_error_of_drawing_is_raised_as_it_is(train: Split, settings: Train) -> None:
+    taken = 0
+    with (
+        pytest.raises(OSError, match=os.strerror(errno.EIO)),
+        drawn_ahead(_Broken(train, settings), train) as items,
     ):
-        np.testing.assert_array_equal(images, images_expected)
-        np.testing.assert_array_equal(labels, labels_expected)
+        for _ in items:
+            taken += 1
+    assert taken == 2
+
+
+def test_drawing_ends_with_the_block(train: Split, settings: Train) -> None:
+    """Also in the middle of an epoch, as after Ctrl-C, and when no item is taken."""
+    before = threading.active_count()
+    for count in (0, 1):
+        with pytest.raises(KeyboardInterrupt), drawn_ahead(Batches(train, settings), train) as items:
+            list(items.take(count))
+            raise KeyboardInterrupt
+    assert threading.active_count() == before
+
+
+PAGE_FAULTS = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from lenet5.core.dataset import Split
+from lenet5.stages import params
+from lenet5.stages.train.batches import Batches
+from lenet5.stages.train.fused import drawn_ahead
+
+settings = params.load(Path(sys.argv[1])).train
+settings = settings.model_copy(update={"distortion": settings.distortion.model_copy(update={"rotation": 10})})
+split = Split(np.ones((2000, 32, 32, 1), np.float32), np.zeros((2000, 10), np.float32))
+faults = []
+with drawn_ahead(Batches(split, settings, batches_per_item=8), split) as items:
+    for _ in items.take(60):
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print((faults[-1] - faults[20]) / (40 * 8 * settings.batch_size))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_distorted_images_reuse_memory() -> None:
+    """With ``Dataset.from_generator`` the kernel maps twenty new pages for each image."""
+    command = [sys.executable, "-c", PAGE_FAULTS, str(REPOSITORY / "params.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 4

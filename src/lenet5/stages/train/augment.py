@@ -104,9 +104,11 @@ def _interpolated(images: Pixels, rows: Pixels, columns: Pixels) -> Pixels:
     rows = np.clip(rows, -1, height) + np.float32(1)
     columns = np.clip(columns, -1, width) + np.float32(1)
     # in a narrow type, because reading the positions takes most of the time
-    above = np.minimum(rows.astype(np.int32), height)
-    left = np.minimum(columns.astype(np.int32), width)
-    down, right = (rows - above)[..., np.newaxis], (columns - left)[..., np.newaxis]
+    above = np.minimum(rows.astype(np.int32), np.int32(height))
+    left = np.minimum(columns.astype(np.int32), np.int32(width))
+    # a difference of float32 and int32 would be float64, which takes twice as long
+    down = (rows - above.astype(np.float32))[..., np.newaxis]
+    right = (columns - left.astype(np.float32))[..., np.newaxis]
     first = np.arange(count, dtype=np.int32)[:, np.newaxis, np.newaxis] * ((height + 2) * (width + 2))
     corner = first + above * (width + 2) + left
     values = framed.reshape(-1, channels)

@@ -1,6 +1,7 @@
 """Train a network on arrays; return the model and its history."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -58,7 +59,7 @@ def fit(
     model = untrained_network(train.images.shape[1:], train.labels.shape[1], params)
     trained_epochs = resume_from.epoch if resume_from else 0
     if fused := takes_fused_step(params):
-        from lenet5.stages.train.fused import FusedSequential, prefetched  # imports TensorFlow
+        from lenet5.stages.train.fused import FusedSequential, drawn_ahead  # imports TensorFlow
 
         model = FusedSequential(model, params.batch_size)
     batches_per_item = _batches_per_item(train, params) if fused else 1
@@ -66,14 +67,6 @@ def fit(
         train, params, first_epoch=trained_epochs, group=group, batches_per_item=batches_per_item
     )
     validation_batches = ValidationBatches(validation, 1000, group)
-    data: dict[str, Any] = {"x": batches, "validation_data": validation_batches}
-    if fused:
-        data = {
-            "x": prefetched(batches, train),
-            "steps_per_epoch": len(batches),
-            "validation_data": prefetched(validation_batches, validation),
-            "validation_steps": len(validation_batches),
-        }
     model.compile(
         optimizer=optimizer.build(params, steps=params.epochs * batches.steps),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
@@ -89,20 +82,29 @@ def fit(
     # a checkpoint needs the variables before the first step; also, a graph whose first trace creates
     # variables is traced twice
     model.optimizer.build(model.trainable_variables)
-    model.fit(
-        **data,
-        shuffle=False,  # Batches shuffles; the order of Keras would depend on the earlier epochs
-        epochs=trained_epochs if has_stopped else params.epochs,
-        initial_epoch=trained_epochs,
-        verbose=0,
-        callbacks=[
-            _StopOnNonFinite(batches_per_item),
-            stopping,
-            history,
-            CheckpointCallback(stopping, history.rows, on_checkpoint, resume_from),
-            *callbacks,
-        ],
-    )
+    data: dict[str, Any] = {"x": batches, "validation_data": validation_batches}
+    with ExitStack() as drawing:
+        if fused:
+            data = {
+                "x": drawing.enter_context(drawn_ahead(batches, train)),
+                "steps_per_epoch": len(batches),
+                "validation_data": drawing.enter_context(drawn_ahead(validation_batches, validation)),
+                "validation_steps": len(validation_batches),
+            }
+        model.fit(
+            **data,
+            shuffle=False,  # Batches shuffles; the order of Keras would depend on the earlier epochs
+            epochs=trained_epochs if has_stopped else params.epochs,
+            initial_epoch=trained_epochs,
+            verbose=0,
+            callbacks=[
+                _StopOnNonFinite(batches_per_item),
+                stopping,
+                history,
+                CheckpointCallback(stopping, history.rows, on_checkpoint, resume_from),
+                *callbacks,
+            ],
+        )
     return network.in_float32(model), pd.DataFrame(history.rows)
 
 

@@ -4,8 +4,9 @@ A call gets the images of several steps at once. Keras instead draws each batch 
 updates its metrics in each step, and updates each weight with about ten operations.
 """
 
-from collections.abc import Sequence
-from functools import partial
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 
 import keras
@@ -13,6 +14,9 @@ import tensorflow as tf
 
 from lenet5.core.dataset import Split
 from lenet5.stages.train.batches import Batches, ValidationBatches, endless
+
+_ITEMS_AHEAD = 2
+"""Items that wait for the training; each is up to 32 MB of images."""
 
 
 class FusedSequential(keras.Sequential):
@@ -62,23 +66,51 @@ class FusedSequential(keras.Sequential):
         return metrics
 
 
-def prefetched(batches: Batches | ValidationBatches, split: Split) -> tf.data.Dataset:
-    """Return a dataset of all epochs that draws the next items in a thread, while others are trained on.
+@contextmanager
+def drawn_ahead(batches: Batches | ValidationBatches, split: Split) -> Iterator[tf.data.Dataset]:
+    """Yield a dataset of all epochs, whose next items a thread draws while others are trained on.
 
-    Keras makes a similar one of a ``PyDataset`` for each epoch, and lets TensorFlow tune it. The thread that
-    tunes it may miss its wake-up call at the end of an epoch, and the next epoch waits for it: half a second
-    after one of a second, and up to a minute after a long one.
+    Keras itself makes a ``Dataset.from_generator`` of a ``PyDataset``, for each epoch. That costs time in
+    three ways: a thread that tunes it may miss its wake-up call at the end of an epoch, and the next epoch
+    waits for it, up to a minute; from Python 3.11 on, it makes glibc return each freed array of 128 kB to the
+    kernel (``mallopt``), so that the page faults of a distortion take longer than the distortion; and it
+    calls Python in a thread of TensorFlow, which can wait for the GIL while Ctrl-C waits for that thread.
 
     Args:
         batches: the items of an epoch.
         split: the images and labels that the items are taken from.
+
+    Raises:
+        Exception: the error of drawing an item, after the block.
     """
-    arrays = (split.images, split.labels)
-    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), tf.float32) for array in arrays)
+    shapes = [(None, *array.shape[1:]) for array in (split.images, split.labels)]
+    queue = tf.queue.FIFOQueue(_ITEMS_AHEAD, [tf.float32] * len(shapes))
+    errors: list[Exception] = []
+
+    def draw() -> None:
+        try:
+            for item in endless(batches):
+                queue.enqueue(item)
+        except tf.errors.CancelledError:  # the block ended
+            pass
+        except Exception as error:  # it belongs to the thread that trains
+            errors.append(error)
+            queue.close()  # a step that waits for an item fails
+
+    def take(_: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.ensure_shape(array, shape) for array, shape in zip(queue.dequeue(), shapes, strict=True)]
+
     options = tf.data.Options()
     options.autotune.enabled = False
-    items = tf.data.Dataset.from_generator(partial(endless, batches), output_signature=signature)
-    return items.prefetch(2).with_options(options)
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    try:
+        yield tf.data.Dataset.counter().map(take).with_options(options)
+    finally:
+        queue.close(cancel_pending_enqueues=True)
+        thread.join()
+        if errors:
+            raise errors[0]
 
 
 def update(
