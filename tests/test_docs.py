@@ -10,6 +10,7 @@ from typer import Typer
 from lenet5.cli import app
 from lenet5.stages.params import load
 from tests.conftest import REPOSITORY, Project
+from tools import screenshots
 
 DOCUMENTS = [
     REPOSITORY / "README.md",
@@ -53,6 +54,14 @@ def _names(commands: Typer | None) -> set[str]:
 def test_links_and_pictures_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+def test_every_picture_is_shown_and_every_page_that_is_photographed_too() -> None:
+    shown = {
+        name for document in DOCUMENTS for name in re.findall(r"images/([\w-]+\.png)", document.read_text())
+    }
+    assert {path.name for path in (REPOSITORY / "docs/images").glob("*.png")} == shown
+    assert {f"{name}.png" for name in screenshots.PICTURES} <= shown
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
