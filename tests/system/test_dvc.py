@@ -1,8 +1,10 @@
 """A stage's process: real ones, through DVC, in a project of a few lines."""
 
+import json
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,40 @@ def test_a_stage_that_is_up_to_date_runs_again_only_when_forced(checkout: Path) 
         lines: list[str] = []
         run_stage(checkout, "works", timeout=60, on_line=lines.append, force=force)
         assert ("one" in lines) == runs
+
+
+@pytest.fixture
+def blocker(checkout: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that works on the output of ``works``, as another command of DVC does."""
+    with subprocess.Popen(["sleep", "987654"]) as other:
+        info = {"pid": other.pid, "cmd": "dvc repro"}
+        locked = {"write": {str(checkout / "out.txt"): info}, "read": {}}
+        (checkout / ".dvc/tmp/rwlock").write_text(json.dumps(locked))
+        yield other
+        other.kill()
+
+
+def test_a_stage_waits_for_another_command_that_works_on_its_files(
+    checkout: Path, blocker: "subprocess.Popen[bytes]"
+) -> None:
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        if line.startswith("waiting"):
+            blocker.kill()
+            blocker.wait()
+
+    run_stage(checkout, "works", timeout=60, on_line=on_line)
+    assert lines[0] == f"waiting for another command of DVC: (PID {blocker.pid}): dvc repro"
+    assert "one" in lines
+    assert not [line for line in lines if "busy" in line]
+
+
+def test_a_stage_that_waits_too_long_is_refused(checkout: Path, blocker: "subprocess.Popen[bytes]") -> None:
+    with pytest.raises(StageFailed, match=f"is busy.*\n.*PID {blocker.pid}") as failed:
+        run_stage(checkout, "works", timeout=5, on_line=lambda line: None)
+    assert failed.value.exit_code == Unavailable.exit_code
 
 
 def test_a_failure_carries_the_stages_own_message_and_exit_code(checkout: Path) -> None:

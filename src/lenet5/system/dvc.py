@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 _ADVICE = re.compile(
     r"\s*$|To track the changes|\s+git add|To enable auto staging|\s+dvc config|Use `dvc push`"
 )
+_BLOCKED = re.compile(
+    r"ERROR: .* is busy, it is being blocked by:|\s+\(PID \d+\): |If there are no processes with such PIDs"
+)
+"""What DVC prints while another command works on the files of a stage, for which ``--wait-for-lock``
+is not."""
+_BLOCKED_SECONDS = 2.0
+"""Pause before the next attempt."""
 _STAGE_EXITED = re.compile(r"failed to run: .* exited with (-?\d+)$")
 _LINE = "\n            "
 
@@ -54,6 +62,8 @@ def run_stage(
 ) -> None:
     """Bring one stage up to date; the stages before it stay as they are.
 
+    Waits while another command of DVC works on the files of the stage.
+
     Args:
         root: the checkout.
         stage: its name in ``dvc.yaml``.
@@ -71,16 +81,27 @@ def run_stage(
     options = [*(["--force"] if force else []), *(["--pull"] if pull else [])]
 
     def pass_on(line: str) -> None:
-        if not _ADVICE.match(line):
+        if not _ADVICE.match(line) and not _BLOCKED.match(line):
             on_line(line)
 
-    ended = process.run(
-        _command("repro", "--single-item", stage, *options),
-        root,
-        timeout=timeout,
-        on_line=pass_on,
-        environment=environment,
-    )
+    deadline, blockers = time.monotonic() + timeout, list[str]()
+    while True:
+        ended = process.run(
+            _command("repro", "--single-item", stage, *options),
+            root,
+            timeout=max(deadline - time.monotonic(), 0),
+            on_line=pass_on,
+            environment=environment,
+        )
+        if blockers and ended.timed_out and not any(line.startswith("Running stage") for line in ended.lines):
+            raise StageFailed(stage, "\n".join(blockers), Unavailable.exit_code)
+        is_first = not blockers
+        blockers = [line.strip() for line in ended.lines if _BLOCKED.match(line)]
+        if not ended.code or not blockers:
+            break
+        if is_first:
+            on_line(f"waiting for another command of DVC: {blockers[1]}")
+        time.sleep(_BLOCKED_SECONDS)
     _require_success(root, stage, ended, timeout)
 
 
