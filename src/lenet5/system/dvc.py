@@ -33,8 +33,7 @@ _ADVICE = re.compile(
 _BLOCKED = re.compile(
     r"ERROR: .* is busy, it is being blocked by:|\s+\(PID \d+\): |If there are no processes with such PIDs"
 )
-"""What DVC prints while another command works on the files of a stage, for which ``--wait-for-lock``
-is not."""
+"""What DVC prints while another command works on the files of a stage; ``--wait-for-lock`` is no help."""
 _BLOCKED_SECONDS = 2.0
 """Pause before the next attempt."""
 _STAGE_EXITED = re.compile(r"failed to run: .* exited with (-?\d+)$")
