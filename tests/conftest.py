@@ -32,6 +32,7 @@ from lenet5.stages.ingest import idx
 from lenet5.stages.ingest.mnist_files import MNIST_FILES
 from lenet5.system import settings
 from lenet5.system.state import LocalState
+from lenet5.tracking import embedded_store
 from tests.postgres import NewDatabase, postgresql
 
 pytest_plugins = ["tests.selection", "tests.training_fixtures"]
@@ -356,7 +357,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Projec
     finish(shared)
     shutil.copytree(shared, folder, symlinks=True)
     project = Project(folder / "project", folder / "home")
-    project.run("lenet5", "versions")  # the first command in a copy rewrites the locations in the store
+    embedded_store.prepare(project.paths)  # it rewrites the locations in the store, which is a copy
     return project
 
 
@@ -370,7 +371,7 @@ def finished_stays(request: pytest.FixtureRequest) -> Iterator[None]:
     before = _file_times(root)
     yield
     after = _file_times(root)
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    changed = sorted({path for path, _ in before.items() ^ after.items()})
     assert not changed, f"work in a copy of `finished`: the test wrote {', '.join(changed)}"
 
 

@@ -27,6 +27,7 @@ from mlflow.artifacts import download_artifacts
 from lenet5.core.results import Lineage
 from lenet5.system import settings
 from lenet5.system.state import LocalState
+from lenet5.tracking import embedded_store
 from tests.conftest import BIN, TEST, Arrays, Project, until
 
 EXPERIMENT = "lenet5-mnist"
@@ -128,7 +129,7 @@ def test_the_champion_loads_with_plain_mlflow_and_reads_raw_pixels(
     finished: Project, digits: Arrays, tmp_path: Path
 ) -> None:
     project = finished.copy(tmp_path)
-    project.run("lenet5", "versions")  # the store follows the copy
+    embedded_store.prepare(project.paths)  # it rewrites the locations in the store, which is a copy
     np.save(tmp_path / "pixels.npy", digits["test_images"][:50])
     script = (
         "import sys, mlflow, numpy as np\n"

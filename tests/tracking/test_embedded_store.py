@@ -186,10 +186,8 @@ KILLED_IN_A_TRANSACTION = (
 )
 
 
-def test_transaction_of_a_killed_process_is_rolled_back_by_whoever_reads_next(
-    paths: Paths, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until then SQLite answers nobody who may only read: "attempt to write a readonly database"."""
+def test_transaction_of_a_killed_process_is_rolled_back_by_the_next_reader(paths: Paths) -> None:
+    """A read-only connection cannot do that: SQLite reports "attempt to write a readonly database"."""
     client = store.connect(paths)
     client.create_registered_model("digits")
     client.create_model_version("digits", "file:///nowhere")

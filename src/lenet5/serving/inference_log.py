@@ -295,7 +295,7 @@ def recover(folder: Path) -> None:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _convert(path)
-        except (BlockingIOError, FileNotFoundError):  # its process lives, or another one has just closed it
+        except (BlockingIOError, FileNotFoundError):  # its process runs, or another one has just closed it
             continue
         except (OSError, StorageError, DataError, pa.ArrowException) as error:
             log.warning("%s stays an open part: %s", path, error)

@@ -32,7 +32,7 @@ def reject_what_pillow_warns_about() -> None:
 def decode(
     file: Path | BinaryIO, name: str, description: Description, shape: tuple[int, ...]
 ) -> NDArray[np.uint8]:
-    """Do :func:`open_header` and :func:`convert`, whose arguments and errors these are."""
+    """Open and convert a picture; arguments and errors are those of :func:`open_header`, :func:`convert`."""
     return convert(open_header(file, name), name, description, shape)
 
 

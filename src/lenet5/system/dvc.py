@@ -94,12 +94,12 @@ def run_stage(
         )
         if blockers and ended.timed_out and not any(line.startswith("Running stage") for line in ended.lines):
             raise StageFailed(stage, "\n".join(blockers), Unavailable.exit_code)
-        is_first = not blockers
-        blockers = [line.strip() for line in ended.lines if _BLOCKED.match(line)]
-        if not ended.code or not blockers:
+        found = [line.strip() for line in ended.lines if _BLOCKED.match(line)]
+        if not ended.code or not found:
             break
-        if is_first:
-            on_line(f"waiting for another command of DVC: {blockers[1]}")
+        if not blockers:
+            on_line(f"waiting for another command of DVC: {found[1]}")
+        blockers = found
         time.sleep(_BLOCKED_SECONDS)
     _require_success(root, stage, ended, timeout)
 

@@ -70,11 +70,14 @@ class FusedSequential(keras.Sequential):
 def drawn_ahead(batches: Batches | ValidationBatches, split: Split) -> Iterator[tf.data.Dataset]:
     """Yield a dataset of all epochs, whose next items a thread draws while others are trained on.
 
-    Keras itself makes a ``Dataset.from_generator`` of a ``PyDataset``, for each epoch. That costs time in
-    three ways: a thread that tunes it may miss its wake-up call at the end of an epoch, and the next epoch
-    waits for it, up to a minute; from Python 3.11 on, it makes glibc return each freed array of 128 kB to the
-    kernel (``mallopt``), so that the page faults of a distortion take longer than the distortion; and it
-    calls Python in a thread of TensorFlow, which can wait for the GIL while Ctrl-C waits for that thread.
+    Keras itself makes a ``Dataset.from_generator`` of a ``PyDataset``, for each epoch. That has three faults:
+
+    - A thread that tunes it may miss its wake-up call at the end of an epoch. The next epoch waits for it, up
+      to a minute.
+    - On Python 3.11 and later, it makes glibc return each freed array of 128 kB to the kernel (``mallopt``).
+      The page faults then take longer than the distortion that causes them.
+    - It calls Python in a thread of TensorFlow. That thread can wait for the GIL while the main thread holds
+      the GIL and waits for it, as after Ctrl-C.
 
     Args:
         batches: the items of an epoch.
