@@ -26,7 +26,7 @@ _QUANTITIES = {"images_per_s": "images/s", "cpu_us_per_image": "CPU time per ima
 
 
 def run(bench: Bench) -> tuple[list[Line], list[Verdict]]:
-    images, epochs = ("1280", "3") if bench.quick else ("19200", "4")
+    images, epochs = ("1280", "3") if bench.quick else ("38400", "6")
     words = (
         "rate",
         "--images",

@@ -45,7 +45,7 @@ def main() -> None:
         stage.run(paths, section, observe=lambda training: nullcontext(stage.Observers(callbacks=[clock])))
     from lenet5.stages.train.fit import takes_fused_step
 
-    steps = section.steps_per_execution if takes_fused_step(section) else 1
+    steps = section.steps_per_execution if takes_fused_step() else 1
     print(json.dumps(clock.rate(section.batch_size * steps)))
 
 
@@ -67,7 +67,7 @@ def _clock() -> Any:
 
         def rate(self, batch_size: int) -> float:
             """Images per second: the median of the epochs, each without its first call, which may compile,
-            and its last one, which may have fewer steps.
+            and its last two, which may have fewer images.
 
             Args:
                 batch_size: images in what Keras counts as a batch.
@@ -76,7 +76,7 @@ def _clock() -> Any:
                 np.median(
                     [
                         (last - first) * batch_size / (ended - began)
-                        for (first, began), *_, (last, ended), _ in self.epochs
+                        for (first, began), *_, (last, ended), _, _ in self.epochs
                     ]
                 )
             )

@@ -23,7 +23,7 @@ from lenet5.system import settings
 def _without_fused_step() -> None:
     from lenet5.stages.train import fit
 
-    fit.takes_fused_step = lambda params: False
+    fit.takes_fused_step = lambda: False
 
 
 def _without_kernel_of_adam() -> None:

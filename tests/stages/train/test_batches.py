@@ -66,11 +66,14 @@ def test_item_of_several_batches_has_them_in_order(numbered: Split, settings: Tr
     bent = settings.model_copy(update={"distortion": Distortion(shift=1, rotation=10, scale=0.1, elastic=1)})
     single, several = Batches(numbered, bent), Batches(numbered, bent, batches_per_item=per_item)
     assert several.steps == single.steps == len(single) == 10
-    assert len(several) == -(-10 // per_item)
+    assert len(several) == -(-9 // per_item) + 1  # the last batch is an item of its own: it is not whole
     items, batches = ([each[i] for i in range(len(each))] for each in (several, single))
     for items_of, batches_of in zip(zip(*items, strict=True), zip(*batches, strict=True), strict=True):
         np.testing.assert_array_equal(np.concatenate(items_of), np.concatenate(batches_of))
-    assert len(items[0][0]) == min(310, 32 * per_item)
+    assert len(items[0][0]) == 32 * min(9, per_item)
+    assert several.steps_until(0) == min(9, per_item)
+    assert len(items[-1][0]) == 22
+    assert [several.steps_until(index) for index in (len(several) - 2, len(several) - 1)] == [9, 10]
 
 
 def test_validation_batches_have_each_image_once_in_stored_order(numbered: Split) -> None:

@@ -25,8 +25,8 @@ class Batches(keras.utils.PyDataset):
 
     Only the current batches are in memory, so the split may be a memory map of any size. Each epoch can be
     drawn without the earlier ones, and each batch without the other batches of its epoch. Each process of a
-    group gets its share of each batch; the shares together are the batch. An item may be several batches in
-    one array, because TensorFlow waits for each item.
+    group gets its share of each batch; the shares together are the batch. An item may be several whole
+    batches in one array, because TensorFlow waits for each item.
     """
 
     def __init__(
@@ -45,15 +45,20 @@ class Batches(keras.utils.PyDataset):
             params: batch size, seed and augmentation.
             first_epoch: counted from 0; a resumed training starts after the epochs of its checkpoint.
             group: the processes that share out each batch.
-            batches_per_item: batches that ``[index]`` returns, one after the other; the last item may have
-                fewer.
+            batches_per_item: the largest number of batches that ``[index]`` returns, one after the other. The
+                last batch of an epoch is an item of its own if it has fewer images.
         """
         super().__init__()
         self._group = group
-        self._batches_per_item = batches_per_item
         # every process needs the same number of images, so each epoch drops at most `group.size - 1` images,
         # and not the same ones in every epoch
         self._images = len(split.images) // group.size * group.size
+        whole, rest = divmod(self._images, params.batch_size)
+        self._items = [
+            range(first, min(first + batches_per_item, whole)) for first in range(0, whole, batches_per_item)
+        ]
+        if rest:
+            self._items.append(range(whole, whole + 1))
         self._split = split
         self._params = params
         self._next_epoch = first_epoch
@@ -62,14 +67,17 @@ class Batches(keras.utils.PyDataset):
     @property
     def steps(self) -> int:
         """Return the number of batches in an epoch."""
-        return math.ceil(self._images / self._params.batch_size)
+        return self.steps_until(len(self) - 1)
+
+    def steps_until(self, index: int) -> int:
+        """Return the number of batches of an epoch up to the end of the item ``index``."""
+        return self._items[index].stop
 
     def __len__(self) -> int:
-        return math.ceil(self.steps / self._batches_per_item)
+        return len(self._items)
 
     def __getitem__(self, index: int) -> Item:
-        size, first = self._params.batch_size, index * self._batches_per_item
-        batches = range(first, min(first + self._batches_per_item, self.steps))
+        size, batches = self._params.batch_size, self._items[index]
         rows = [self._order[number * size : (number + 1) * size] for number in batches]
         taken = np.concatenate([self._group.share(each) for each in rows])
         images = self._split.images[taken]

@@ -58,13 +58,16 @@ def fit(
     keras.utils.set_random_seed(params.seed)
     model = untrained_network(train.images.shape[1:], train.labels.shape[1], params)
     trained_epochs = resume_from.epoch if resume_from else 0
-    if fused := takes_fused_step(params):
+    if fused := takes_fused_step():
         from lenet5.stages.train.fused import FusedSequential, drawn_ahead  # imports TensorFlow
 
         model = FusedSequential(model, params.batch_size)
-    batches_per_item = _batches_per_item(train, params) if fused else 1
     batches = Batches(
-        train, params, first_epoch=trained_epochs, group=group, batches_per_item=batches_per_item
+        train,
+        params,
+        first_epoch=trained_epochs,
+        group=group,
+        batches_per_item=_batches_per_item(train, params) if fused else 1,
     )
     validation_batches = ValidationBatches(validation, 1000, group)
     model.compile(
@@ -98,7 +101,7 @@ def fit(
             initial_epoch=trained_epochs,
             verbose=0,
             callbacks=[
-                _StopOnNonFinite(batches_per_item),
+                _StopOnNonFinite(batches),
                 stopping,
                 history,
                 CheckpointCallback(stopping, history.rows, on_checkpoint, resume_from),
@@ -114,12 +117,9 @@ def _batches_per_item(train: Split, params: Train) -> int:
     return max(1, min(params.steps_per_execution, _ITEM_BYTES // batch_bytes))
 
 
-def takes_fused_step(params: Train) -> bool:
-    """Return whether a training takes the step of ``fused.py``, or else Keras' own.
-
-    The fused step is for TensorFlow, and it does not convert weights to 16 bits.
-    """
-    return backend.name() == "tensorflow" and params.precision == "float32"
+def takes_fused_step() -> bool:
+    """Return whether a training takes the step of ``fused.py``, for TensorFlow, or else Keras' own."""
+    return backend.name() == "tensorflow"
 
 
 def untrained_network(shape: tuple[int, ...], classes: int, params: Train) -> keras.Sequential:
@@ -186,16 +186,16 @@ class _History(keras.callbacks.Callback):
 class _StopOnNonFinite(keras.callbacks.Callback):
     """Raises an error on NaN and infinity; Keras' TerminateOnNaN returns normally, with NaN weights."""
 
-    def __init__(self, steps_per_batch: int) -> None:
+    def __init__(self, batches: Batches) -> None:
         super().__init__()
-        self._steps_per_batch = steps_per_batch
+        self._batches = batches
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        step = (batch + 1) * self._steps_per_batch
-        self._require_finite("loss", (logs or {})["loss"], f"epoch {self._epoch}, step {step}")
+        where = f"epoch {self._epoch}, step {self._batches.steps_until(batch)}"
+        self._require_finite("loss", (logs or {})["loss"], where)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         where = f"the end of epoch {epoch + 1}"

@@ -24,45 +24,51 @@ class FusedSequential(keras.Sequential):
 
     Keras' own step gives the same weights, to the precision of float32. Layers, optimizer, loss, metrics and
     callbacks are Keras' own. The optimizer is Adam or AdamW, without clipping and without averages of the
-    weights, and all layers compute in float32.
+    weights. On a GPU, Keras lets XLA compile the step, once for each number of images in a call.
     """
 
     def __init__(self, network: keras.Sequential, batch_size: int) -> None:
         """Share the layers of a network.
 
         Args:
-            network: a network with float32 layers.
+            network: a network whose layers compute in training as in prediction.
             batch_size: images of one step.
         """
         super().__init__([keras.Input(network.input_shape[1:]), *network.layers], name=network.name)
         self._batch_size = batch_size
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Train on the images (N, H, W, channels) and labels (N, classes) of one or more steps, in order."""
-        images, labels = data
-        count, size, weights = tf.shape(images)[0], self._batch_size, self.trainable_variables
+        """Train on whole batches, one after the other, or on one batch with fewer images.
 
-        def step(
-            start: tf.Tensor, loss_sum: tf.Tensor, predicted: tf.TensorArray
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
-            batch, expected = images[start : start + size], labels[start : start + size]
+        Args:
+            data: images (N, H, W, channels) and labels (N, classes); N is a multiple of the batch size, or
+                smaller than it.
+        """
+        images, labels = data
+        size = tf.minimum(self._batch_size, tf.shape(images)[0])
+        batches = [tf.reshape(array, (-1, size, *array.shape[1:])) for array in data]
+
+        def step(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            batch, expected = (array[number] for array in batches)
             with tf.GradientTape() as tape:
                 probabilities = _probabilities(self.layers, batch)
                 loss = self.compute_loss(batch, expected, probabilities)
-            update(self.optimizer, tape.gradient(loss, weights), weights)
-            loss_sum += loss * tf.cast(tf.shape(batch)[0], tf.float32)
-            return start + size, loss_sum, predicted.write(start // size, probabilities)
+            update(self.optimizer, tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            return loss, probabilities
 
-        predicted = tf.TensorArray(
-            tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=(None, labels.shape[1])
+        losses, probabilities = tf.map_fn(
+            step,
+            tf.range(tf.shape(batches[0])[0]),
+            parallel_iterations=1,  # a step needs the weights of the one before
+            fn_output_signature=(tf.float32, tf.float32),
         )
-        _, loss_sum, predicted = tf.while_loop(
-            lambda start, *_: start < count, step, (0, 0.0, predicted), parallel_iterations=1
-        )
-        images_trained = tf.cast(count, tf.float32)
         loss_of_epoch = self.metrics[0]  # the mean over the images of the epoch, as in Keras' own step
-        loss_of_epoch.update_state(loss_sum / images_trained, sample_weight=images_trained)
-        metrics: dict[str, tf.Tensor] = self.compute_metrics(images, labels, predicted.concat())
+        loss_of_epoch.update_state(
+            tf.reduce_mean(losses), sample_weight=tf.cast(tf.shape(images)[0], tf.float32)
+        )
+        metrics: dict[str, tf.Tensor] = self.compute_metrics(
+            images, labels, tf.reshape(probabilities, tf.shape(labels))
+        )
         return metrics
 
 
@@ -157,7 +163,11 @@ def _probabilities(layers: Sequence[keras.layers.Layer], images: tf.Tensor) -> t
     features, bias = images, None
     for layer, following in zip_longest(layers, layers[1:]):
         if _is_before_maximum(layer, following):
-            features, bias = layer.convolution_op(features, layer.kernel), layer.bias
+            # as a layer does when it is called; it matters for 16 bits
+            features, kernel, bias = (
+                tf.cast(each, layer.compute_dtype) for each in (features, layer.kernel, layer.bias)
+            )
+            features = layer.convolution_op(features, kernel)
         else:
             features = layer(features)
             if bias is not None:
