@@ -25,6 +25,7 @@ PARTS = {
         for name in (
             "rate",
             "ablation",
+            "held_out",
             "inference",
             "pipeline",
             "gate",

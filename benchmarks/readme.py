@@ -29,7 +29,7 @@ from lenet5.core.errors import DataError, UsageError
 from lenet5.system.terminal import console
 
 PICTURE = Path("docs/images/benchmarks.png")
-ORDER = ("time", "rate", "ablation", "inference", "pipeline", "large")
+ORDER = ("time", "rate", "ablation", "held_out", "inference", "pipeline", "large")
 """Order of the parts; others follow by name."""
 EVALUATIONS = {"robustness": robustness.table, "label_errors": label_errors.table}
 """The parts that docs/evaluation.md shows."""

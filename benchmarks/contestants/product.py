@@ -4,13 +4,11 @@
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
-from benchmarks.contestants.program import Epochs, answer, options
+from benchmarks.contestants.program import Epochs, answer, options, override
 from benchmarks.training import DEFAULT, correct, recipe
 from lenet5.core import dataset
 from lenet5.core.dataset import Split
@@ -94,13 +92,8 @@ def _arguments() -> argparse.Namespace:
     parser = options()
     parser.add_argument("--recipe", default=DEFAULT)
     parser.add_argument("--without", choices=WITHOUT)
-    parser.add_argument("--set", action="append", default=[], type=_override, metavar="NAME=VALUE")
+    parser.add_argument("--set", action="append", default=[], type=override, metavar="NAME=VALUE")
     return parser.parse_args()
-
-
-def _override(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    return name, json.loads(value)
 
 
 if __name__ == "__main__":

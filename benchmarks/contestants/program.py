@@ -51,6 +51,12 @@ def options() -> argparse.ArgumentParser:
     return parser
 
 
+def override(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE, with a value in JSON: the dotted name of a parameter, and its value."""
+    name, _, value = text.partition("=")
+    return name, json.loads(value)
+
+
 def train(
     arguments: argparse.Namespace,
     images: int,
