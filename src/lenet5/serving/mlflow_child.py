@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lenet5.core.errors import Lenet5Error, Unavailable
 from lenet5.core.paths import Paths
 from lenet5.system import logs, settings
-from lenet5.system.process import environment_for_child
+from lenet5.system.process import environment_for_child, signal_number
 from lenet5.system.terminal import print_error
 
 _TIMEOUT_SECONDS = 300.0
@@ -31,7 +31,7 @@ def ask(paths: Paths, what: str, module: str, *arguments: str) -> str:
         arguments: of the module.
 
     Raises:
-        Unavailable: the child failed, or took too long.
+        Unavailable: the child failed, took too long, or was ended by a signal.
     """
     try:
         child = subprocess.run(
@@ -45,6 +45,8 @@ def ask(paths: Paths, what: str, module: str, *arguments: str) -> str:
         )
     except subprocess.TimeoutExpired:
         raise Unavailable(what, found=f"no answer in {_TIMEOUT_SECONDS:.0f} seconds") from None
+    if number := signal_number(child.returncode):  # Ctrl-C; its stack trace helps nobody
+        raise Unavailable(what, found=f"signal {number} ended the child process that asks MLflow")
     if child.returncode:
         lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
         raise Unavailable(what, found="; ".join(line.strip() for line in lines[-_SHOWN_LINES:]))
