@@ -214,6 +214,18 @@ def test_steps_per_execution_changes_the_calls_and_not_the_steps(fitted: Fit, on
     assert done.history["loss"].to_numpy() == pytest.approx(once.history["loss"].to_numpy(), rel=1e-4)
 
 
+def test_keras_own_step_trains_the_same(
+    fitted: Fit, once: Fitted, train: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JAX takes it, with the same callbacks. Four executions of 3 steps are 12, and an epoch has 10."""
+    monkeypatch.setattr(fit, "takes_fused_step", lambda: False)
+    done = fitted(steps_per_execution=3)
+    assert done.model.optimizer.iterations == 2 * 10
+    assert done.history["loss"].to_numpy() == pytest.approx(once.history["loss"].to_numpy(), rel=1e-3)
+    with pytest.raises(TrainingError, match=r"epoch 1, step 10\."):
+        fitted(train=without_labels(train), steps_per_execution=12)
+
+
 @pytest.mark.parametrize(
     ("batch_size", "shape", "batches"),
     [(96, (28, 28, 1), 32), (96, (64, 64, 3), 6), (8192, (28, 28, 1), 1), (100_000, (28, 28, 1), 1)],

@@ -70,8 +70,11 @@ class Batches(keras.utils.PyDataset):
         return self.steps_until(len(self) - 1)
 
     def steps_until(self, index: int) -> int:
-        """Return the number of batches of an epoch up to the end of the item ``index``."""
-        return self._items[index].stop
+        """Return the number of batches of an epoch up to the end of the item ``index``, or of the last item.
+
+        Keras counts beyond the last item if ``steps_per_execution`` does not divide their number.
+        """
+        return self._items[min(index, len(self) - 1)].stop
 
     def __len__(self) -> int:
         return len(self._items)
