@@ -24,18 +24,6 @@ def _without_fused_step() -> None:
     fit.takes_fused_step = lambda: False
 
 
-def _without_kernel_of_adam() -> None:
-    from lenet5.stages.train import fused
-
-    fused.update = lambda optimizer, gradients, variables: optimizer.apply(gradients, variables)
-
-
-def _without_late_relu() -> None:
-    from lenet5.stages.train import fused
-
-    fused._is_before_maximum = lambda layer, following: False
-
-
 def _without_own_thread() -> None:
     import tensorflow as tf
 
@@ -56,8 +44,6 @@ def _without_own_thread() -> None:
 
 WITHOUT = {
     "fused-step": _without_fused_step,
-    "kernel-of-adam": _without_kernel_of_adam,
-    "late-relu": _without_late_relu,
     "own-thread": _without_own_thread,
 }
 
