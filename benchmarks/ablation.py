@@ -2,7 +2,7 @@
 
 Each line is the product without one measure, divided by the product in the same round. The batch has 128
 images, and one thread computes an operation. What buys less than 3 % is not in the product. The measures
-inside the step buy less than a training varies, so one process compares them.
+inside the step save less than two trainings differ by chance, so one process times them alternately.
 """
 
 from benchmarks import command

@@ -1,6 +1,6 @@
 """The CPU time of the training step with and without one measure, in turns in one process.
 
-A turn takes a tenth of a second, so that a slow second of the machine slows every variant down.
+A turn takes less than half a second, so that a slow minute of the machine slows every variant down.
 """
 
 import argparse

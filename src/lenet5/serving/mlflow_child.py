@@ -1,9 +1,10 @@
-"""Ask MLflow's client in a child process, because it takes seconds and 200 MB that a server does not need.
+"""Ask MLflow's client in a child process: its import takes seconds and 200 MB that a server does not need.
 
 The service calls :func:`ask`; the module that runs in the child calls :func:`main`.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,16 +41,19 @@ def ask(paths: Paths, what: str, module: str, *arguments: str) -> str:
             env=environment_for_child({}),
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_TIMEOUT_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise Unavailable(what, found=f"no answer in {_TIMEOUT_SECONDS:.0f} seconds") from None
-    if number := signal_number(child.returncode):  # Ctrl-C; its stack trace helps nobody
-        raise Unavailable(what, found=f"signal {number} ended the child process that asks MLflow")
     if child.returncode:
-        lines = child.stderr.strip().splitlines() or [f"exit code {child.returncode}"]
-        raise Unavailable(what, found="; ".join(line.strip() for line in lines[-_SHOWN_LINES:]))
+        lines = [line.strip() for line in child.stderr.strip().splitlines()[-_SHOWN_LINES:]]
+        if number := signal_number(child.returncode):
+            killed = f"{signal.Signals(number).name} ended the child process that asks MLflow"
+            # after Ctrl-C, the lines are its stack trace
+            lines = [killed, *(lines if number != signal.SIGINT else [])]
+        raise Unavailable(what, found="; ".join(lines) or f"exit code {child.returncode}")
     return child.stdout
 
 

@@ -123,7 +123,8 @@ def test_items_are_those_of_the_batches_and_are_not_tuned(train: Split, settings
     expected = endless(Batches(train, settings, batches_per_item=4))
     with drawn_ahead(batches, train) as dataset:
         assert dataset.options().autotune.enabled is False  # its thread would hold up the end of an epoch
-        for drawn, item in zip(dataset.as_numpy_iterator(), islice(expected, 2 * len(batches)), strict=False):
+        drawn_items = dataset.take(2 * len(batches)).as_numpy_iterator()
+        for drawn, item in zip(drawn_items, islice(expected, 2 * len(batches)), strict=True):
             for array, array_expected in zip(drawn, item, strict=True):
                 np.testing.assert_array_equal(array, array_expected)
 

@@ -15,7 +15,10 @@ from lenet5.stages.train.sharding import SINGLE_PROCESS, ProcessGroup
 Item = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Images (B, H, W, channels) in 0 to 1, and one-hot labels (B, classes)."""
 WINDOW = 65_536
-"""Images that are shuffled together, 205 MB of float32. Larger splits are read from disk once per epoch."""
+"""Images that are shuffled together; grey ones of 28x28 pixels take 205 MB.
+
+Larger splits are read from disk once per epoch.
+"""
 _BLOCK = 256
 """Neighbouring images that stay in the same window, so that the disk is read in long runs."""
 

@@ -1,7 +1,7 @@
-"""Train with fewer and larger operations of TensorFlow than Keras' own step, to the same weights.
+"""Train with fewer and larger operations of TensorFlow than Keras' own step.
 
-A call gets the images of several steps at once. Keras instead draws each batch from a queue inside the graph,
-updates its metrics in each step, and updates each weight with about ten operations.
+A call gets the images of several steps at once. Keras instead takes each batch from the iterator of a dataset
+inside the graph, updates its metrics in each step, and updates each weight with about ten operations.
 """
 
 import threading
@@ -16,15 +16,16 @@ from lenet5.core.dataset import Split
 from lenet5.stages.train.batches import Batches, ValidationBatches, endless
 
 _ITEMS_AHEAD = 2
-"""Items that wait for the training; each is up to 32 MB of images."""
+"""Items that wait for the training. Each has up to 32 MB of images, or one batch if that is larger."""
 
 
 class FusedSequential(keras.Sequential):
     """The layers of a network, with a ``train_step`` of several steps.
 
-    Keras' own step gives the same weights, to the precision of float32. Layers, optimizer, loss, metrics and
-    callbacks are Keras' own. The optimizer is Adam or AdamW, without clipping and without averages of the
-    weights. On a GPU, Keras lets XLA compile the step, once for each number of images in a call.
+    Each update of the weights is that of Keras' own step up to rounding. Rounding differences grow with the
+    steps. Layers, optimizer, loss, metrics and callbacks are Keras' own. The optimizer is Adam or AdamW,
+    without clipping and without averages of the weights. On a GPU, Keras lets XLA compile the step, once for
+    each number of images in a call.
     """
 
     def __init__(self, network: keras.Sequential, batch_size: int) -> None:
@@ -76,12 +77,12 @@ class FusedSequential(keras.Sequential):
 def drawn_ahead(batches: Batches | ValidationBatches, split: Split) -> Iterator[tf.data.Dataset]:
     """Yield a dataset of all epochs, whose next items a thread draws while others are trained on.
 
-    Keras itself makes a ``Dataset.from_generator`` of a ``PyDataset``, for each epoch. That has three faults:
+    Keras itself makes a ``Dataset.from_generator`` of a ``PyDataset``. That has three faults:
 
     - A thread that tunes it may miss its wake-up call at the end of an epoch. The next epoch waits for it, up
       to a minute.
-    - On Python 3.11 and later, it makes glibc return each freed array of 128 kB to the kernel (``mallopt``).
-      The page faults then take longer than the distortion that causes them.
+    - On Python 3.11 and later, it makes glibc return each freed array of 128 kB or more to the kernel
+      (``mallopt``). The page faults then take longer than the distortion that causes them.
     - It calls Python in a thread of TensorFlow. That thread can wait for the GIL while the main thread holds
       the GIL and waits for it, as after Ctrl-C.
 
