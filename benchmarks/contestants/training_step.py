@@ -41,10 +41,8 @@ def main() -> None:
         from lenet5.model import backend
         from lenet5.stages.train import fused
     backend.configure(params.threads)
-    train, size = (
-        dataset.load(paths.processed).splits["train"],
-        params.batch_size * params.steps_per_execution,
-    )
+    train = dataset.load(paths.processed).splits["train"]
+    size = params.batch_size * params.steps_per_execution
     items = [
         tuple(tf.constant(array[start : start + size]) for array in (train.images, train.labels))
         for start in range(0, ITEMS * size, size)
@@ -74,20 +72,14 @@ def _traced(params: Train, item: tuple[Any, ...]) -> Step:
     import keras
     import tensorflow as tf
 
-    from lenet5.stages.train import optimizer
-    from lenet5.stages.train.fit import untrained_network
+    from lenet5.stages.train.fit import compile_model, untrained_network
     from lenet5.stages.train.fused import FusedSequential
 
     keras.utils.set_random_seed(params.seed)
     images, labels = item
     network = untrained_network(tuple(images.shape[1:]), labels.shape[1], params)
     model = FusedSequential(network, params.batch_size)
-    model.compile(
-        optimizer=optimizer.build(params, steps=10_000),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-    )
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, params, steps=10_000)
     step: Step = tf.function(lambda *of: model.train_step(of))
     step(*item)
     return step

@@ -16,7 +16,7 @@ import pytest
 from lenet5.core.dataset import Split
 from lenet5.stages.train import optimizer
 from lenet5.stages.train.batches import Batches, Item, ValidationBatches, endless
-from lenet5.stages.train.fit import untrained_network
+from lenet5.stages.train.fit import compile_model, untrained_network
 from lenet5.stages.train.fused import FusedSequential, drawn_ahead, update
 from lenet5.stages.train.params import Train
 from tests.conftest import REPOSITORY
@@ -45,14 +45,8 @@ def trained(train: Split, settings: Train, *, fused: bool, xla: bool = False) ->
     if fused:
         model = FusedSequential(model, settings.batch_size)
     batches = Batches(train, settings, batches_per_item=steps if fused else 1)
-    model.compile(
-        optimizer=optimizer.build(settings, steps=EPOCHS * batches.steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-        steps_per_execution=1 if fused else steps,
-        jit_compile=xla,
-    )
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, settings, steps=EPOCHS * batches.steps, steps_per_execution=1 if fused else steps)
+    model.jit_compile = xla
     return model, model.fit(batches, shuffle=False, epochs=EPOCHS, verbose=0).history
 
 

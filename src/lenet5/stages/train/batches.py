@@ -55,8 +55,8 @@ class Batches(keras.utils.PyDataset):
         self._group = group
         # every process needs the same number of images, so each epoch drops at most `group.size - 1` images,
         # and not the same ones in every epoch
-        self._images = len(split.images) // group.size * group.size
-        whole, rest = divmod(self._images, params.batch_size)
+        images = len(split.images) // group.size * group.size
+        whole, rest = divmod(images, params.batch_size)
         self._items = [
             range(first, min(first + batches_per_item, whole)) for first in range(0, whole, batches_per_item)
         ]

@@ -70,10 +70,10 @@ def fit(
         batches_per_item=_batches_per_item(train, params) if fused else 1,
     )
     validation_batches = ValidationBatches(validation, 1000, group)
-    model.compile(
-        optimizer=optimizer.build(params, steps=params.epochs * batches.steps),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+    compile_model(
+        model,
+        params,
+        steps=params.epochs * batches.steps,
         steps_per_execution=1 if fused else params.steps_per_execution,
     )
     history = _History(on_epoch, resume_from.rows if resume_from else ())
@@ -82,9 +82,6 @@ def fit(
         "val_loss", patience=patience, restore_best_weights=params.patience > 0
     )
     has_stopped = resume_from is not None and resume_from.wait >= patience
-    # a checkpoint needs the variables before the first step; also, a graph whose first trace creates
-    # variables is traced twice
-    model.optimizer.build(model.trainable_variables)
     data: dict[str, Any] = {"x": batches, "validation_data": validation_batches}
     with ExitStack() as drawing:
         if fused:
@@ -109,6 +106,26 @@ def fit(
             ],
         )
     return network.in_float32(model), pd.DataFrame(history.rows)
+
+
+def compile_model(model: keras.Model, params: Train, *, steps: int, steps_per_execution: int = 1) -> None:
+    """Give a network its optimizer, loss and metric for a training of ``steps`` steps.
+
+    Args:
+        model: an untrained network.
+        params: for the optimizer and the loss.
+        steps: of the whole training.
+        steps_per_execution: steps that Keras' own step takes in one call.
+    """
+    model.compile(
+        optimizer=optimizer.build(params, steps),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=params.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        steps_per_execution=steps_per_execution,
+    )
+    # a checkpoint needs the variables before the first step; also, a graph whose first trace creates
+    # variables is traced twice
+    model.optimizer.build(model.trainable_variables)
 
 
 def _batches_per_item(train: Split, params: Train) -> int:
